@@ -1,0 +1,256 @@
+"""One typed model of a run, read from a YAML file and overridden by `--set a.b=c`.
+
+Every stage takes a `Config`; every field says what it means, and an unknown key is an error with the nearest known one.
+The defaults are the set-up that README and docs/results.md measure; `configs/default.yaml` writes them out.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.errors import UsageError
+
+Positive = Annotated[int, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class CatalogConfig(_Section):
+    """Which images exist."""
+
+    labels: Literal["none", "folder"] = Field("none", description="for a folder: no labels, or the parent folder")
+
+
+class ImageConfig(_Section):
+    """How a picture becomes what the network reads. None: what the backbone was trained with."""
+
+    size: Positive = Field(320, description="pixels, what the resize rule aims at")
+    resize: Literal["area", "short", "long", "exact"] = Field(
+        "area",
+        description="area: size^2 pixels, aspect kept; short/long: that side; exact: squashed to a square",
+    )
+    multiple: Positive | None = Field(None, description="sides are rounded to multiples of this")
+    crop: Positive | None = Field(None, description="side of a central square cut out after resizing")
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "box"] = "bicubic"
+    mean: tuple[float, float, float] | None = Field(None, description="per RGB channel, of values in [0, 1]")
+    std: tuple[float, float, float] | None = Field(None, description="per RGB channel, of values in [0, 1]")
+    max_pixels: Positive = Field(200_000_000, description="larger pictures are refused before they are decoded")
+    max_bytes: Positive = Field(500_000_000, description="larger files are refused before they are read")
+
+
+class GlobalsConfig(_Section):
+    """One descriptor per picture."""
+
+    p: Annotated[float, Field(gt=0)] | Literal["learned"] = Field(
+        1.0, description="exponent of GeM: 1 is the average; learned: the checkpoint's pool.p"
+    )
+    scales: tuple[float, ...] = Field((1.0,), min_length=1, description="descriptors of several sizes are averaged")
+    whiten: Positive | None = Field(None, description="PCA-whiten to so many dimensions, fitted on the gallery")
+
+
+class LocalsConfig(_Section):
+    """Many descriptors per picture, for rerankers that compare part by part."""
+
+    count: Annotated[int, Field(ge=0)] = Field(50, description="how many per picture; 0: none at all")
+    stage: int | Literal["final"] = Field("final", description="index of the backbone's stage, or its last map")
+    scales: tuple[float, ...] = Field((0.7071, 1.0, 1.4142), min_length=1)
+    dimension: Positive = Field(128, description="reduced to this by a PCA fitted on the gallery")
+
+
+class DescribeConfig(_Section):
+    """What turns pictures into descriptors."""
+
+    name: str = Field("efficientnet_lite0", description="a registry name, or any timm model")
+    weights: Literal["pretrained", "random"] = "pretrained"
+    checkpoint: Path | None = Field(None, description="a local file of weights for the backbone")
+    fit_from: Path | None = Field(None, description="an index whose fitted projections are used again")
+    fit_images: Positive = Field(256, description="pictures that the projections are fitted on")
+    image: ImageConfig = ImageConfig()
+    globals: GlobalsConfig = GlobalsConfig()
+    locals: LocalsConfig = LocalsConfig()
+
+
+class ExtractConfig(_Section):
+    """How extraction is run; nothing here changes a descriptor."""
+
+    batch_size: Positive = 16
+    workers: Positive | None = Field(None, description="threads that read and decode; None: one per core, 16 at most")
+    part_size: Positive = Field(1024, description="pictures per committed part: at most so many are lost by a kill")
+
+
+class StoreConfig(_Section):
+    """Where global descriptors are searched."""
+
+    kind: str = Field("table", description="table (Parquet) or csv: the index's own tables, searched exactly")
+
+
+class SuperGlobalConfig(_Section):
+    """SuperGlobal's second look (Shao et al., ICCV 2023, section 3.3)."""
+
+    top: Positive = Field(400, description="M: candidates looked at again")
+    k: Positive = Field(9, description="K: neighbours that refine a descriptor")
+    beta: Annotated[float, Field(ge=0)] = Field(0.15, description="weight of a neighbour, times its similarity")
+    weight: Fraction = Field(0.5, description="of the global similarity in the fused score; 0 is as published")
+
+
+class RRTConfig(_Section):
+    """The Reranking Transformer (Tan, Yuan, Ordonez, ICCV 2021)."""
+
+    checkpoint: Path | None = Field(None, description="None: rerankers/rrt.safetensors of the index")
+    top: Positive = Field(100, description="candidates looked at again")
+    weight: Fraction | None = Field(None, description="of the global similarity; None: as tuned in training")
+    batch_size: Positive = Field(128, description="pairs per forward pass")
+
+
+class RerankConfig(_Section):
+    """The second look: rerankers by name, applied one after the other."""
+
+    chain: tuple[str, ...] = ("superglobal",)
+    superglobal: SuperGlobalConfig = SuperGlobalConfig()
+    rrt: RRTConfig = RRTConfig()
+
+
+class SearchConfig(_Section):
+    """What a search returns."""
+
+    top_k: Positive = Field(10, description="results shown per query")
+
+
+class RRTModelConfig(_Section):
+    """Shape of a Reranking Transformer that is trained here; the paper's has 6 layers and 1024."""
+
+    heads: Positive = 4
+    layers: Positive = 2
+    feedforward: Positive = 512
+    dropout: Fraction = 0.1
+
+
+class TrainRerankConfig(_Section):
+    """How `train-rerank` learns from the store's own candidates."""
+
+    reranker: str = "rrt"
+    out: Path | None = Field(None, description="None: rerankers/NAME.safetensors of the index")
+    split: str | None = Field(None, description="learn from this split only; None: from every labelled picture")
+    validation: Fraction = Field(0.15, description="of each label's pictures, held out to choose epoch and weight")
+    candidates: Positive = Field(100, description="negatives come from so many of the store's first answers")
+    model: RRTModelConfig = RRTModelConfig()
+    epochs: Positive = 12
+    triplets: Positive = Field(4, description="per anchor and epoch")
+    batch_size: Positive = Field(64, description="triplets per step")
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    warmup: Fraction = Field(0.05, description="of all steps")
+    validation_queries: Positive = Field(200, description="at most so many held-out pictures are searched per epoch")
+
+
+class EvaluateConfig(_Section):
+    """What `evaluate` measures."""
+
+    protocol: str = "labels"
+    split: str | None = Field(None, description="queries and gallery are this split only; None: everything")
+
+
+class Config(_Section):
+    """A whole run."""
+
+    index: Path = Field(Path("relook-index"), description="the index directory")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+    catalog: CatalogConfig = CatalogConfig()
+    describe: DescribeConfig = DescribeConfig()
+    extract: ExtractConfig = ExtractConfig()
+    store: StoreConfig = StoreConfig()
+    rerank: RerankConfig = RerankConfig()
+    search: SearchConfig = SearchConfig()
+    train_rerank: TrainRerankConfig = TrainRerankConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+
+
+def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        file: a YAML file of any subset of `Config`; None: the defaults.
+        overrides: "a.b=value" each, applied after the file; the value is read as YAML.
+
+    Raises:
+        UsageError: the file cannot be read, a key is unknown, or a value is not of its type.
+    """
+    values = _read_yaml(file) if file else {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {override}: expected KEY=VALUE, such as describe.image.size=224")
+        _put(values, key.strip().split("."), _parse(override, text))
+    return parse_config(values, source=str(file) if file else "--set")
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> Config:
+    """Build a `Config` from nested plain values. Raises UsageError naming `source`, the key and the value."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{source}: {_explain(error)}") from None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot read the configuration ({error})") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{file}: not valid YAML ({' '.join(str(error).split())})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{file}: expected keys and values, found {type(values).__name__}")
+    return values
+
+
+def _parse(override: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            inner = values[key] = {}
+        values = inner
+    values[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {'.'.join([*location[:-1], nearest[0]])}?" if nearest else f"known: {', '.join(known)}"
+        return f"unknown key {key}; {hint}"
+    return f"{key} = {first['input']!r}: {first['msg']}"
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for name in location:
+        annotation: Any = model.model_fields[name].annotation
+        if isinstance(annotation, types.UnionType):
+            annotation = typing.get_args(annotation)[0]
+        model = annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,18 @@
+"""Pictures to descriptors: backbones, pooling, local selection, and the `Describer` that joins them.
+
+Between the catalog's photos and the index directory. `load_describer` is the way in; `describe_stream` runs a describer
+over many photos while reading, computing and writing overlap.
+"""
+
+from pipeline.describe.registry import describer_for_card, load_describer
+from pipeline.describe.stream import Described, Failed, Reading, describe_stream, prepare_stream
+
+__all__ = [
+    "Described",
+    "Failed",
+    "Reading",
+    "describe_stream",
+    "describer_for_card",
+    "load_describer",
+    "prepare_stream",
+]

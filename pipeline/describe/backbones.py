@@ -1,0 +1,170 @@
+"""Backbones from timm by name, with their weights and the preprocessing that they were trained with.
+
+Used by the describer, which pools their maps. Weights come from the installed package (EfficientNet-Lite0), from a
+local file, from timm's hub, or are random when that is asked for; nothing falls back to anything else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import timm
+import torch
+from timm.models import load_state_dict
+from torch import nn
+
+from pipeline.describe import embedded
+from pipeline.errors import RelookError, unknown_name
+
+RANDOM = "random weights (seed 0)"
+
+# Registry names that are not timm's own.
+ALIASES = {"efficientnet_lite0": embedded.TIMM_NAME}
+
+Triple = tuple[float, float, float]
+
+
+class Backbone(nn.Module):
+    """A timm model seen as a source of maps.
+
+    Attributes:
+        architecture: timm's name.
+        weights: "sha256:..." of the weights, or `RANDOM`.
+        mean, std: per RGB channel of values in [0, 1], as the weights were trained.
+        multiple: sides of the input have to be multiples of this many pixels.
+        learned_p: the GeM exponent that came with the checkpoint, or None.
+    """
+
+    def __init__(self, model: nn.Module, architecture: str, weights: str, learned_p: float | None = None) -> None:
+        super().__init__()
+        self.model = model.eval().requires_grad_(False)
+        self.architecture = architecture
+        self.weights = weights
+        self.learned_p = learned_p
+        plain = cast(Any, model)
+        config = plain.pretrained_cfg
+        own = architecture == embedded.TIMM_NAME
+        self.mean: Triple = embedded.MEAN if own else tuple(config["mean"])
+        self.std: Triple = embedded.STD if own else tuple(config["std"])
+        self.multiple = max(int(info["reduction"]) for info in plain.feature_info)
+        self.stages = len(plain.feature_info)
+        self._features = int(plain.num_features)
+
+    def forward(self, images: torch.Tensor, stage: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The maps of normalised images.
+
+        Args:
+            images: [B, 3, H, W] float.
+            stage: index of a stage whose map is wanted too (negative: from the end), or None.
+
+        Returns:
+            The final map [B, C, h, w], and the stage's map [B, C', h', w'] or None.
+        """
+        indices = None if stage is None else [stage]
+        last, stages = cast(Any, self.model).forward_intermediates(images, indices=indices or [-1], norm=True)
+        return self._final(last, stages), stages[0] if indices else None
+
+    def _final(self, last: torch.Tensor, stages: list[torch.Tensor]) -> torch.Tensor:
+        if last.ndim != 4:  # a transformer's tokens: its last block's map holds the same values in their places
+            return stages[-1]
+        if last.shape[1] != self._features and last.shape[-1] == self._features:
+            return last.permute(0, 3, 1, 2)
+        return last
+
+
+def load_backbone(name: str, *, weights: Literal["pretrained", "random"], checkpoint: Path | None) -> Backbone:
+    """Build a backbone.
+
+    Args:
+        name: a timm model name, or one of `ALIASES`.
+        weights: "random" draws them from seed 0.
+        checkpoint: a local file of weights in timm's names (safetensors or a state dict saved by torch).
+
+    Raises:
+        UsageError: no such model.
+        RelookError: the weights cannot be had, or are of another architecture; the message says which keys.
+    """
+    architecture = ALIASES.get(name, name)
+    if not timm.is_model(architecture):
+        raise unknown_name("describer", name, [*ALIASES, *timm.list_models(), *timm.list_models(pretrained=True)])
+    if weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Backbone(_create(architecture), architecture, RANDOM)
+    if checkpoint is not None:
+        state = _read(checkpoint)
+        learned_p = state.pop("pool.p", None)
+        model = _create(architecture, num_classes=0)
+        _load_strictly(model, state, checkpoint)
+        return Backbone(model, architecture, hash_weights(model), None if learned_p is None else float(learned_p))
+    if architecture == embedded.TIMM_NAME:
+        model = _create(architecture)
+        model.load_state_dict(embedded.load_embedded(), strict=True)
+    else:
+        model = _from_hub(architecture)
+    return Backbone(model, architecture, hash_weights(model))
+
+
+def hash_weights(model: nn.Module) -> str:
+    """ "sha256:..." over the names and bytes of a model's tensors; equal for the same weights from any file."""
+    digest = hashlib.sha256()
+    for key, value in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _create(architecture: str, **options: Any) -> nn.Module:
+    try:  # transformers accept any input size only when asked
+        return timm.create_model(architecture, dynamic_img_size=True, **options)
+    except TypeError:
+        return timm.create_model(architecture, **options)
+
+
+def _from_hub(architecture: str) -> nn.Module:
+    quiet = logging.getLogger("huggingface_hub")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        return _create(architecture, pretrained=True, num_classes=0)
+    except Exception as error:  # the hub's client raises its own and its transport's types
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise RelookError(
+            f"the weights of {architecture!r} are neither in the local cache nor could they be fetched ({reason}); "
+            "give --set describe.checkpoint=FILE, or --set describe.weights=random to run without them"
+        ) from None
+    finally:
+        quiet.setLevel(level)
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise RelookError(f"{path}: no such checkpoint")
+    try:
+        state = load_state_dict(str(path), weights_only=True)
+    except Exception as error:  # torch and safetensors raise many types for a file that is no checkpoint
+        raise RelookError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
+    return embedded.rename(state) if embedded.is_original(state) else dict(state)
+
+
+def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load every key; the classifier's may be there, because the model is built without one."""
+    classifier = cast(Any, model).pretrained_cfg.get("classifier", ())
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    state = {key: value for key, value in state.items() if not key.startswith(tuple(f"{head}." for head in heads))}
+    expected = model.state_dict()
+    missing = sorted(expected.keys() - state.keys())
+    unexpected = sorted(state.keys() - expected.keys())
+    wrong = sorted(key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape)
+    if missing or unexpected or wrong:
+        parts = [
+            f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+            for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+            if keys
+        ]
+        raise RelookError(f"{path}: a checkpoint of another architecture; keys: {', '.join(parts)}")
+    model.load_state_dict(state, strict=True)

@@ -1,0 +1,149 @@
+"""Bytes to an upright RGB picture, and the one resize that every describer uses.
+
+Stands between the catalog's paths and a describer's `prepare`. Whatever is wrong with a file ends in one ImageError.
+Orientation follows EXIF 2.3 tag 0x0112; 16-bit values are scaled to 8 bits; transparency is put on white.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.errors import ImageError
+
+ResizeRule = Literal["area", "short", "long", "exact"]
+Pixels = npt.NDArray[np.uint8]
+
+# Beyond this aspect the short and long rules squeeze: a strip of 1 x 100,000 pixels must not become 320 x 32,000,000.
+MAX_ASPECT = 8
+
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+}
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A picture and the facts of its file: `pixels` [H, W, 3] uint8 RGB, upright; `size` in bytes."""
+
+    pixels: Pixels
+    size: int
+    mtime_ns: int
+    sha256: str
+
+
+def read_image(path: Path, *, max_pixels: int = 200_000_000, max_bytes: int = 500_000_000) -> ImageFile:
+    """Read a picture file of any format that Pillow knows.
+
+    Args:
+        path: the file.
+        max_pixels: larger pictures are refused before they are decoded.
+        max_bytes: larger files are refused before they are read.
+
+    Raises:
+        ImageError: missing, unreadable, empty, too large, truncated, or no picture.
+    """
+    try:
+        stat = path.stat()
+        if stat.st_size > max_bytes:
+            raise ImageError(str(path), f"{stat.st_size:,} bytes, more than the {max_bytes:,} allowed")
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(str(path), error.strerror or type(error).__name__) from None
+    if not data:
+        raise ImageError(str(path), "the file is empty")
+    pixels = decode_image(data, name=str(path), max_pixels=max_pixels)
+    return ImageFile(pixels, len(data), stat.st_mtime_ns, hashlib.sha256(data).hexdigest())
+
+
+def decode_image(data: bytes, *, name: str, max_pixels: int = 200_000_000) -> Pixels:
+    """The first frame of an encoded picture, upright, [H, W, 3] uint8 RGB. Raises ImageError naming `name`."""
+    try:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+            warnings.simplefilter("ignore")
+            width, height = image.size
+            if width * height > max_pixels:
+                raise ImageError(name, f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
+            image.load()
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's parsers raise whatever hostile bytes provoke; every one is the file's fault
+        raise ImageError(name, _reason(error)) from None
+
+
+def target_size(
+    width: int, height: int, *, rule: ResizeRule, size: int, multiple: int = 1, scale: float = 1.0
+) -> tuple[int, int]:
+    """The (width, height) to which a picture is resized.
+
+    Args:
+        width, height: of the picture, at least 1.
+        rule: "area": size^2 pixels at the picture's aspect; "short", "long": that side becomes `size`;
+            "exact": a square of `size`.
+        size: pixels.
+        multiple: each side becomes the nearest multiple of this, at least one.
+        scale: factor on both sides, applied before rounding.
+    """
+    if rule == "exact":
+        sides = (float(size), float(size))
+    else:
+        aspect = width / height
+        limit = min(max(aspect, 1 / MAX_ASPECT), MAX_ASPECT)
+        if rule == "area":
+            sides = (size * limit**0.5, size / limit**0.5)
+        elif (rule == "short") == (width < height):
+            sides = (float(size), size / limit)
+        else:
+            sides = (size * limit, float(size))
+    rounded = [max(multiple, round(side * scale / multiple) * multiple) for side in sides]
+    return rounded[0], rounded[1]
+
+
+def resize(pixels: Pixels, size: tuple[int, int], interpolation: str = "bicubic") -> Pixels:
+    """Resize [H, W, 3] uint8 to `size` (width, height) with an antialiased filter named in INTERPOLATIONS."""
+    height, width = pixels.shape[:2]
+    if (width, height) == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, INTERPOLATIONS[interpolation]))
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        return _deep_to_rgb(image)
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _deep_to_rgb(image: Image.Image) -> Image.Image:
+    """Pillow clips deep greys at 255 when it converts; scale 16-bit ones by 257, floats by their own range."""
+    values = np.asarray(image, dtype=np.float64)
+    if image.mode == "F":
+        low, high = float(np.nanmin(values)), float(np.nanmax(values))
+        values = (np.nan_to_num(values, nan=low) - low) * (255 / ((high - low) or 1))
+    elif values.max() > 255 or image.mode.startswith("I;16"):
+        values = values / 257
+    return Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "not a picture in a known format"
+    if isinstance(error, Image.DecompressionBombError):
+        return "too many pixels"
+    text = " ".join(str(error).split()) or type(error).__name__
+    return f"cannot be decoded ({text})"

@@ -1,0 +1,135 @@
+"""Tables and progress bars in the terminal.
+
+Used by the CLI and the demo. Bars go to stderr, so that stdout holds the result alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+
+class Bars:
+    """Draws a `Reporter`'s work as progress bars with rate and time left.
+
+    Args:
+        console: where to draw; bars are left out where it is no terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    @contextmanager
+    def bar(self, what: str, total: int, unit: str) -> Iterator[_Bar]:
+        """A piece of work of `total` units begins; it ends with the block."""
+        columns = (
+            TextColumn("{task.description:<9}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(unit),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as progress:
+            yield _Bar(progress, progress.add_task(what, total=total, note=""))
+
+
+class _Bar:
+    def __init__(self, progress: Progress, task: TaskID) -> None:
+        self._progress, self._task = progress, task
+
+    def advance(self, count: int = 1, note: str = "") -> None:
+        """So many more units are done."""
+        self._progress.advance(self._task, count)
+        if note:
+            self._progress.update(self._task, note=note)
+
+
+class _Rate(ProgressColumn):
+    """Units per second."""
+
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f} {self._unit}/s" if speed else "", style="progress.data.speed")
+
+
+def show_answers(console: Console, result: Mapping[str, Any], root: Path | None = None) -> None:
+    """Print one table per query of a `search` document; paths are shown relative to `root` where they lie below it."""
+    chain = " > ".join(result["rerank"]) or "global search alone"
+    for query in result["queries"]:
+        title = _short(query["query"], root)
+        if "error" in query:
+            console.print(Text(f"{title}: {query['error']}", style="red"))
+            continue
+        table = Table(title=Text(title, style="bold"), caption=_caption(chain, result), title_justify="left")
+        for heading in ("#", "was", "score", "global"):
+            table.add_column(heading, justify="right")
+        table.add_column("label")
+        table.add_column("photo", overflow="fold")
+        for hit in query["results"]:
+            table.add_row(
+                str(hit["rank"]),
+                str(hit["global_rank"]),
+                f"{hit['score']:.3f}",
+                f"{hit['global_score']:.3f}",
+                Text(hit["label"]),
+                Text(_short(hit["path"], root)),
+            )
+        console.print(table)
+
+
+def show_evaluation(console: Console, result: Mapping[str, Any]) -> None:
+    """Print the table of an `evaluate` document: metrics before and after, and the paired difference."""
+    chain = " > ".join(result["rerank"])
+    caption = f"{result['queries']} queries, gallery of {result['gallery']}"
+    table = Table(title="Before and after the second look", caption=_caption(caption, result), title_justify="left")
+    table.add_column("%")
+    metrics = list(result["global"])
+    for name in metrics:
+        table.add_column(name, justify="right")
+    table.add_row("global search", *(f"{result['global'][name]:.2f}" for name in metrics))
+    if result["reranked"]:
+        table.add_row(chain, *(f"{result['reranked'][name]:.2f}" for name in metrics))
+        difference = result["difference"]
+        cells = [f"{difference[name]:+.2f} ± {difference[f'{name}_se']:.2f}" for name in metrics]
+        table.add_row("difference ± s.e.", *cells, style="bold")
+    console.print(table)
+
+
+def show_rows(console: Console, title: str, rows: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> None:
+    """Print names and values."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows.items() if isinstance(rows, Mapping) else rows:
+        table.add_row(name, Text(str(value)))
+    console.print(table)
+
+
+def _caption(text: str, result: Mapping[str, Any]) -> str:
+    weights = result["weights"]
+    return f"{text} · {weights}" if weights.startswith("random") else text
+
+
+def _short(path: str, root: Path | None) -> str:
+    if root is not None and Path(path).is_relative_to(root):
+        return Path(path).relative_to(root).as_posix()
+    return path

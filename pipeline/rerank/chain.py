@@ -1,0 +1,81 @@
+"""A chain of rerankers over the candidates of many queries.
+
+Called by search and evaluate. Each link looks at the head of the list that the link before it left, fuses its scores
+with the ones that the list had, and sorts that head again; what is behind the head stays where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.rerank.fusion import fuse
+from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, Ranking, Reranker
+
+
+@dataclass(frozen=True)
+class Look:
+    """One link of a chain.
+
+    Attributes:
+        name: the reranker's registry name.
+        reranker: what scores.
+        top: how many of the first candidates it looks at.
+        weight: of the score that the list had before, in the fused one.
+    """
+
+    name: str
+    reranker: Reranker
+    top: int
+    weight: float
+
+
+def look_again(
+    chain: Sequence[Look], queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
+) -> list[Ranking]:
+    """Rank the candidates of every query; an empty chain keeps the global order.
+
+    Args:
+        chain: applied in order.
+        queries: one description per query, with locals where a reranker needs them.
+        candidates: the store's answers.
+        gallery: where candidates' descriptors are read.
+    """
+    orders = [np.arange(len(ids)) for ids in candidates.ids]
+    scores = [np.array(values, dtype=np.float32) for values in candidates.scores]
+    seen: list[dict[str, FloatArray]] = [{} for _ in orders]
+    for look in chain:
+        heads = [order[: look.top] for order in orders]
+        part = Candidates(
+            candidates.query_ids,
+            [[ids[row] for row in head] for ids, head in zip(candidates.ids, heads, strict=True)],
+            [values[head] for values, head in zip(scores, heads, strict=True)],
+        )
+        for number, reranked in enumerate(look.reranker.score(queries, part, gallery)):
+            head = heads[number]
+            seen[number][look.name] = _spread(reranked, head, len(orders[number]))
+            scores[number][head] = fuse(scores[number][head], reranked, look.weight)
+            orders[number][: look.top] = head[np.argsort(-scores[number][head], kind="stable")]
+    return [_ranking(candidates, number, order, scores[number], seen[number]) for number, order in enumerate(orders)]
+
+
+def _ranking(
+    candidates: Candidates, number: int, order: np.ndarray, scores: FloatArray, seen: dict[str, FloatArray]
+) -> Ranking:
+    ids = candidates.ids[number]
+    explanation = {"global_rank": order + 1, "global_score": np.asarray(candidates.scores[number])[order]}
+    return Ranking(
+        candidates.query_ids[number],
+        [ids[row] for row in order],
+        scores[order],
+        explanation | {name: values[order] for name, values in seen.items()},
+    )
+
+
+def _spread(values: FloatArray, rows: np.ndarray, size: int) -> FloatArray:
+    """`values` at `rows` of an array of `size`, NaN elsewhere: the reranker did not look there."""
+    spread = np.full(size, np.nan, dtype=np.float32)
+    spread[rows] = values
+    return spread

@@ -1,0 +1,137 @@
+"""What several verbs begin with: the device, the index with its store, the describer that made it, the rerankers.
+
+Below the verbs of this room. Everything that can be wrong with an existing index is found here, before any work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config import Config
+from pipeline.describe import Reading, describer_for_card, load_describer
+from pipeline.errors import RelookError, UsageError
+from pipeline.rerank import Look, load_reranker
+from pipeline.stores import Index, open_store
+from pipeline.types import Describer, FloatArray, LocalDescriptors, ModelCard, VectorStore
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """An index and the store that its global descriptors are searched in; a `DescriptorSource` for rerankers."""
+
+    index: Index
+    store: VectorStore
+
+    def globals(self, ids: Sequence[str]) -> FloatArray:
+        """See `DescriptorSource.globals`."""
+        return self.store.fetch(ids)
+
+    def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
+        """See `DescriptorSource.locals`."""
+        return self.index.locals(ids)
+
+
+def choose_device(config: Config) -> str:
+    """The device to compute on. Raises RelookError when CUDA is asked for and is not there."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise RelookError("device = cuda, but torch sees no CUDA device; use --device cpu or auto")
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.device
+
+
+def open_gallery(config: Config) -> Gallery:
+    """Open the index and its store. Raises RelookError when there is none, it is damaged, or it is empty."""
+    index = Index(config.index)
+    if not index.manifest.counts.get("images"):
+        raise RelookError(f"{config.index}: the index holds no images; run: relook extract --images DIR")
+    return Gallery(index, open_store(config.store.kind, index))
+
+
+def open_describer(config: Config, index: Index) -> Describer:
+    """The describer that made an index, for its queries.
+
+    Raises:
+        RelookError: the configuration asks for another one; the message says what differs.
+    """
+    card = index.card
+    asked = config.describe.model_dump(mode="json", exclude_unset=True, exclude={"fit_from", "fit_images"})
+    have: dict[str, Any] = {
+        "name": card.name,
+        "weights": "random" if card.random else "pretrained",
+        **card.settings,
+    }
+    differences = _differences(asked, have)
+    if differences:
+        raise RelookError(f"{index.directory}: made by another model ({'; '.join(differences[:3])})")
+    return describer_for_card(card, index.fitted(), config.describe.checkpoint, choose_device(config))
+
+
+def new_describer(config: Config) -> Any:
+    """The describer that a configuration asks for, its projections taken from `describe.fit_from` where that is set."""
+    options = config.describe.model_dump(exclude={"name", "checkpoint"})
+    describer = load_describer(config.describe.name, config.describe.checkpoint, choose_device(config), **options)
+    if config.describe.fit_from is not None:
+        describer.use_fitted(Index(config.describe.fit_from).fitted())
+    return describer
+
+
+def reading(config: Config) -> Reading:
+    """How photos are read, as the configuration says."""
+    import os
+
+    limits = config.describe.image
+    workers = config.extract.workers or min(16, os.cpu_count() or 1)
+    return Reading(config.extract.batch_size, workers, limits.max_pixels, limits.max_bytes)
+
+
+def open_chain(config: Config, card: ModelCard) -> list[Look]:
+    """The rerankers of `rerank.chain`, checked against the descriptors that they will read.
+
+    Raises:
+        UsageError: a name is unknown.
+        RelookError: a checkpoint is missing, or made for other descriptors.
+    """
+    chain = []
+    for name in config.rerank.chain:
+        settings = _settings(config, name)
+        top, weight = settings.pop("top"), settings.pop("weight")
+        reranker = load_reranker(name, device=choose_device(config), **settings)
+        reranker.check(card)
+        if weight is None:
+            weight = getattr(reranker, "weight", None)
+        if weight is None:
+            raise RelookError(f"rerank.{name}.weight is not set, and its checkpoint does not hold one")
+        chain.append(Look(name, reranker, top, weight))
+    return chain
+
+
+def default_checkpoint(index: Path, name: str) -> Path:
+    """Where a reranker that was trained on an index lies unless the configuration says otherwise."""
+    return index / "rerankers" / f"{name}.safetensors"
+
+
+def _settings(config: Config, name: str) -> dict[str, Any]:
+    section = getattr(config.rerank, name, None)
+    if name == "chain" or section is None:
+        load_reranker(name)  # raises the error for an unknown name
+        raise UsageError(f"reranker {name} has no section in the configuration")
+    settings: dict[str, Any] = section.model_dump()
+    if "checkpoint" in settings and settings["checkpoint"] is None:
+        settings["checkpoint"] = default_checkpoint(config.index, name)
+    return settings
+
+
+def _differences(asked: Mapping[str, Any], have: Mapping[str, Any], prefix: str = "describe.") -> list[str]:
+    found = []
+    for key, value in asked.items():
+        if isinstance(value, Mapping):
+            found += _differences(value, have.get(key, {}), f"{prefix}{key}.")
+        elif key in have and value is not None and have[key] != value:
+            found.append(f"{prefix}{key}: {value!r} asked for, {have[key]!r} in the index")
+    return found

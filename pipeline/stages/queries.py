@@ -1,0 +1,85 @@
+"""Queries: what the user asks with, described like the gallery.
+
+Shared by search and evaluate: photo files, or manifests of them, become records and descriptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.catalog import load_catalog
+from pipeline.catalog.manifest import SUFFIXES
+from pipeline.config import Config
+from pipeline.describe import Failed, describe_stream
+from pipeline.stages.opening import Gallery, open_describer, reading
+from pipeline.stages.progress import Reporter
+from pipeline.types import Candidates, Description, ImageRecord
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Q queries that could be read, in the order they were asked, and those that could not.
+
+    Attributes:
+        records: with absolute paths.
+        descriptions: one per record.
+        failed: (path, reason) each.
+    """
+
+    records: list[ImageRecord]
+    descriptions: list[Description]
+    failed: list[tuple[str, str]]
+
+
+def describe_queries(sources: Sequence[str], gallery: Gallery, config: Config, reporter: Reporter) -> Queries:
+    """Describe photos, and the photos of manifests and folders, with the index's own describer."""
+    records = [record for source in sources for record in _records(source)]
+    describer = open_describer(config, gallery.index)
+    # The place in the list stands in for the id: the same photo may be asked for twice.
+    numbered = [replace(record, id=str(number)) for number, record in enumerate(records)]
+    found: dict[int, tuple[ImageRecord, Description]] = {}
+    failed = []
+    with reporter.bar("queries", len(records), "images") as bar:
+        for item in describe_stream(describer, numbered, lambda record: Path(record.path), reading(config)):
+            bar.advance()
+            number = int(item.record.id)
+            if isinstance(item, Failed):
+                failed.append((item.record.path, item.reason))
+            else:
+                found[number] = (replace(item.record, id=records[number].id), item.description)
+    ordered = [found[number] for number in sorted(found)]
+    return Queries([record for record, _ in ordered], [description for _, description in ordered], failed)
+
+
+def find_candidates(
+    gallery: Gallery,
+    names: Sequence[str],
+    descriptions: Sequence[Description],
+    top_k: int,
+    excluded: Sequence[frozenset[str]] | None = None,
+) -> Candidates:
+    """The store's first `top_k` answers to each query, without those that are `excluded` for it."""
+    extra = max((len(ids) for ids in excluded or ()), default=0)
+    vectors = np.stack([description.vector for description in descriptions])
+    ids, scores = [], []
+    for number, (found, values) in enumerate(gallery.store.query(vectors, top_k + extra)):
+        out = excluded[number] if excluded else frozenset()
+        kept = [row for row, name in enumerate(found) if name not in out][:top_k]
+        ids.append([found[row] for row in kept])
+        scores.append(values[kept])
+    return Candidates(list(names), ids, scores)
+
+
+def _records(source: str) -> list[ImageRecord]:
+    path = Path(source).expanduser()
+    if not path.is_dir() and path.suffix.lower() not in SUFFIXES:
+        return [ImageRecord(id=source, path=str(path))]
+    catalog = load_catalog(source)
+    return [
+        ImageRecord(id=record.id, path=str(catalog.file(record)), label=record.label, bbox=record.bbox)
+        for record in catalog
+    ]

@@ -1,0 +1,297 @@
+"""`train-rerank`: a reranker learns from the store's own candidates.
+
+Between extract and search, for those rerankers that are trained. Labelled pictures of the index are anchors; their
+candidates come from the store; a held-out part of each label chooses the epoch and the fusion weight.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.config import Config
+from pipeline.errors import RelookError, unknown_name
+from pipeline.evaluate import Scores, by_labels
+from pipeline.rerank import Look, look_again
+from pipeline.rerank.checkpoints import write_checkpoint
+from pipeline.rerank.rrt import RRTReranker, tokens_of
+from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
+from pipeline.stages.opening import Gallery, choose_device, default_checkpoint, open_gallery
+from pipeline.stages.progress import Reporter, Silent, logger
+from pipeline.stages.queries import find_candidates
+from pipeline.train import Progress, RRTTask, Triplets, Validation, fit
+from pipeline.train.loop import Schedule
+from pipeline.types import (
+    Candidates,
+    Description,
+    DescriptorSource,
+    FloatArray,
+    ImageRecord,
+    ModelCard,
+    Ranking,
+)
+
+TRAINABLE = ("rrt",)
+
+_WEIGHTS = np.linspace(0, 1, 21)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training did; `best` holds the epoch and its validation metrics in percent."""
+
+    checkpoint: str
+    epochs: int
+    best: dict[str, float]
+    history: list[dict[str, float]]
+    anchors: int
+    validation_queries: int
+    seconds: float
+    weights: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json`; the keys are the CLI's contract."""
+        return {
+            "checkpoint": self.checkpoint,
+            "epochs": self.epochs,
+            "best": self.best,
+            "history": self.history,
+            "anchors": self.anchors,
+            "validation_queries": self.validation_queries,
+            "seconds": self.seconds,
+            "weights": self.weights,
+        }
+
+
+def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResult:
+    """Train the reranker `train_rerank.reranker` on the index.
+
+    Raises:
+        UsageError: no such reranker.
+        MiningError: the labels give nothing to learn from.
+        RelookError: the index has no locals, or too few labelled pictures to hold any out.
+    """
+    reporter = reporter or Silent()
+    settings = config.train_rerank
+    if settings.reranker not in TRAINABLE:
+        raise unknown_name("trainable reranker", settings.reranker, TRAINABLE)
+    gallery = open_gallery(config)
+    card = gallery.index.card
+    if not card.local_dimension:
+        raise RelookError("rrt learns from local descriptors; extract with --set describe.locals.count=50")
+    records = [record for record in gallery.index.records.values() if settings.split in (None, record.split)]
+    if not any(record.label for record in records):
+        raise RelookError("no picture of the index has a label to learn from; give a manifest with a column label")
+    held_out = hold_out([record.label for record in records], settings.validation, config.seed)
+    learn = [record for row, record in enumerate(records) if row not in held_out]
+    validation = [record for row, record in enumerate(records) if row in held_out]
+    return _train(config, gallery, card, learn, validation, reporter)
+
+
+def hold_out(labels: Sequence[str], fraction: float, seed: int) -> set[int]:
+    """Rows that are kept for validation: `fraction` of each label, at least two, where at least three are left to
+    learn.
+
+    Distractors ("") are held out by the same fraction.
+    """
+    members: dict[str, list[int]] = defaultdict(list)
+    for row, label in enumerate(labels):
+        members[label].append(row)
+    rng = np.random.default_rng(seed)
+    chosen: set[int] = set()
+    for label in sorted(members):
+        rows = rng.permutation(members[label])
+        count = round(fraction * len(rows)) if not label else max(2, round(fraction * len(rows)))
+        if not label or len(rows) - count >= 3:
+            chosen |= set(rows[:count].tolist())
+    return chosen
+
+
+def _train(
+    config: Config,
+    gallery: Gallery,
+    card: ModelCard,
+    learn: list[ImageRecord],
+    held_out: list[ImageRecord],
+    reporter: Reporter,
+) -> TrainResult:
+    settings = config.train_rerank
+    device = choose_device(config)
+    out = settings.out or default_checkpoint(config.index, settings.reranker)
+    described = _descriptions(gallery, learn)
+    triplets = _mine(gallery, learn, described, settings.candidates)
+    reranker = RRTReranker(_network(config, card), card, device=device)
+    judge = _Judge(gallery, held_out, reranker, config)
+    task = RRTTask(
+        reranker.network,
+        tokens_of(described, reranker.network.shape.scale_rule),
+        triplets,
+        settings.triplets,
+        settings.batch_size,
+        torch.device(device),
+    )
+
+    def save_best(validation: Validation) -> None:
+        reranker.weight = validation.extra["weight"]
+        write_checkpoint(out, reranker.to_checkpoint())
+
+    schedule = Schedule(settings.epochs, settings.learning_rate, settings.weight_decay, settings.warmup, config.seed)
+    with reporter.bar("train", settings.epochs * task.steps(), "steps") as bar:
+
+        def show(progress: Progress) -> None:
+            if progress.validation is None:
+                bar.advance(1, f"epoch {progress.epoch} loss {progress.loss:.3f}")
+            else:
+                words = " ".join(f"{name} {value:.2f}" for name, value in progress.validation.metrics.items())
+                logger.info("epoch %d: loss %.4f %s", progress.epoch, progress.loss, words)
+
+        trained = fit(
+            task,
+            schedule,
+            judge,
+            save_best,
+            state_file=out.with_name(f"{out.name}.state"),
+            log_dir=out.with_name(f"{out.stem}-log"),
+            identity=_identity(config, card, learn),
+            report=show,
+        )
+    return TrainResult(
+        checkpoint=str(out),
+        epochs=len(trained.history),
+        best={"epoch": trained.best_epoch, **trained.best.metrics},
+        history=trained.history,
+        anchors=len(triplets.anchors),
+        validation_queries=judge.count,
+        seconds=trained.seconds,
+        weights=card.weights,
+    )
+
+
+class _Judge:
+    """Validates by what counts: mAP of the fused ranking on held-out pictures that query each other."""
+
+    def __init__(self, gallery: Gallery, records: list[ImageRecord], reranker: RRTReranker, config: Config) -> None:
+        labels = [record.label for record in records]
+        asked = [record for record in records if record.label and labels.count(record.label) > 1]
+        if not asked:
+            raise RelookError(
+                "no label has enough pictures to hold two out for validation (five are needed); "
+                "label more, or raise train_rerank.validation"
+            )
+        limit = config.train_rerank.validation_queries
+        rows = np.random.default_rng(config.seed).permutation(len(asked))[:limit]
+        self._asked = [asked[row] for row in sorted(rows)]
+        self._labels = {record.id: record.label for record in records}
+        self._gallery, self._reranker = gallery, reranker
+        self._top = config.rerank.rrt.top
+        self._descriptions = _descriptions(gallery, self._asked)
+        outside = frozenset(gallery.index.records.keys() - self._labels.keys())
+        self._itself = [frozenset({record.id}) for record in self._asked]
+        self._candidates = find_candidates(
+            gallery,
+            [record.id for record in self._asked],
+            self._descriptions,
+            len(records),
+            [itself | outside for itself in self._itself],
+        )
+        self._before = self._score(look_again((), self._descriptions, self._candidates, gallery)).summary()
+
+    @property
+    def count(self) -> int:
+        """Queries."""
+        return len(self._asked)
+
+    def __call__(self) -> Validation:
+        """Score the candidates once, then choose the weight: the best mAP among those that cost no R@1."""
+        heads = Candidates(
+            self._candidates.query_ids,
+            [ids[: self._top] for ids in self._candidates.ids],
+            [values[: self._top] for values in self._candidates.scores],
+        )
+        known = _Known(self._reranker.score(self._descriptions, heads, self._gallery))
+        results = []
+        for weight in _WEIGHTS.tolist():
+            look = Look("rrt", known, self._top, weight)
+            rankings = look_again([look], self._descriptions, self._candidates, self._gallery)
+            scores = self._score(rankings).summary()
+            results.append((scores["R@1"] >= self._before["R@1"], scores["mAP"], weight, scores))
+        _, _, weight, scores = max(results, key=lambda result: result[:3])
+        metrics = {
+            "mAP": scores["mAP"],
+            "R@1": scores["R@1"],
+            "global mAP": self._before["mAP"],
+            "global R@1": self._before["R@1"],
+            "weight": weight,
+        }
+        return Validation(scores["mAP"], metrics, {"weight": weight})
+
+    def _score(self, rankings: list[Ranking]) -> Scores:
+        labels = [record.label for record in self._asked]
+        return by_labels(rankings, labels, self._labels, self._itself)[0]
+
+
+class _Known:
+    """A reranker whose scores were computed before."""
+
+    needs: frozenset[str] = frozenset()
+
+    def __init__(self, scores: list[FloatArray]) -> None:
+        self._scores = scores
+
+    def check(self, card: ModelCard) -> None:
+        """See `Reranker.check`."""
+
+    def score(
+        self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
+    ) -> list[FloatArray]:
+        """See `Reranker.score`."""
+        return self._scores
+
+
+def _descriptions(gallery: Gallery, records: Sequence[ImageRecord]) -> list[Description]:
+    ids = [record.id for record in records]
+    return [Description(v, part) for v, part in zip(gallery.globals(ids), gallery.locals(ids), strict=True)]
+
+
+def _mine(gallery: Gallery, learn: Sequence[ImageRecord], described: Sequence[Description], count: int) -> Triplets:
+    """Triplets from the store's answers, those that are not to be learnt from left out."""
+    rows = {record.id: row for row, record in enumerate(learn)}
+    total = len(gallery.index.records)
+    # Ask for so many more that enough are left when the others are dropped.
+    depth = min(total, round((count + 1) * total / len(learn)) + count)
+    vectors = np.stack([description.vector for description in described])
+    found = gallery.store.query(vectors, depth)
+    candidates = [
+        np.array([rows[name] for name in ids if name in rows and rows[name] != own][:count], dtype=np.int64)
+        for own, (ids, _) in enumerate(found)
+    ]
+    return Triplets([record.label for record in learn], candidates)
+
+
+def _network(config: Config, card: ModelCard) -> RRTNetwork:
+    model = config.train_rerank.model
+    shape = RRTShape(
+        d_global=card.dimension,
+        d_model=card.local_dimension,
+        heads=model.heads,
+        layers=model.layers,
+        feedforward=model.feedforward,
+        dropout=model.dropout,
+        scale_rule="nearest",
+    )
+    torch.manual_seed(config.seed)
+    return RRTNetwork(shape)
+
+
+def _identity(config: Config, card: ModelCard, learn: Sequence[ImageRecord]) -> str:
+    """Equal for runs that would learn the same: settings, descriptors and pictures."""
+    settings = config.train_rerank.model_dump(mode="json", exclude={"out"})
+    text = json.dumps([settings, config.seed, card.fingerprint, [record.id for record in learn]])
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,115 @@
+"""The index directory, read: one pinned generation of it.
+
+Opened by every stage that looks something up. A reader holds the manifest it opened; parts never change, so what it
+sees stays whole while a writer adds to the index. Layout: docs/index-format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import RelookError
+from pipeline.files import sha256_of
+from pipeline.stores.local_store import LocalStore
+from pipeline.stores.manifest import Manifest, Part, PartKind, read_manifest
+from pipeline.stores.tables import GlobalsTable, read_globals, read_records
+from pipeline.types import FloatArray, ImageRecord, LocalDescriptors, ModelCard
+
+
+class Index:
+    """One generation of an index directory.
+
+    Attributes:
+        directory: where it lies.
+        manifest: the generation that was committed when it was opened.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest | None = None) -> None:
+        """Open the committed generation (or the given one). Raises RelookError when there is none or it is damaged."""
+        self.directory = directory
+        self.manifest = manifest or read_manifest(directory)
+
+    @property
+    def card(self) -> ModelCard:
+        """The model that made the descriptors."""
+        return self.manifest.card
+
+    @cached_property
+    def records(self) -> dict[str, ImageRecord]:
+        """Every image of the index by id, in the order in which they were added."""
+        records: dict[str, ImageRecord] = {}
+        for part in self._parts_with("catalog"):
+            rows = read_records(self._file(part, "catalog"))
+            dead = set(part.deleted)
+            records |= {record.id: record for row, record in enumerate(rows) if row not in dead}
+        return records
+
+    def image_file(self, record: ImageRecord) -> Path:
+        """Where the photo of a record lies."""
+        return Path(self.manifest.images_root) / record.path
+
+    def globals_parts(self) -> Iterator[GlobalsTable]:
+        """The global descriptors, part by part, deleted rows left out."""
+        dimension = self.card.dimension
+        for part in self._parts_with("globals"):
+            table = read_globals(self._file(part, "globals"), dimension)
+            if not part.deleted:
+                yield table
+                continue
+            alive = np.setdiff1d(np.arange(part.rows), part.deleted)
+            yield GlobalsTable(
+                [table.ids[row] for row in alive],
+                table.vectors[alive],
+                [table.metadata[row] for row in alive],
+            )
+
+    @cached_property
+    def local_store(self) -> LocalStore:
+        """Reads local descriptors by image id."""
+        rows: dict[str, tuple[Path, int]] = {}
+        for part in self._parts_with("locals"):
+            dead = set(part.deleted)
+            path = self._file(part, "locals")
+            ids = (record.id for record in read_records(self._file(part, "catalog")))
+            rows |= {name: (path, row) for row, name in enumerate(ids) if row not in dead}
+        return LocalStore(rows)
+
+    def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
+        """Local descriptors in the order of `ids`. Raises RelookError for an id that has none."""
+        return self.local_store.read(ids)
+
+    def fitted(self) -> dict[str, FloatArray]:
+        """The projections fitted on the gallery, by name; empty where there are none."""
+        if self.manifest.fitted is None:
+            return {}
+        from safetensors.numpy import load_file
+
+        path = self.directory / self.manifest.fitted.path
+        try:
+            arrays: dict[str, FloatArray] = load_file(path)
+        except Exception as error:  # safetensors raises its own types, and OSError
+            raise RelookError(f"{path}: cannot be read ({error})") from None
+        return arrays
+
+    def verify(self) -> list[str]:
+        """Check every file of this generation against its length and checksum; one line per file that is wrong."""
+        wrong = []
+        for file in self.manifest.files():
+            path = self.directory / file.path
+            if not path.is_file():
+                wrong.append(f"{path}: missing")
+            elif path.stat().st_size != file.bytes:
+                wrong.append(f"{path}: {path.stat().st_size} bytes instead of {file.bytes}")
+            elif sha256_of(path) != file.sha256:
+                wrong.append(f"{path}: damaged (its checksum differs)")
+        return wrong
+
+    def _parts_with(self, kind: PartKind) -> list[Part]:
+        return [part for part in self.manifest.parts if kind in part.files]
+
+    def _file(self, part: Part, kind: PartKind) -> Path:
+        return self.directory / part.files[kind].path

@@ -1,0 +1,120 @@
+"""Catalog and globals tables, as Parquet or as CSV, with the same columns and the same values in both.
+
+Written and read by the index. Globals have the columns that Pinecone's bulk import reads from Parquet: id: string,
+values: list<float32>, metadata: string (JSON). In CSV a vector is a bracketed list with the shortest decimals that
+give back the same float32.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+
+from pipeline.errors import RelookError
+from pipeline.types import FloatArray, ImageRecord
+
+GLOBALS_SCHEMA = pa.schema([("id", pa.string()), ("values", pa.list_(pa.float32())), ("metadata", pa.string())])
+_RECORD_TYPES = {"width": pa.int64(), "height": pa.int64(), "size": pa.int64(), "mtime_ns": pa.int64()}
+RECORDS_SCHEMA = pa.schema([(name, _RECORD_TYPES.get(name, pa.string())) for name in ImageRecord.__dataclass_fields__])
+FAILURES_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "path", "reason")])
+
+
+@dataclass(frozen=True)
+class GlobalsTable:
+    """`ids` (N), `vectors` [N, D] float32, `metadata` (N mappings of strings)."""
+
+    ids: list[str]
+    vectors: FloatArray
+    metadata: list[dict[str, str]]
+
+
+def write_globals(path: Path, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> None:
+    """Write N vectors [N, D] float32; the format follows the path's ending (temporary endings aside)."""
+    flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
+    offsets = np.arange(len(ids) + 1, dtype=np.int32) * vectors.shape[1]
+    values = pa.ListArray.from_arrays(pa.array(offsets), flat)
+    texts = [json.dumps(dict(entry), ensure_ascii=False, sort_keys=True) for entry in metadata]
+    write_table(path, pa.table([pa.array(ids, pa.string()), values, pa.array(texts, pa.string())], GLOBALS_SCHEMA))
+
+
+def read_globals(path: Path, dimension: int) -> GlobalsTable:
+    """Read what `write_globals` wrote. Raises RelookError when a vector does not have `dimension` values."""
+    table = read_table(path, GLOBALS_SCHEMA)
+    values = table["values"].combine_chunks()
+    vectors = values.flatten().to_numpy(zero_copy_only=False)
+    if len(vectors) != len(table) * dimension:
+        raise RelookError(f"{path}: its vectors do not have {dimension} values each")
+    metadata = [json.loads(text) for text in table["metadata"].to_pylist()]
+    return GlobalsTable(table["id"].to_pylist(), vectors.reshape(len(table), dimension), metadata)
+
+
+def write_records(path: Path, records: Sequence[ImageRecord]) -> None:
+    """Write catalog rows; `bbox` is the text "x0 y0 x1 y1", empty where there is none."""
+    columns = {name: [getattr(record, name) for record in records] for name in RECORDS_SCHEMA.names}
+    columns["bbox"] = ["" if box is None else " ".join(map(repr, box)) for box in columns["bbox"]]
+    write_table(path, pa.table(columns, RECORDS_SCHEMA))
+
+
+def read_records(path: Path) -> list[ImageRecord]:
+    """Read what `write_records` wrote."""
+    rows = read_table(path, RECORDS_SCHEMA).to_pylist()
+    for row in rows:
+        x = [float(part) for part in row["bbox"].split()]
+        row["bbox"] = (x[0], x[1], x[2], x[3]) if x else None
+    return [ImageRecord(**row) for row in rows]
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as CSV where `path` has the ending .csv before any temporary one, as Parquet otherwise."""
+    if not _is_csv(path):
+        pq.write_table(table, path, compression="zstd")
+        return
+    columns = [_bracketed(column) if pa.types.is_list(column.type) else column for column in table.columns]
+    pacsv.write_csv(pa.table(columns, names=table.column_names), path)
+
+
+def read_table(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a table of this room. Raises RelookError when it is missing, damaged, or has other columns."""
+    try:
+        if not _is_csv(path):
+            return pq.read_table(path, schema=schema)
+        plain = {field.name: pa.string() if pa.types.is_list(field.type) else field.type for field in schema}
+        convert = pacsv.ConvertOptions(
+            column_types=plain,
+            include_columns=list(plain),
+            strings_can_be_null=False,
+            quoted_strings_can_be_null=False,
+        )
+        parse = pacsv.ParseOptions(newlines_in_values=True)
+        # A block has to hold the longest row: a vector of 4,096 numbers takes some 50 kB.
+        read = pacsv.ReadOptions(block_size=16 << 20)
+        table = pacsv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+        lists = [_parsed(table[f.name]) if pa.types.is_list(f.type) else table[f.name] for f in schema]
+        return pa.table(lists, schema=schema)
+    except (OSError, pa.ArrowException, KeyError) as error:
+        raise RelookError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+
+
+def _is_csv(path: Path) -> bool:
+    return ".csv" in path.suffixes
+
+
+def _bracketed(column: pa.ChunkedArray) -> pa.Array:
+    """Lists of float32 as "[1.5,-0.25]"; Arrow's cast to text writes the shortest digits that round-trip."""
+    values: Any = column.combine_chunks()
+    texts = pa.ListArray.from_arrays(values.offsets, pc.cast(values.values, pa.string()))
+    return pc.binary_join_element_wise("[", pc.binary_join(texts, ","), "]", "")
+
+
+def _parsed(column: pa.ChunkedArray) -> pa.Array:
+    inner = pc.split_pattern(pc.utf8_trim(column, characters="[] "), ",").combine_chunks()
+    return pa.ListArray.from_arrays(inner.offsets, pc.cast(pc.utf8_trim_whitespace(inner.values), pa.float32()))

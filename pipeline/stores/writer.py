@@ -1,0 +1,256 @@
+"""The index directory, written: parts are added, then the manifest is swapped.
+
+Used by the stages that change an index. One writer at a time holds the lock; a process killed at any instant leaves the
+last committed generation whole, and what it left half-done is collected by the next writer.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock, Timeout
+from safetensors.numpy import save_file
+
+from pipeline.errors import LockedError, RelookError
+from pipeline.files import TEMPORARY, replacing, sha256_of, write_bytes
+from pipeline.stores.index import Index
+from pipeline.stores.local_store import write_locals
+from pipeline.stores.manifest import (
+    NAME,
+    Manifest,
+    Part,
+    PartFile,
+    PartKind,
+    TableFormat,
+    read_manifest,
+    write_manifest,
+)
+from pipeline.stores.tables import (
+    FAILURES_SCHEMA,
+    read_globals,
+    read_records,
+    write_globals,
+    write_records,
+    write_table,
+)
+from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
+
+_FOLDERS = ("catalog", "globals", "locals", "model")
+
+
+class IndexWriter:
+    """The one writer of an index directory; use it as a context manager.
+
+    Args:
+        directory: the index; it is made if it is not there.
+
+    Raises:
+        LockedError: another process is writing to it.
+        RelookError: it cannot be written, or an index is there and damaged.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RelookError(f"{directory}: cannot be made ({error.strerror})") from None
+        self._lock = FileLock(directory / ".lock")
+        self._manifest: Manifest | None = None
+        self._ids: dict[str, list[str]] = {}
+
+    def __enter__(self) -> IndexWriter:
+        holder = self.directory / ".lock-holder"
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            with suppress(OSError):
+                raise LockedError(f"{self.directory}: another run holds the lock ({holder.read_text()})") from None
+            raise LockedError(f"{self.directory}: another run holds the lock") from None
+        except OSError as error:
+            raise RelookError(f"{self.directory}: cannot be written to ({error.strerror})") from None
+        try:
+            started = datetime.now(UTC).isoformat(timespec="seconds")
+            holder.write_text(f"pid {os.getpid()} on {socket.gethostname()} since {started}")
+            if (self.directory / NAME).exists():
+                self._manifest = read_manifest(self.directory)
+            self._collect_leftovers()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    @property
+    def index(self) -> Index | None:
+        """The generation committed last, or None while there is none."""
+        return None if self._manifest is None else Index(self.directory, self._manifest)
+
+    def begin(self, card: ModelCard, fitted: Mapping[str, FloatArray], images_root: Path, tables: TableFormat) -> None:
+        """Commit an empty generation for a model, or check that the index that is there was made by it.
+
+        Args:
+            card: the model that all descriptors of this index come from.
+            fitted: its projections, by name.
+            images_root: the folder that the records' relative paths start from.
+            tables: how catalog and globals are written.
+
+        Raises:
+            RelookError: the index was made by another model, or has tables of the other format.
+        """
+        if self._manifest is None:
+            file = self._write_fitted(fitted) if fitted else None
+            self._manifest = Manifest(
+                tables=tables,
+                images_root=str(images_root),
+                model=card.to_json(),
+                fingerprint=card.fingerprint,
+                fitted=file,
+            )
+            self._commit()
+            return
+        if card.fingerprint != self._manifest.fingerprint:
+            differences = "; ".join(card.differences(self._manifest.card)[:3])
+            raise RelookError(f"{self.directory}: made by another model ({differences}); choose another --index")
+        if tables != self._manifest.tables:
+            raise RelookError(
+                f"{self.directory}: its tables are {self._manifest.tables}, not {tables}; "
+                "leave store.kind as it was or choose another --index"
+            )
+        if self._manifest.images_root != str(images_root):
+            self._manifest = self._manifest.model_copy(update={"images_root": str(images_root)})
+
+    def add(self, records: Sequence[ImageRecord], descriptions: Sequence[Description]) -> None:
+        """Write one part and commit it; rows of the same ids in earlier parts are deleted by the same commit."""
+        if not records:
+            return
+        name = self._new_name()
+        files: dict[PartKind, PartFile] = {
+            "catalog": self._write_part("catalog", name, lambda path: write_records(path, records))
+        }
+        ids = [record.id for record in records]
+        metadata = [{"label": r.label, "path": r.path, "split": r.split} for r in records]
+        vectors = np.stack([description.vector for description in descriptions])
+        files["globals"] = self._write_part("globals", name, lambda path: write_globals(path, ids, vectors, metadata))
+        local = [description.locals for description in descriptions if description.locals is not None]
+        if len(local) == len(records):
+            files["locals"] = self._write_part("locals", name, lambda path: write_locals(path, ids, local))
+        self._commit_part(Part(name=name, rows=len(records), files=files), ids)
+
+    def add_vectors(self, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> None:
+        """Write and commit a part of global descriptors alone; earlier rows of the same ids are deleted."""
+        name = self._new_name()
+        file = self._write_part("globals", name, lambda path: write_globals(path, ids, vectors, metadata))
+        self._commit_part(Part(name=name, rows=len(ids), files={"globals": file}), ids)
+
+    def delete(self, ids: Iterable[str]) -> int:
+        """Commit tombstones for these ids; returns how many rows they were."""
+        before = self._rows_alive()
+        parts = self._without(set(ids))
+        if parts != self._current.parts:
+            self._commit(parts=parts)
+        return before - self._rows_alive()
+
+    def write_failures(self, failures: Sequence[tuple[str, str, str]]) -> None:
+        """Replace the list of what could not be read: (id, path, reason) each."""
+        suffix = self._current.tables
+        columns = [list(column) for column in zip(*failures, strict=True)] or [[], [], []]
+        with replacing(self.directory / f"failures.{suffix}") as path:
+            write_table(path, pa.table(columns, FAILURES_SCHEMA))
+
+    def write_report(self, verb: str, report: Mapping[str, Any]) -> Path:
+        """Keep the report of a run as runs/<time>-<verb>.json; returns its path."""
+        now = datetime.now(UTC)
+        path = self.directory / "runs" / f"{now:%Y%m%dT%H%M%S}-{verb}-{secrets.token_hex(2)}.json"
+        write_bytes(path, json.dumps({"verb": verb, "time": now.isoformat(), **report}, indent=1).encode())
+        return path
+
+    @property
+    def _current(self) -> Manifest:
+        if self._manifest is None:
+            raise RelookError(f"{self.directory}: no index here")
+        return self._manifest
+
+    def _commit_part(self, part: Part, ids: Sequence[str]) -> None:
+        self._commit(parts=(*self._without(set(ids)), part))
+
+    def _commit(self, **changes: Any) -> None:
+        manifest = self._current.model_copy(update=changes)
+        rows = sum(part.rows - len(part.deleted) for part in manifest.parts)
+        manifest = manifest.model_copy(
+            update={
+                "generation": manifest.generation + 1,
+                "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+                "counts": {"images": rows, "parts": len(manifest.parts)},
+            }
+        )
+        write_manifest(self.directory, manifest)
+        self._manifest = manifest
+
+    def _without(self, ids: set[str]) -> tuple[Part, ...]:
+        """The current parts with tombstones on every row of `ids`; a part without living rows is dropped."""
+        parts = []
+        for part in self._current.parts:
+            rows = {row for row, name in enumerate(self._ids_of(part)) if name in ids}
+            deleted = rows | set(part.deleted)
+            if len(deleted) < part.rows:
+                parts.append(part.model_copy(update={"deleted": tuple(sorted(deleted))}))
+        return tuple(parts)
+
+    def _ids_of(self, part: Part) -> list[str]:
+        if part.name not in self._ids:
+            if "catalog" in part.files:
+                records = read_records(self.directory / part.files["catalog"].path)
+                self._ids[part.name] = [record.id for record in records]
+            else:
+                path = self.directory / part.files["globals"].path
+                self._ids[part.name] = read_globals(path, self._current.card.dimension).ids
+        return self._ids[part.name]
+
+    def _rows_alive(self) -> int:
+        return sum(part.rows - len(part.deleted) for part in self._current.parts)
+
+    def _new_name(self) -> str:
+        return f"part-{self._current.generation + 1:06d}-{secrets.token_hex(3)}"
+
+    def _write_part(self, kind: PartKind, name: str, write: Any) -> PartFile:
+        suffix = "h5" if kind == "locals" else self._current.tables
+        return self._write_file(f"{kind}/{name}.{suffix}", write)
+
+    def _write_fitted(self, fitted: Mapping[str, FloatArray]) -> PartFile:
+        return self._write_file("model/fitted.safetensors", lambda path: save_file(dict(fitted), path))
+
+    def _write_file(self, relative: str, write: Any) -> PartFile:
+        path = self.directory / relative
+        try:
+            with replacing(path) as temporary:
+                write(temporary)
+                checksum, size = sha256_of(temporary), temporary.stat().st_size
+        except OSError as error:
+            raise RelookError(f"{path}: cannot be written ({error.strerror or error})") from None
+        return PartFile(path=relative, bytes=size, sha256=checksum)
+
+    def _collect_leftovers(self) -> None:
+        """Remove temporary files, and parts that were written but never committed."""
+        kept = {file.path for file in self._manifest.files()} if self._manifest else set()
+        for folder in _FOLDERS:
+            for path in (self.directory / folder).glob("*"):
+                if path.relative_to(self.directory).as_posix() not in kept:
+                    path.unlink()
+        for path in self.directory.glob(f"*{TEMPORARY}"):
+            path.unlink()

@@ -1,0 +1,10 @@
+"""Training: miners, losses and the one loop.
+
+`train-rerank` wires this room to the index and the store; what is learnt is a network of `pipeline.rerank`.
+"""
+
+from pipeline.train.loop import Progress, Task, Validation, fit
+from pipeline.train.rrt import RRTTask
+from pipeline.train.triplets import MiningError, Triplets
+
+__all__ = ["MiningError", "Progress", "RRTTask", "Task", "Triplets", "Validation", "fit"]

@@ -1,0 +1,66 @@
+"""Training of the Reranking Transformer from stored descriptors.
+
+A `Task` of the one loop, fed by mined triplets. Tan, Yuan, Ordonez, ICCV 2021, section 3.3: binary cross-entropy on the
+logits of (anchor, positive) and (anchor, negative); here either side comes first as often, because the network is not
+symmetric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from pipeline.rerank.rrt_network import RRTNetwork, Tokens
+from pipeline.train.triplets import Rows, Triplets
+
+
+class RRTTask:
+    """Learns to tell positives from hard negatives.
+
+    Args:
+        network: what is trained.
+        tokens: of all N pictures, in the rows that `triplets` names.
+        triplets: the miner.
+        per_anchor: triplets per anchor and epoch.
+        batch_size: triplets per step.
+        device: where it runs.
+    """
+
+    def __init__(
+        self,
+        network: RRTNetwork,
+        tokens: Tokens,
+        triplets: Triplets,
+        per_anchor: int,
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.network = network
+        self._tokens = tokens
+        self._triplets = triplets
+        self._per_anchor = per_anchor
+        self._batch_size = batch_size
+        self._device = device
+
+    def steps(self) -> int:
+        """See `Task.steps`."""
+        return -(-len(self._triplets.anchors) * self._per_anchor // self._batch_size)
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Rows]:
+        """See `Task.batches`; [batch_size, 3] rows each."""
+        drawn = self._triplets.epoch(self._per_anchor, rng)
+        for start in range(0, len(drawn), self._batch_size):
+            yield drawn[start : start + self._batch_size]
+
+    def loss(self, batch: Rows) -> torch.Tensor:
+        """See `Task.loss`."""
+        anchor, positive, negative = torch.from_numpy(batch).unbind(1)
+        left, right = torch.cat([anchor, anchor]), torch.cat([positive, negative])
+        if torch.rand(()) < 0.5:
+            left, right = right, left
+        logits = self.network(self._tokens[left].to(self._device), self._tokens[right].to(self._device))
+        truth = torch.cat([torch.ones(len(anchor)), torch.zeros(len(anchor))]).to(self._device)
+        return functional.binary_cross_entropy_with_logits(logits, truth)

@@ -1,0 +1,279 @@
+"""The nouns that cross rooms: plain frozen dataclasses over arrays, and the three protocols between rooms.
+
+They stand below every other module: nothing here imports from relook but its errors.
+Names are the field's: descriptor, gallery, query, candidate, ranking.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float32]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image that exists.
+
+    Attributes:
+        id: unique in its catalog; the name of the image in every store.
+        path: where its file lies, relative to the catalog's root (or absolute), with forward slashes.
+        label: what it shows; "" for a distractor or when nobody said.
+        split: the part of the data set it belongs to, "" when there is one part only.
+        bbox: x0, y0, x1, y1 in pixels of the upright original: only this part is described. None: all of it.
+        width, height: size in pixels of the upright original; 0 until it was read.
+        size: bytes of the file; 0 until it was read.
+        mtime_ns: modification time of the file in nanoseconds; 0 until it was read.
+        sha256: of the file's bytes, hexadecimal; "" until it was read.
+    """
+
+    id: str
+    path: str
+    label: str = ""
+    split: str = ""
+    bbox: Box | None = None
+    width: int = 0
+    height: int = 0
+    size: int = 0
+    mtime_ns: int = 0
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class GlobalDescriptors:
+    """`ids` (N of them) and `vectors` [N, D] float32, each row of unit length."""
+
+    ids: Sequence[str]
+    vectors: FloatArray
+
+
+@dataclass(frozen=True)
+class LocalDescriptors:
+    """The n local descriptors of one image, strongest first.
+
+    Attributes:
+        descriptors: [n, d] float32, rows of unit length.
+        xy: [n, 2] float32, x and y in pixels of the upright original.
+        scale: [n] float32, the factor by which the image was resized when the descriptor was seen (0.7071, 1, ...).
+        weight: [n] float32, the strength by which it was chosen, at least 0.
+    """
+
+    descriptors: FloatArray
+    xy: FloatArray
+    scale: FloatArray
+    weight: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.descriptors)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a describer says of one image: `vector` [D] float32 of unit length, and its local descriptors or None."""
+
+    vector: FloatArray
+    locals: LocalDescriptors | None = None
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The first answers of a store, best first.
+
+    Attributes:
+        query_ids: Q names.
+        ids: Q lists of at most K ids (shorter where the store holds less).
+        scores: Q float32 arrays as long as the lists: cosine similarities in [-1, 1], descending, ties by id.
+    """
+
+    query_ids: Sequence[str]
+    ids: Sequence[Sequence[str]]
+    scores: Sequence[FloatArray]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The answer to one query, best first.
+
+    Attributes:
+        query_id: the query's name.
+        ids: K ids.
+        scores: [K] float32; the re-ranked head of the list has the fused score, the rest the global similarity.
+        explanation: arrays of K beside the ids: "global_rank" (from 1), "global_score", and one per reranker.
+    """
+
+    query_id: str
+    ids: Sequence[str]
+    scores: FloatArray
+    explanation: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What made a set of descriptors: all that must be equal for two of them to be comparable.
+
+    Attributes:
+        name: the describer's registry name.
+        architecture: the backbone's name.
+        weights: "sha256:..." of the weights, or "random weights (seed 0)".
+        settings: resolved preprocessing, pooling, scales and local selection; plain JSON values.
+        fitted: "sha256:..." of the projections fitted on a gallery, "" where there are none.
+        dimension: D of the global descriptors.
+        local_dimension: d of the local descriptors, 0 where there are none.
+    """
+
+    name: str
+    architecture: str
+    weights: str
+    settings: Mapping[str, Any]
+    fitted: str
+    dimension: int
+    local_dimension: int
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights were never trained: whatever is printed of them has to say so."""
+        return self.weights.startswith("random")
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits; equal exactly when everything on the card is."""
+        text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def to_json(self) -> dict[str, Any]:
+        """The card as plain JSON values; `from_json` is the inverse."""
+        return {
+            "name": self.name,
+            "architecture": self.architecture,
+            "weights": self.weights,
+            "settings": dict(self.settings),
+            "fitted": self.fitted,
+            "dimension": self.dimension,
+            "local_dimension": self.local_dimension,
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> ModelCard:
+        """Raises KeyError or TypeError when `values` is no card."""
+        return cls(**{key: values[key] for key in cls.__dataclass_fields__})
+
+    def differences(self, other: ModelCard) -> list[str]:
+        """One "key: mine here, theirs there" for every value that differs."""
+        mine, theirs = _flatten(self.to_json()), _flatten(other.to_json())
+        return [
+            f"{key}: {mine.get(key)!r} here, {theirs.get(key)!r} there"
+            for key in sorted(mine.keys() | theirs.keys())
+            if mine.get(key) != theirs.get(key)
+        ]
+
+
+class Describer(Protocol):
+    """Turns pictures into descriptors.
+
+    `prepare` runs on a reader's thread, `describe` on the model's; pictures whose `Prepared.shape` is equal may
+    share a batch.
+    """
+
+    @property
+    def card(self) -> ModelCard:
+        """What made the descriptors. Raises RelookError while a projection still has to be fitted."""
+
+    def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
+        """Resize an upright RGB picture [H, W, 3] uint8 (or the `bbox` of it) to what the network reads."""
+
+    def describe(self, batch: Sequence[Prepared]) -> list[Description]:
+        """Describe pictures of one `shape`, in order."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One picture, ready for the network.
+
+    Attributes:
+        pixels: one [3, h, w] uint8 array per scale.
+        to_original: per scale, (sx, sy, dx, dy): x_original = x_pixel * sx + dx, and so for y.
+        scales: the nominal factor of each entry.
+        width, height: size in pixels of the upright original.
+    """
+
+    pixels: Sequence[npt.NDArray[np.uint8]]
+    to_original: Sequence[tuple[float, float, float, float]]
+    scales: Sequence[float]
+    width: int
+    height: int
+
+    @property
+    def shape(self) -> tuple[tuple[int, ...], ...]:
+        """Equal for pictures that can share a batch."""
+        return tuple(p.shape for p in self.pixels)
+
+
+class VectorStore(Protocol):
+    """Global descriptors at rest, and who is nearest to whom."""
+
+    def query(
+        self, vectors: FloatArray, top_k: int, where: Mapping[str, Sequence[str]] | None = None
+    ) -> list[tuple[list[str], FloatArray]]:
+        """The `top_k` nearest by cosine of each row of `vectors` [Q, D]: ids, and scores, descending, ties by id.
+
+        `where` keeps records whose metadata has one of the given values, such as {"split": ["val"]}.
+        """
+
+    def upsert(self, descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str, str]]) -> None:
+        """Write N vectors and their metadata; an id that exists is replaced."""
+
+    def fetch(self, ids: Sequence[str]) -> FloatArray:
+        """The vectors of `ids` [N, D], in their order. Raises RelookError that names an id the store lacks."""
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Forget these ids; returns how many of them existed."""
+
+    def ids(self) -> Iterator[str]:
+        """All ids, sorted."""
+
+    def stats(self) -> Mapping[str, Any]:
+        """At least "count", "dimension" and "fingerprint"."""
+
+
+class DescriptorSource(Protocol):
+    """Where a reranker reads the candidates' descriptors."""
+
+    def globals(self, ids: Sequence[str]) -> FloatArray:
+        """[N, D] float32, in the order of `ids`."""
+
+    def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
+        """In the order of `ids`. Raises RelookError where the index holds no locals."""
+
+
+class Reranker(Protocol):
+    """Looks again at the candidates of many queries at once."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Of what it reads: "globals", "locals"."""
+
+    def check(self, card: ModelCard) -> None:
+        """Raises RelookError when it cannot read descriptors of this card, and says what differs."""
+
+    def score(
+        self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
+    ) -> list[FloatArray]:
+        """One float32 array per query, as long as its candidates, higher is better, comparable within a query."""
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
