@@ -55,7 +55,9 @@ class GlobalsConfig(_Section):
     p: Annotated[float, Field(gt=0)] | Literal["learned"] = Field(
         1.0, description="exponent of GeM: 1 is the average; learned: the checkpoint's pool.p"
     )
-    scales: tuple[float, ...] = Field((1.0,), min_length=1, description="descriptors of several sizes are averaged")
+    scales: tuple[float, ...] = Field(
+        (0.7071, 1.0, 1.4142), min_length=1, description="descriptors of several sizes are averaged"
+    )
     whiten: Positive | None = Field(None, description="PCA-whiten to so many dimensions, fitted on the gallery")
 
 
@@ -100,8 +102,13 @@ class SuperGlobalConfig(_Section):
 
     top: Positive = Field(400, description="M: candidates looked at again")
     k: Positive = Field(9, description="K: neighbours that refine a descriptor")
-    beta: Annotated[float, Field(ge=0)] = Field(0.15, description="weight of a neighbour, times its similarity")
-    weight: Fraction = Field(0.5, description="of the global similarity in the fused score; 0 is as published")
+    beta: Annotated[float, Field(ge=0)] = Field(1.0, description="factor on a neighbour's weight; the paper's is 0.15")
+    power: Annotated[float, Field(gt=0)] = Field(
+        8.0, description="a neighbour weighs beta * similarity^power; the paper's is 1"
+    )
+    expansion: Fraction = Field(0.15, description="share of the expanded query in the score; the paper's is 0.5")
+    normalise: bool = Field(True, description="whether the expanded query gets unit length; the paper's does not")
+    weight: Fraction = Field(0.3, description="of the global similarity in the fused score; the paper's is 0")
 
 
 class RRTConfig(_Section):
@@ -125,6 +132,7 @@ class SearchConfig(_Section):
     """What a search returns."""
 
     top_k: Positive = Field(10, description="results shown per query")
+    skip_itself: bool = Field(False, description="leave out the query's own file where the index holds it")
 
 
 class RRTModelConfig(_Section):

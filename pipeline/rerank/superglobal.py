@@ -3,7 +3,8 @@
 A reranker that needs no training. Shao, Chen, Karpur, Cui, Araujo, Cao, "Global Features are All You Need for Image
 Retrieval and Reranking", ICCV 2023, section 3.3 (equations 8 to 10), with the official code's details: the nearest
 neighbour of a candidate is taken to be itself and weighs 1; refined descriptors are not normalised again; the expanded
-query is the element-wise maximum of the best K + 1 refined descriptors, without the query itself.
+query is the element-wise maximum of the best K + 1 refined descriptors, without the query itself. The defaults here are
+the paper's; `pipeline.config.SuperGlobalConfig` has those that cost no R@1, and docs/results.md the difference.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from pipeline.errors import RelookError
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard
@@ -26,15 +28,29 @@ class SuperGlobalReranker:
 
     Args:
         k: K, how many neighbours refine a candidate, and (with itself) how many candidates expand the query.
-        beta: weight of a neighbour, times its similarity.
+        beta, power: a neighbour weighs beta * similarity ** power, where a negative similarity counts as 0 unless
+            `power` is 1. A power above 1 lets near duplicates refine and distant ones not.
+        expansion: share of the expanded query's similarity in the score, the rest is the query's own.
+        normalise: give the expanded query unit length, so that both similarities are cosines of refined descriptors.
         device: where the products are computed.
     """
 
     needs = frozenset({"globals"})
 
-    def __init__(self, k: int = 9, beta: float = 0.15, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        k: int = 9,
+        beta: float = 0.15,
+        power: float = 1.0,
+        expansion: float = 0.5,
+        normalise: bool = False,
+        device: str = "cpu",
+    ) -> None:
         self._k = k
         self._beta = beta
+        self._power = power
+        self._expansion = expansion
+        self._normalise = normalise
         self._device = torch.device(device)
 
     def check(self, card: ModelCard) -> None:
@@ -43,7 +59,7 @@ class SuperGlobalReranker:
     def score(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
     ) -> list[FloatArray]:
-        """The mean of the two similarities of equation 10, one [K] float32 array per query."""
+        """The mix of the two similarities of equation 10, one [K] float32 array per query."""
         if len(queries) != len(candidates.ids):
             raise RelookError(f"{len(queries)} queries for {len(candidates.ids)} lists of candidates")
         scores: list[FloatArray] = [np.zeros(0, np.float32)] * len(queries)
@@ -65,15 +81,17 @@ class SuperGlobalReranker:
         queries, gallery = queries.to(self._device), gallery.to(self._device)
         count = min(self._k + 1, gallery.shape[1])
         similarity, neighbours = torch.bmm(gallery, gallery.transpose(1, 2)).topk(count, dim=2)
-        weights = self._beta * similarity
+        weights = self._beta * (similarity if self._power == 1 else similarity.clamp(min=0) ** self._power)
         weights[:, :, 0] = 1
         weights = weights / weights.sum(dim=2, keepdim=True)
 
         first = _mix(weights, neighbours, torch.bmm(gallery, queries.unsqueeze(2)).squeeze(2))
         best = first.topk(count, dim=1).indices
         expanded = _refined(weights, neighbours, gallery, best).amax(dim=1)
+        if self._normalise:
+            expanded = functional.normalize(expanded, dim=1)
         second = _mix(weights, neighbours, torch.bmm(gallery, expanded.unsqueeze(2)).squeeze(2))
-        return (first + second) / 2
+        return (1 - self._expansion) * first + self._expansion * second
 
     def _blocks(self, queries: Sequence[Description], candidates: Candidates) -> list[list[int]]:
         """Queries with equally many candidates, in blocks that fit."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pipeline.catalog import load_catalog
@@ -19,7 +18,7 @@ from pipeline.evaluate import Scores, by_labels, paired_difference
 from pipeline.rerank import Look, look_again
 from pipeline.stages.opening import Gallery, open_chain, open_gallery
 from pipeline.stages.progress import Reporter, Silent
-from pipeline.stages.queries import describe_queries, find_candidates
+from pipeline.stages.queries import describe_queries, find_candidates, own_ids
 from pipeline.types import Description, ImageRecord, Ranking
 
 # Queries that are looked at together: bounds the memory, and moves the bar.
@@ -151,10 +150,7 @@ def _ask(
         descriptions = [Description(vector, part) for vector, part in zip(vectors, parts, strict=True)]
         return _Asked(records, descriptions, [frozenset({name}) for name in ids])
     asked = describe_queries([queries], gallery, config, reporter)
-    at: dict[Path, set[str]] = {}
-    for name in truth:
-        at.setdefault(gallery.index.image_file(gallery.index.records[name]).resolve(), set()).add(name)
-    excluded = [frozenset(at.get(Path(record.path).resolve(), ())) for record in asked.records]
+    excluded = own_ids(gallery, asked.records)
     return _Asked(asked.records, asked.descriptions, excluded, len(asked.failed))
 
 

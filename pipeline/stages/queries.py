@@ -55,6 +55,14 @@ def describe_queries(sources: Sequence[str], gallery: Gallery, config: Config, r
     return Queries([record for record, _ in ordered], [description for _, description in ordered], failed)
 
 
+def own_ids(gallery: Gallery, records: Sequence[ImageRecord]) -> list[frozenset[str]]:
+    """For each query the ids of the index that are the query's own file."""
+    at: dict[Path, set[str]] = {}
+    for name, record in gallery.index.records.items():
+        at.setdefault(gallery.index.image_file(record).resolve(), set()).add(name)
+    return [frozenset(at.get(Path(record.path).resolve(), ())) for record in records]
+
+
 def find_candidates(
     gallery: Gallery,
     names: Sequence[str],

@@ -16,7 +16,7 @@ from pipeline.errors import RelookError
 from pipeline.rerank import look_again
 from pipeline.stages.opening import Gallery, open_chain, open_gallery
 from pipeline.stages.progress import Reporter, Silent
-from pipeline.stages.queries import Queries, describe_queries, find_candidates
+from pipeline.stages.queries import Queries, describe_queries, find_candidates, own_ids
 from pipeline.types import Ranking
 
 
@@ -56,7 +56,12 @@ class SearchResult:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`; the keys are the CLI's contract."""
         queries: list[dict[str, Any]] = [
-            {"query": answer.query, "results": [_hit_json(hit) for hit in answer.results]} for answer in self.answers
+            {
+                "query": answer.query,
+                "label": answer.label,
+                "results": [_hit_json(hit) for hit in answer.results],
+            }
+            for answer in self.answers
         ]
         queries += [{"query": path, "error": reason, "results": []} for path, reason in self.failed]
         return {"queries": queries, "rerank": self.rerank, "weights": self.weights, "seconds": self.seconds}
@@ -82,7 +87,8 @@ def search(config: Config, sources: Sequence[str], reporter: Reporter | None = N
         raise RelookError("; ".join(f"{path}: {reason}" for path, reason in queries.failed[:3]))
     depth = max([config.search.top_k, *(look.top for look in chain)])
     names = [record.path for record in queries.records]
-    candidates = find_candidates(gallery, names, queries.descriptions, depth)
+    excluded = own_ids(gallery, queries.records) if config.search.skip_itself else None
+    candidates = find_candidates(gallery, names, queries.descriptions, depth, excluded)
     rankings = look_again(chain, queries.descriptions, candidates, gallery)
     return SearchResult(
         answers=_answers(queries, rankings, gallery, config.search.top_k),

@@ -1,0 +1,95 @@
+"""`demo`: every verb of the flow on the sample photos, in one command.
+
+The first thing a new user runs. It learns on one part of the sample instances and is measured on the others, which it has
+never seen; nothing here is special: each step is the verb of the same name.
+"""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from pipeline.catalog import load_catalog
+from pipeline.config import load_config
+from pipeline.errors import RelookError
+from pipeline.report import show_answers, show_evaluation, show_rows, write_page
+from pipeline.stages.evaluate import evaluate
+from pipeline.stages.extract import extract
+from pipeline.stages.progress import Reporter
+from pipeline.stages.search import search
+from pipeline.stages.train_rerank import train_rerank
+from pipeline.stages.upload import upload
+
+_SETTINGS = (
+    "train_rerank.split=train",
+    "evaluate.split=val",
+    "rerank.chain=[rrt]",
+    "search.top_k=5",
+    "search.skip_itself=true",
+)
+_QUERIES = 3
+
+
+def sample_photos() -> Path:
+    """The manifest of the sample photos, in a checkout or in the installed package. Raises RelookError when gone."""
+    package = Path(__file__).resolve().parents[1]
+    for folder in (package / "samples", package.parent / "data" / "samples"):
+        if (folder / "manifest.csv").is_file():
+            return folder / "manifest.csv"
+    raise RelookError("the sample photos are not installed; make them with: python data/make_samples.py")
+
+
+def run_demo(folder: Path, console: Console, reporter: Reporter) -> dict[str, Any]:
+    """Run every verb on the sample photos.
+
+    Args:
+        folder: where index, checkpoint and page go.
+        console: where tables go.
+        reporter: told about the progress.
+
+    Returns:
+        The `evaluate` document, with the seconds of each stage under "stages".
+    """
+    manifest = sample_photos()
+    config = load_config(overrides=[f"index={folder / 'index'}", *_SETTINGS])
+    seconds: dict[str, float] = {}
+
+    def timed(name: str, work: Callable[[], Any]) -> Any:
+        started = time.monotonic()
+        result = work()
+        seconds[name] = round(time.monotonic() - started, 1)
+        return result
+
+    timed("extract", lambda: extract(config, str(manifest), reporter))
+    timed("upload", lambda: upload(config))
+    trained = timed("train-rerank", lambda: train_rerank(config, reporter))
+    queries = _write_queries(manifest, folder / "queries.csv")
+    found = timed("search", lambda: search(config, [str(queries)], reporter)).to_json()
+    measured = timed("evaluate", lambda: evaluate(config, str(manifest), reporter=reporter)).to_json()
+    untrained = load_config(overrides=[f"index={folder / 'index'}", *_SETTINGS, "rerank.chain=[superglobal]"])
+    other = evaluate(untrained, str(manifest)).to_json()
+
+    page = folder / "results.html"
+    write_page(page, found, measured)
+    show_answers(console, found, manifest.parent)
+    show_evaluation(console, other)
+    show_evaluation(console, measured)
+    show_rows(console, "seconds", seconds)
+    console.print(f"the reranker: {trained.checkpoint}\nthe pictures: {page}", highlight=False, markup=False)
+    return {**measured, "stages": seconds}
+
+
+def _write_queries(manifest: Path, file: Path) -> Path:
+    """A manifest of one photo of each of the first instances that were not learnt from."""
+    first = {record.label: record for record in reversed(load_catalog(str(manifest)).select("val").records)}
+    asked = [first[label] for label in sorted(first) if label][:_QUERIES]
+    with file.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "label"])
+        writer.writerows([str(manifest.parent / record.path), record.label] for record in asked)
+    return file
