@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from pipeline import __version__, stages
+from pipeline import __version__
 from pipeline.config import Config, load_config
 from pipeline.errors import RelookError, TooManyFailuresError, UsageError
 from pipeline.report import Bars, show_answers, show_evaluation, show_rows, write_page
@@ -60,8 +60,10 @@ def extract(
     max_failures: MaxFailures = None,
 ) -> None:
     """Describe photos into an index; run again, it does only what changed."""
+    from pipeline.stages import extract as stage
+
     run = _Run(config, settings, {"index": index, "device": device}, as_json, verbose, quiet)
-    result = stages.extract(run.config, images, run.reporter)
+    result = stage.extract(run.config, images, run.reporter)
     run.show(result.to_json(), lambda document: show_rows(out, "extract", document))
     if result.failed:
         run.note(f"{result.failed} images could not be read; they are listed in {result.index}/failures.*")
@@ -80,8 +82,10 @@ def upload(
     quiet: Quiet = False,
 ) -> None:
     """Bring the vector store to the state of the index; the built-in table is verified."""
+    from pipeline.stages import upload as stage
+
     run = _Run(config, settings, {"index": index, "store.kind": store}, as_json, verbose, quiet)
-    run.show(stages.upload(run.config).to_json(), lambda document: show_rows(out, "upload", document))
+    run.show(stage.upload(run.config).to_json(), lambda document: show_rows(out, "upload", document))
 
 
 @app.command("train-rerank")
@@ -98,6 +102,8 @@ def train_rerank(
     quiet: Quiet = False,
 ) -> None:
     """Train a reranker on the labelled photos of an index, with the store's candidates."""
+    from pipeline.stages import train_rerank as stage
+
     flags = {
         "index": index,
         "store.kind": store,
@@ -106,7 +112,7 @@ def train_rerank(
         "train_rerank.out": checkpoint,
     }
     run = _Run(config, settings, flags, as_json, verbose, quiet)
-    result = stages.train_rerank(run.config, run.reporter).to_json()
+    result = stage.train_rerank(run.config, run.reporter).to_json()
     run.show(result, lambda document: show_rows(out, "train-rerank", {**document, "history": "TensorBoard"}))
 
 
@@ -127,6 +133,8 @@ def search(
     max_failures: MaxFailures = None,
 ) -> None:
     """Which photos of the index show the same thing as these?"""
+    from pipeline.stages import search as stage
+
     flags = {
         "index": index,
         "store.kind": store,
@@ -135,7 +143,7 @@ def search(
         "rerank.chain": _chain(rerank),
     }
     run = _Run(config, settings, flags, as_json, verbose, quiet)
-    result = stages.search(run.config, queries, run.reporter)
+    result = stage.search(run.config, queries, run.reporter)
     document = result.to_json()
     if html is not None:
         write_page(html, document)
@@ -162,6 +170,8 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """How good the search is, before and after the second look."""
+    from pipeline.stages import evaluate as stage
+
     flags = {
         "index": index,
         "store.kind": store,
@@ -171,7 +181,7 @@ def evaluate(
         "evaluate.protocol": protocol,
     }
     run = _Run(config, settings, flags, as_json, verbose, quiet)
-    result = stages.evaluate(run.config, images, queries, run.reporter)
+    result = stage.evaluate(run.config, images, queries, run.reporter)
     run.show(result.to_json(), lambda document: show_evaluation(out, document))
 
 

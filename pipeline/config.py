@@ -18,12 +18,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline.errors import UsageError
 
+# A value such as 2020-13-45 looks like a date and raises ValueError; endless nesting raises RecursionError.
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
+
 Positive = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 class CatalogConfig(_Section):
@@ -44,7 +48,9 @@ class ImageConfig(_Section):
     crop: Positive | None = Field(None, description="side of a central square cut out after resizing")
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box"] = "bicubic"
     mean: tuple[float, float, float] | None = Field(None, description="per RGB channel, of values in [0, 1]")
-    std: tuple[float, float, float] | None = Field(None, description="per RGB channel, of values in [0, 1]")
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        None, description="per RGB channel, of values in [0, 1]"
+    )
     max_pixels: Positive = Field(200_000_000, description="larger pictures are refused before they are decoded")
     max_bytes: Positive = Field(500_000_000, description="larger files are refused before they are read")
 
@@ -52,10 +58,10 @@ class ImageConfig(_Section):
 class GlobalsConfig(_Section):
     """One descriptor per picture."""
 
-    p: Annotated[float, Field(gt=0)] | Literal["learned"] = Field(
+    p: PositiveFloat | Literal["learned"] = Field(
         1.0, description="exponent of GeM: 1 is the average; learned: the checkpoint's pool.p"
     )
-    scales: tuple[float, ...] = Field(
+    scales: tuple[PositiveFloat, ...] = Field(
         (0.7071, 1.0, 1.4142), min_length=1, description="descriptors of several sizes are averaged"
     )
     whiten: Positive | None = Field(None, description="PCA-whiten to so many dimensions, fitted on the gallery")
@@ -66,7 +72,7 @@ class LocalsConfig(_Section):
 
     count: Annotated[int, Field(ge=0)] = Field(50, description="how many per picture; 0: none at all")
     stage: int | Literal["final"] = Field("final", description="index of the backbone's stage, or its last map")
-    scales: tuple[float, ...] = Field((0.7071, 1.0, 1.4142), min_length=1)
+    scales: tuple[PositiveFloat, ...] = Field((0.7071, 1.0, 1.4142), min_length=1)
     dimension: Positive = Field(128, description="reduced to this by a PCA fitted on the gallery")
 
 
@@ -77,7 +83,7 @@ class DescribeConfig(_Section):
     weights: Literal["pretrained", "random"] = "pretrained"
     checkpoint: Path | None = Field(None, description="a local file of weights for the backbone")
     fit_from: Path | None = Field(None, description="an index whose fitted projections are used again")
-    fit_images: Positive = Field(256, description="pictures that the projections are fitted on")
+    fit_images: Positive = Field(128, description="pictures that the projections are fitted on")
     image: ImageConfig = ImageConfig()
     globals: GlobalsConfig = GlobalsConfig()
     locals: LocalsConfig = LocalsConfig()
@@ -86,7 +92,7 @@ class DescribeConfig(_Section):
 class ExtractConfig(_Section):
     """How extraction is run; nothing here changes a descriptor."""
 
-    batch_size: Positive = 16
+    batch_size: Positive | None = Field(None, description="pictures per forward pass; None: 2 on a CPU, 64 on CUDA")
     workers: Positive | None = Field(None, description="threads that read and decode; None: one per core, 16 at most")
     part_size: Positive = Field(1024, description="pictures per committed part: at most so many are lost by a kill")
 
@@ -156,7 +162,7 @@ class TrainRerankConfig(_Section):
     epochs: Positive = 12
     triplets: Positive = Field(4, description="per anchor and epoch")
     batch_size: Positive = Field(64, description="triplets per step")
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    learning_rate: PositiveFloat = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-2
     warmup: Fraction = Field(0.05, description="of all steps")
     validation_queries: Positive = Field(200, description="at most so many held-out pictures are searched per epoch")
@@ -196,12 +202,14 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Conf
         UsageError: the file cannot be read, a key is unknown, or a value is not of its type.
     """
     values = _read_yaml(file) if file else {}
+    if file:
+        parse_config(values, source=str(file))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {override}: expected KEY=VALUE, such as describe.image.size=224")
         _put(values, key.strip().split("."), _parse(override, text))
-    return parse_config(values, source=str(file) if file else "--set")
+    return parse_config(values, source="--set")
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> Config:
@@ -217,7 +225,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: cannot read the configuration ({error})") from None
-    except yaml.YAMLError as error:
+    except YAML_ERRORS as error:
         raise UsageError(f"{file}: not valid YAML ({' '.join(str(error).split())})") from None
     if values is None:
         return {}
@@ -229,7 +237,7 @@ def _read_yaml(file: Path) -> dict[str, Any]:
 def _parse(override: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    except YAML_ERRORS:
         raise UsageError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
 
 
@@ -243,15 +251,28 @@ def _put(values: dict[str, Any], keys: list[str], value: Any) -> None:
 
 
 def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
+    first, *others = error.errors()
+    location = _written(first["loc"])
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         known = _fields_at(location[:-1])
         nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean {'.'.join([*location[:-1], nearest[0]])}?" if nearest else f"known: {', '.join(known)}"
         return f"unknown key {key}; {hint}"
-    return f"{key} = {first['input']!r}: {first['msg']}"
+    reasons = [first["msg"], *(other["msg"] for other in others if _written(other["loc"]) == location)]
+    return f"{key} = {first['input']!r}: {', or '.join(reasons)}"
+
+
+def _written(location: Sequence[str | int]) -> list[str]:
+    """The keys as the user wrote them: for a union pydantic appends the name of the member that it tried."""
+    keys: list[str] = []
+    model: Any = Config
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        if fields or isinstance(part, int):
+            keys.append(str(part))
+        model = fields[part].annotation if part in fields else None
+    return keys
 
 
 def _fields_at(location: Sequence[str]) -> list[str]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pipeline.errors import RelookError
+
 TEMPORARY = ".tmp"
 
 
@@ -34,6 +36,17 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Replace the content of `path` by `data`, atomically."""
     with replacing(path) as temporary:
         temporary.write_bytes(data)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """A full disk, a folder without permission or a name that is no text ends in one line that names the file."""
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise RelookError(f"{path}: cannot be written ({error.object!r} is not Unicode; rename that file)") from None
+    except OSError as error:
+        raise RelookError(f"{path}: cannot be written ({error.strerror or error})") from None
 
 
 def sha256_of(path: Path) -> str:

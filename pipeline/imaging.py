@@ -10,7 +10,9 @@ import hashlib
 import io
 import warnings
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from stat import S_ISREG
 from typing import Literal
 
 import numpy as np
@@ -32,6 +34,10 @@ INTERPOLATIONS = {
     "box": Image.Resampling.BOX,
 }
 
+# Pillow warns of files that it reads nonetheless. Filters belong to the whole process and photos are read by threads,
+# so this is said once, not around every picture.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -52,26 +58,31 @@ def read_image(path: Path, *, max_pixels: int = 200_000_000, max_bytes: int = 50
         max_bytes: larger files are refused before they are read.
 
     Raises:
-        ImageError: missing, unreadable, empty, too large, truncated, or no picture.
+        ImageError: missing, unreadable, no regular file, empty, too large, truncated, or no picture.
     """
     try:
-        stat = path.stat()
-        if stat.st_size > max_bytes:
-            raise ImageError(str(path), f"{stat.st_size:,} bytes, more than the {max_bytes:,} allowed")
+        facts = path.stat()
+        if not S_ISREG(facts.st_mode):  # a pipe or a device would be read for ever
+            raise ImageError(str(path), "not a regular file")
+        if facts.st_size > max_bytes:
+            raise ImageError(str(path), f"{facts.st_size:,} bytes, more than the {max_bytes:,} allowed")
         data = path.read_bytes()
     except OSError as error:
         raise ImageError(str(path), error.strerror or type(error).__name__) from None
+    except ValueError as error:  # a name that no file system allows, such as one with a null character
+        raise ImageError(str(path), str(error)) from None
     if not data:
         raise ImageError(str(path), "the file is empty")
     pixels = decode_image(data, name=str(path), max_pixels=max_pixels)
-    return ImageFile(pixels, len(data), stat.st_mtime_ns, hashlib.sha256(data).hexdigest())
+    return ImageFile(pixels, len(data), facts.st_mtime_ns, hashlib.sha256(data).hexdigest())
 
 
 def decode_image(data: bytes, *, name: str, max_pixels: int = 200_000_000) -> Pixels:
     """The first frame of an encoded picture, upright, [H, W, 3] uint8 RGB. Raises ImageError naming `name`."""
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not refuse what `max_pixels` allows
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
-            warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(data), formats=_formats()) as image:
             width, height = image.size
             if width * height > max_pixels:
                 raise ImageError(name, f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
@@ -130,14 +141,24 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _deep_to_rgb(image: Image.Image) -> Image.Image:
-    """Pillow clips deep greys at 255 when it converts; scale 16-bit ones by 257, floats by their own range."""
+    """Pillow clips deep greys at 255 when it converts; scale 16-bit ones by 257, deeper ones by their own range."""
     values = np.asarray(image, dtype=np.float64)
-    if image.mode == "F":
-        low, high = float(np.nanmin(values)), float(np.nanmax(values))
-        values = (np.nan_to_num(values, nan=low) - low) * (255 / ((high - low) or 1))
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
+        finite = values[np.isfinite(values)]
+        if not finite.size:
+            raise ValueError("none of its values is finite")
+        low, high = float(finite.min()), float(finite.max())
+        values = (np.nan_to_num(values, nan=low).clip(low, high) - low) * (255 / ((high - low) or 1))
     elif values.max() > 255 or image.mode.startswith("I;16"):
         values = values / 257
     return Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8)).convert("RGB")
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """All that Pillow opens, photos first, but EPS: that is a program, which Pillow has Ghostscript execute."""
+    Image.init()
+    return ("JPEG", "PNG", "WEBP", *(name for name in Image.ID if name != "EPS"))
 
 
 def _reason(error: Exception) -> str:

@@ -25,7 +25,7 @@ def load_folder(folder: Path, labels: Literal["none", "folder"] = "none") -> Cat
         labels: "folder" takes the name of the folder that a picture lies in as its label.
 
     Raises:
-        RelookError: there is no such folder, it cannot be read, or it holds no pictures.
+        RelookError: there is no such folder, it cannot be read, it holds no pictures, or a name is not UTF-8.
     """
     if not folder.is_dir():
         raise RelookError(f"{folder}: no such folder")
@@ -36,7 +36,7 @@ def load_folder(folder: Path, labels: Literal["none", "folder"] = "none") -> Cat
             if name.startswith("."):
                 continue
             if Path(name).suffix.lower() in _suffixes():
-                paths.append((Path(directory) / name).relative_to(folder))
+                paths.append(_storable((Path(directory) / name).relative_to(folder), folder))
             else:
                 ignored += 1
     records = [
@@ -48,6 +48,14 @@ def load_folder(folder: Path, labels: Literal["none", "folder"] = "none") -> Cat
 
 def _label(path: Path, labels: str) -> str:
     return path.parent.name if labels == "folder" else ""
+
+
+def _storable(path: Path, folder: Path) -> Path:
+    try:
+        path.as_posix().encode()
+    except UnicodeEncodeError:
+        raise RelookError(f"{folder}: the file name {str(path)!r} is not valid UTF-8; rename the file") from None
+    return path
 
 
 @cache

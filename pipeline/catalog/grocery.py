@@ -15,24 +15,39 @@ from pipeline.types import ImageRecord
 
 
 def load_grocery(folder: Path) -> Catalog:
-    """All photos of the lists that are there. Raises RelookError when `classes.csv` or every list is missing."""
-    classes = folder / "classes.csv"
-    if not classes.is_file():
-        raise RelookError(f"{folder}: not the Grocery Store data set (there is no classes.csv)")
-    with classes.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    names = {row["Class ID (int)"]: row["Class Name (str)"] for row in rows}
-    records = [_record(row["Iconic Image Path (str)"].lstrip("/"), row["Class Name (str)"], "iconic") for row in rows]
-    for split in ("train", "val", "test"):
-        records += _read_list(folder / f"{split}.txt", split, names)
+    """All photos of the lists that are there. Raises RelookError when `classes.csv` or every list is missing or bad."""
+    names, records = _read_classes(folder)
+    lists = {split: folder / f"{split}.txt" for split in ("train", "val", "test")}
+    if not any(file.is_file() for file in lists.values()):
+        raise RelookError(f"{folder}: not the Grocery Store data set (there is no train.txt, val.txt or test.txt)")
+    for split, file in lists.items():
+        records += _read_list(file, split, names)
     return checked(folder, records, str(folder))
+
+
+def _read_classes(folder: Path) -> tuple[dict[str, str], list[ImageRecord]]:
+    """Names of the fine classes by number, and the iconic photos."""
+    file = folder / "classes.csv"
+    if not file.is_file():
+        raise RelookError(f"{folder}: not the Grocery Store data set (there is no classes.csv)")
+    try:
+        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
+        names = {row["Class ID (int)"]: row["Class Name (str)"] for row in rows}
+        iconic = [(row["Iconic Image Path (str)"].lstrip("/"), row["Class Name (str)"]) for row in rows]
+    except (KeyError, AttributeError, UnicodeDecodeError, csv.Error):
+        raise RelookError(f"{file}: not the classes of the Grocery Store data set") from None
+    return names, [_record(path, name, "iconic") for path, name in iconic]
 
 
 def _read_list(file: Path, split: str, names: dict[str, str]) -> list[ImageRecord]:
     if not file.is_file():
         return []
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise RelookError(f"{file}: cannot be read as UTF-8 ({error})") from None
     records = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:

@@ -36,7 +36,7 @@ def load_manifest(file: Path) -> Catalog:
 def _read_csv(file: Path) -> list[Mapping[str, Any]]:
     try:
         with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
+            reader = csv.DictReader(lines, skipinitialspace=True)
             _require_path(file, reader.fieldnames or ())
             return list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -77,6 +77,8 @@ def _text(row: Mapping[str, Any], column: str) -> str:
     value = row.get(column)
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, float) and value.is_integer():  # integers beside empty cells are stored as floats
+        value = int(value)
     return str(value).strip()
 
 

@@ -1,4 +1,7 @@
-"""Which loader reads what the user points at: a folder, a manifest, or NAME:FOLDER for a published data set."""
+"""Which loader reads what the user points at: a folder, a manifest, or NAME:FOLDER for a published data set.
+
+The way into this room. A new data set is one file in this room and one line here.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,13 @@ def load_catalog(source: str, labels: Literal["none", "folder"] = "none") -> Cat
         RelookError: there is nothing there, or it is not what it should be.
         UsageError: NAME is unknown.
     """
+    try:
+        return _load(source, labels)
+    except (OSError, RuntimeError) as error:  # a folder above it is closed to us, the name is too long, ~NAME is nobody
+        raise RelookError(f"{source}: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _load(source: str, labels: Literal["none", "folder"]) -> Catalog:
     path = Path(source).expanduser()
     if path.is_dir():
         return load_folder(path, labels)

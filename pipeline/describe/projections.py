@@ -49,7 +49,8 @@ def fit_pca(samples: FloatArray, dimension: int, *, whiten: bool, what: str) -> 
         raise RelookError(f"{what}: {dimension} dimensions out of {width} are not possible")
     if whiten and count <= dimension:
         raise RelookError(
-            f"{what}: whitening to {dimension} dimensions needs more than {dimension} pictures, not {count}"
+            f"{what}: whitening to {dimension} dimensions needs more than {dimension} pictures, not {count} "
+            "(describe.fit_images says how many are used)"
         )
     mean = samples.mean(axis=0, dtype=np.float64)
     centred = samples - mean

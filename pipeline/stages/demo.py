@@ -1,7 +1,7 @@
 """`demo`: every verb of the flow on the sample photos, in one command.
 
-The first thing a new user runs. It learns on one part of the sample instances and is measured on the others, which it has
-never seen; nothing here is special: each step is the verb of the same name.
+The first thing a new user runs. It learns on one part of the sample instances and is measured on the others, which it
+has never seen; nothing here is special: each step is the verb of the same name.
 """
 
 from __future__ import annotations

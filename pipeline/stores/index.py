@@ -16,7 +16,7 @@ from pipeline.errors import RelookError
 from pipeline.files import sha256_of
 from pipeline.stores.local_store import LocalStore
 from pipeline.stores.manifest import Manifest, Part, PartKind, read_manifest
-from pipeline.stores.tables import GlobalsTable, read_globals, read_records
+from pipeline.stores.tables import GlobalsTable, read_globals, read_ids, read_records
 from pipeline.types import FloatArray, ImageRecord, LocalDescriptors, ModelCard
 
 
@@ -74,7 +74,7 @@ class Index:
         for part in self._parts_with("locals"):
             dead = set(part.deleted)
             path = self._file(part, "locals")
-            ids = (record.id for record in read_records(self._file(part, "catalog")))
+            ids = read_ids(self._file(part, "catalog"))
             rows |= {name: (path, row) for row, name in enumerate(ids) if row not in dead}
         return LocalStore(rows)
 
@@ -100,12 +100,15 @@ class Index:
         wrong = []
         for file in self.manifest.files():
             path = self.directory / file.path
-            if not path.is_file():
-                wrong.append(f"{path}: missing")
-            elif path.stat().st_size != file.bytes:
-                wrong.append(f"{path}: {path.stat().st_size} bytes instead of {file.bytes}")
-            elif sha256_of(path) != file.sha256:
-                wrong.append(f"{path}: damaged (its checksum differs)")
+            try:
+                if not path.is_file():
+                    wrong.append(f"{path}: missing")
+                elif path.stat().st_size != file.bytes:
+                    wrong.append(f"{path}: {path.stat().st_size} bytes instead of {file.bytes}")
+                elif sha256_of(path) != file.sha256:
+                    wrong.append(f"{path}: damaged (its checksum differs)")
+            except OSError as error:  # a bad disk, of all things, must not end the check
+                wrong.append(f"{path}: cannot be read ({error.strerror})")
         return wrong
 
     def _parts_with(self, kind: PartKind) -> list[Part]:

@@ -7,6 +7,7 @@ float16 changes a unit vector's cosine by less than 1e-3 and halves the bytes (A
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -23,12 +24,15 @@ _OPEN_FILES = 64
 def write_locals(path: Path, ids: Sequence[str], items: Sequence[LocalDescriptors]) -> None:
     """Write the local descriptors of m images, in order."""
     offsets = np.cumsum([0, *(len(item) for item in items)], dtype=np.int64)
-    with h5py.File(path, "w") as file:
+    # Made in memory first: where the disk is full, the HDF5 library ends the whole process instead of raising.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         file["offsets"] = offsets
         file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
         file["descriptors"] = np.concatenate([item.descriptors for item in items]).astype(np.float16)
         for name in ("xy", "scale", "weight"):
             file[name] = np.concatenate([getattr(item, name) for item in items]).astype(np.float32)
+    path.write_bytes(content.getbuffer())
 
 
 class LocalStore:
@@ -68,22 +72,23 @@ class LocalStore:
                 f"the index holds no local descriptors of {name!r}; extract with describe.locals.count > 0"
             )
         path, row = self._rows[name]
-        file = self._open(path)
-        first, last = self._offsets[path][row : row + 2]
-        return LocalDescriptors(
-            file["descriptors"][first:last].astype(np.float32),
-            file["xy"][first:last],
-            file["scale"][first:last],
-            file["weight"][first:last],
-        )
+        try:
+            file = self._open(path)
+            first, last = self._offsets[path][row : row + 2]
+            return LocalDescriptors(
+                file["descriptors"][first:last].astype(np.float32),
+                file["xy"][first:last],
+                file["scale"][first:last],
+                file["weight"][first:last],
+            )
+        except (OSError, KeyError, ValueError, RuntimeError) as error:  # h5py has no error of its own
+            raise RelookError(f"{path}: cannot be read ({error})") from None
 
     def _open(self, path: Path) -> h5py.File:
         if path not in self._files:
             if len(self._files) >= _OPEN_FILES:
                 self.close()
-            try:
-                self._files[path] = h5py.File(path, "r")
-                self._offsets[path] = self._files[path]["offsets"][:]
-            except (OSError, KeyError) as error:
-                raise RelookError(f"{path}: cannot be read ({error})") from None
+            file = h5py.File(path, "r")
+            self._offsets[path] = file["offsets"][:]
+            self._files[path] = file
         return self._files[path]

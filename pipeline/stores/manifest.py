@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import RelookError
 from pipeline.files import write_bytes
@@ -82,17 +82,17 @@ def read_manifest(directory: Path) -> Manifest:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RelookError(f"{directory}: no index here (there is no {NAME}); make one with: relook extract") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
         raise RelookError(f"{path}: cannot be read ({error})") from None
     version = values.get("format") if isinstance(values, dict) else None
     if version != FORMAT:
         raise RelookError(f"{path}: index format {version!r}; this relook reads format {FORMAT}")
     try:
         manifest = Manifest.model_validate(values)
-        card = manifest.card
-    except (ValidationError, KeyError, TypeError) as error:
+        fingerprint = manifest.card.fingerprint
+    except (ValueError, KeyError, TypeError) as error:
         raise RelookError(f"{path}: damaged ({' '.join(str(error).split())})") from None
-    if card.fingerprint != manifest.fingerprint:
+    if fingerprint != manifest.fingerprint:
         raise RelookError(f"{path}: damaged (the model card does not have fingerprint {manifest.fingerprint})")
     return manifest
 

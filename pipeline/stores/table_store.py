@@ -21,6 +21,8 @@ from pipeline.types import FloatArray, GlobalDescriptors
 
 # Queries per block: a block of scores against a million vectors takes 256 MB.
 _BLOCK = 64
+# Vectors per block of exact scores: a block of 2,048 values each takes 64 MB in float64.
+_ROWS = 4096
 
 
 class TableStore:
@@ -41,37 +43,35 @@ class TableStore:
     def query(
         self, vectors: FloatArray, top_k: int, where: Mapping[str, Sequence[str]] | None = None
     ) -> list[tuple[list[str], FloatArray]]:
-        """See `VectorStore.query`. Raises RelookError when `vectors` [Q, D] are of another D or not finite."""
-        dimension = self._index.card.dimension
-        if vectors.ndim != 2 or vectors.shape[1] != dimension:
-            raise RelookError(f"a query has {vectors.shape[-1]} values; this store holds vectors of {dimension}")
-        if not np.isfinite(vectors).all():
-            raise RelookError("a query vector holds NaN or infinity")
-        ids, table, _ = self._rows
+        """See `VectorStore.query`. Raises RelookError for vectors that are not [Q, D], not finite, or zero."""
+        if top_k < 1:
+            raise RelookError(f"top_k = {top_k}: at least 1 answer has to be asked for")
+        queries = _normalised(vectors, self._index.card.dimension)
         chosen = self._matching(where)
-        gallery = table if chosen is None else table[chosen]
+        gallery = self._vectors if chosen is None else self._vectors[chosen]
+        names = self._names if chosen is None else [self._names[row] for row in chosen]
         answers = []
-        for start in range(0, len(vectors), _BLOCK):
-            for scores in vectors[start : start + _BLOCK] @ gallery.T:
-                rows = _first(scores, top_k)
-                names = rows if chosen is None else chosen[rows]
-                answers.append(([ids[row] for row in names], scores[rows]))
+        for start in range(0, len(queries), _BLOCK):
+            block = queries[start : start + _BLOCK]
+            near = _near(block, gallery, top_k)
+            for scores in _cosines(block, gallery, near):
+                first = _first(scores, top_k)
+                answers.append(([names[row] for row in near[first]], scores[first]))
         return answers
 
     def upsert(self, descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str, str]]) -> None:
         """See `VectorStore.upsert`. Raises RelookError naming the id of a vector that is no unit vector of D values."""
         _check_unit(descriptors, self._index.card.dimension)
-        if len(set(descriptors.ids)) != len(descriptors.ids):
-            raise RelookError("an upsert holds the same id twice")
+        if len(metadata) != len(descriptors.ids):
+            raise RelookError(f"an upsert holds {len(descriptors.ids)} ids and metadata of {len(metadata)}")
         with IndexWriter(self._index.directory) as writer:
             writer.add_vectors(descriptors.ids, descriptors.vectors, metadata)
         self._reopen()
 
     def fetch(self, ids: Sequence[str]) -> FloatArray:
         """See `VectorStore.fetch`."""
-        _, table, rows = self._rows
         try:
-            return table[[rows[name] for name in ids]]
+            return self._vectors[[self._row_of[name] for name in ids]]
         except KeyError as error:
             raise RelookError(f"{self._index.directory}: holds no id {error.args[0]!r}") from None
 
@@ -84,39 +84,48 @@ class TableStore:
 
     def ids(self) -> Iterator[str]:
         """All ids, sorted by code point."""
-        return iter(self._rows[0])
+        return iter(self._names)
 
     def stats(self) -> Mapping[str, Any]:
         """ "count", "dimension", "fingerprint" and "tables" (parquet or csv)."""
         manifest = self._index.manifest
         return {
-            "count": len(self._rows[0]),
+            "count": len(self._names),
             "dimension": self._index.card.dimension,
             "fingerprint": manifest.fingerprint,
             "tables": manifest.tables,
         }
 
-    @cached_property
-    def _rows(self) -> tuple[list[str], FloatArray, dict[str, int]]:
-        """Ids sorted, vectors in that order, and the row of each id: a tie in score is then a tie in row number."""
-        tables = list(self._index.globals_parts())
-        ids = [name for table in tables for name in table.ids]
-        vectors = (
-            np.concatenate([table.vectors for table in tables])
-            if tables
-            else np.zeros((0, self._index.card.dimension), np.float32)
-        )
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        ordered = [ids[row] for row in order]
-        return ordered, vectors[order], {name: row for row, name in enumerate(ordered)}
+    @property
+    def _names(self) -> list[str]:
+        return self._rows[0]
+
+    @property
+    def _vectors(self) -> FloatArray:
+        return self._rows[1]
+
+    @property
+    def _metadata(self) -> list[dict[str, str]]:
+        return self._rows[2]
 
     @cached_property
-    def _metadata(self) -> dict[str, dict[str, str]]:
-        return {
-            name: entry
-            for table in self._index.globals_parts()
-            for name, entry in zip(table.ids, table.metadata, strict=True)
-        }
+    def _rows(self) -> tuple[list[str], FloatArray, list[dict[str, str]]]:
+        """Ids sorted, their vectors and metadata in that order: a tie in score is then a tie in row number."""
+        ids: list[str] = []
+        metadata: list[dict[str, str]] = []
+        parts: list[FloatArray] = [np.zeros((0, self._index.card.dimension), np.float32)]
+        for table in self._index.globals_parts():
+            ids += table.ids
+            metadata += table.metadata
+            parts.append(table.vectors)
+        vectors = np.concatenate(parts)
+        parts.clear()  # sorting takes a second copy; a third would be waste
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        return [ids[row] for row in order], vectors[order], [metadata[row] for row in order]
+
+    @cached_property
+    def _row_of(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self._names)}
 
     def _matching(self, where: Mapping[str, Sequence[str]] | None) -> npt.NDArray[np.intp] | None:
         if where is None:
@@ -124,15 +133,51 @@ class TableStore:
         wanted = {key: set(values) for key, values in where.items()}
         kept = [
             row
-            for row, name in enumerate(self._rows[0])
-            if all(self._metadata[name].get(key, "") in values for key, values in wanted.items())
+            for row, entry in enumerate(self._metadata)
+            if all(entry.get(key, "") in values for key, values in wanted.items())
         ]
         return np.array(kept, dtype=np.intp)
 
     def _reopen(self) -> None:
         self._index = Index(self._index.directory)
-        for name in ("_rows", "_metadata"):
+        for name in ("_rows", "_row_of"):
             self.__dict__.pop(name, None)
+
+
+def _normalised(vectors: FloatArray, dimension: int) -> npt.NDArray[np.float64]:
+    """Queries [Q, D] in float64, each of unit length."""
+    if vectors.ndim != 2 or vectors.shape[1] != dimension:
+        raise RelookError(f"queries of shape {vectors.shape}; this store holds vectors of {dimension} values")
+    if not np.isfinite(vectors).all():
+        raise RelookError("a query vector holds NaN or infinity")
+    queries = vectors.astype(np.float64)
+    lengths: npt.NDArray[np.float64] = np.linalg.norm(queries, axis=1, keepdims=True)
+    if not lengths.all():
+        raise RelookError("a query vector has length 0")
+    return queries / lengths
+
+
+def _near(queries: npt.NDArray[np.float64], gallery: FloatArray, top_k: int) -> npt.NDArray[np.intp]:
+    """Rows among which the `top_k` of every query are, ascending, found by a product in float32.
+
+    Such a product depends on what else stands beside a vector in the matrices, by at most some D roundings.
+    """
+    if top_k >= len(gallery):
+        return np.arange(len(gallery))
+    slack = 2 * (gallery.shape[1] + 2) * np.finfo(np.float32).eps
+    near = np.zeros(len(gallery), dtype=bool)
+    for scores in np.minimum(queries.astype(np.float32) @ gallery.T, 1):
+        near |= scores >= np.partition(scores, len(scores) - top_k)[len(scores) - top_k] - slack
+    return np.flatnonzero(near)
+
+
+def _cosines(queries: npt.NDArray[np.float64], gallery: FloatArray, rows: npt.NDArray[np.intp]) -> FloatArray:
+    """[Q, len(rows)] cosines, summed in float64: equal vectors have equal ones, in whatever company they are."""
+    cosines = np.empty((len(queries), len(rows)), dtype=np.float32)
+    for start in range(0, len(rows), _ROWS):
+        block = gallery[rows[start : start + _ROWS]].astype(np.float64)
+        cosines[:, start : start + _ROWS] = queries @ block.T
+    return np.clip(cosines, -1, 1, out=cosines)
 
 
 def _first(scores: FloatArray, top_k: int) -> npt.NDArray[np.intp]:

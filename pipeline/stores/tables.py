@@ -8,7 +8,8 @@ give back the same float32.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,11 @@ GLOBALS_SCHEMA = pa.schema([("id", pa.string()), ("values", pa.list_(pa.float32(
 _RECORD_TYPES = {"width": pa.int64(), "height": pa.int64(), "size": pa.int64(), "mtime_ns": pa.int64()}
 RECORDS_SCHEMA = pa.schema([(name, _RECORD_TYPES.get(name, pa.string())) for name in ImageRecord.__dataclass_fields__])
 FAILURES_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "path", "reason")])
+_ID_SCHEMA = pa.schema([("id", pa.string())])
+
+# Arrow counts the values of a list column, and the bytes of a text column, in 32 bits.
+_MOST_VALUES = 2**31 - 1
+_ROWS_AT_ONCE = 8192
 
 
 @dataclass(frozen=True)
@@ -39,6 +45,8 @@ class GlobalsTable:
 
 def write_globals(path: Path, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> None:
     """Write N vectors [N, D] float32; the format follows the path's ending (temporary endings aside)."""
+    if vectors.size > _MOST_VALUES:
+        raise RelookError(f"{path}: {vectors.shape} values are too many for one part; write fewer vectors at once")
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).reshape(-1))
     offsets = np.arange(len(ids) + 1, dtype=np.int32) * vectors.shape[1]
     values = pa.ListArray.from_arrays(pa.array(offsets), flat)
@@ -49,28 +57,45 @@ def write_globals(path: Path, ids: Sequence[str], vectors: FloatArray, metadata:
 def read_globals(path: Path, dimension: int) -> GlobalsTable:
     """Read what `write_globals` wrote. Raises RelookError when a vector does not have `dimension` values."""
     table = read_table(path, GLOBALS_SCHEMA)
-    values = table["values"].combine_chunks()
-    vectors = values.flatten().to_numpy(zero_copy_only=False)
-    if len(vectors) != len(table) * dimension:
-        raise RelookError(f"{path}: its vectors do not have {dimension} values each")
-    metadata = [json.loads(text) for text in table["metadata"].to_pylist()]
-    return GlobalsTable(table["id"].to_pylist(), vectors.reshape(len(table), dimension), metadata)
+    with _reading(path):
+        values = table["values"].combine_chunks()
+        flat = values.flatten()
+        if flat.null_count or (values.value_lengths().to_numpy(zero_copy_only=False) != dimension).any():
+            raise RelookError(f"{path}: its vectors do not have {dimension} values each")
+        vectors = flat.to_numpy(zero_copy_only=False).reshape(len(table), dimension)
+        metadata = [json.loads(text) for text in table["metadata"].to_pylist()]
+        if not all(isinstance(entry, dict) for entry in metadata):
+            raise ValueError("its metadata are not JSON objects")
+        return GlobalsTable(table["id"].to_pylist(), vectors, metadata)
+
+
+def read_ids(path: Path) -> list[str]:
+    """The column `id` of a catalog or globals table, without reading the others."""
+    table = read_table(path, _ID_SCHEMA)
+    with _reading(path):
+        ids: list[str] = table["id"].to_pylist()
+    return ids
 
 
 def write_records(path: Path, records: Sequence[ImageRecord]) -> None:
     """Write catalog rows; `bbox` is the text "x0 y0 x1 y1", empty where there is none."""
     columns = {name: [getattr(record, name) for record in records] for name in RECORDS_SCHEMA.names}
-    columns["bbox"] = ["" if box is None else " ".join(map(repr, box)) for box in columns["bbox"]]
+    columns["bbox"] = ["" if box is None else " ".join(repr(float(x)) for x in box) for box in columns["bbox"]]
     write_table(path, pa.table(columns, RECORDS_SCHEMA))
 
 
 def read_records(path: Path) -> list[ImageRecord]:
     """Read what `write_records` wrote."""
-    rows = read_table(path, RECORDS_SCHEMA).to_pylist()
-    for row in rows:
-        x = [float(part) for part in row["bbox"].split()]
-        row["bbox"] = (x[0], x[1], x[2], x[3]) if x else None
-    return [ImageRecord(**row) for row in rows]
+    table = read_table(path, RECORDS_SCHEMA)
+    with _reading(path):
+        rows = table.to_pylist()
+        for row in rows:
+            if not row["bbox"]:
+                row["bbox"] = None
+                continue
+            x0, y0, x1, y1 = map(float, row["bbox"].split())
+            row["bbox"] = (x0, y0, x1, y1)
+        return [ImageRecord(**row) for row in rows]
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -83,24 +108,45 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
-    """Read a table of this room. Raises RelookError when it is missing, damaged, or has other columns."""
+    """Read the columns of `schema`. Raises RelookError when the file is missing, damaged, or lacks one of them."""
+    with _reading(path):
+        table = _read_csv(path, schema) if _is_csv(path) else _read_parquet(path, schema)
+        empty = [name for name in schema.names if table[name].null_count]
+        if empty:
+            raise ValueError(f"column {empty[0]!r} has empty cells")
+        return table
+
+
+def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
+    with pq.ParquetFile(path) as file:
+        missing = sorted(set(schema.names) - set(file.schema_arrow.names))
+        if missing:
+            raise ValueError(f"it has no column {missing[0]!r}")
+        return file.read(columns=schema.names).select(schema.names).cast(schema)
+
+
+def _read_csv(path: Path, schema: pa.Schema) -> pa.Table:
+    plain = {field.name: pa.string() if pa.types.is_list(field.type) else field.type for field in schema}
+    convert = pacsv.ConvertOptions(
+        column_types=plain,
+        include_columns=list(plain),
+        strings_can_be_null=False,
+        quoted_strings_can_be_null=False,
+    )
+    parse = pacsv.ParseOptions(newlines_in_values=True)
+    # A block has to hold the longest row: a vector of 4,096 numbers takes some 50 kB.
+    read = pacsv.ReadOptions(block_size=16 << 20)
+    table = pacsv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+    lists = [_parsed(table[f.name]) if pa.types.is_list(f.type) else table[f.name] for f in schema]
+    return pa.table(lists, schema=schema)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Whatever a foreign or damaged file makes the libraries say ends in one line that names it."""
     try:
-        if not _is_csv(path):
-            return pq.read_table(path, schema=schema)
-        plain = {field.name: pa.string() if pa.types.is_list(field.type) else field.type for field in schema}
-        convert = pacsv.ConvertOptions(
-            column_types=plain,
-            include_columns=list(plain),
-            strings_can_be_null=False,
-            quoted_strings_can_be_null=False,
-        )
-        parse = pacsv.ParseOptions(newlines_in_values=True)
-        # A block has to hold the longest row: a vector of 4,096 numbers takes some 50 kB.
-        read = pacsv.ReadOptions(block_size=16 << 20)
-        table = pacsv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
-        lists = [_parsed(table[f.name]) if pa.types.is_list(f.type) else table[f.name] for f in schema]
-        return pa.table(lists, schema=schema)
-    except (OSError, pa.ArrowException, KeyError) as error:
+        yield
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise RelookError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
 
 
@@ -108,13 +154,27 @@ def _is_csv(path: Path) -> bool:
     return ".csv" in path.suffixes
 
 
-def _bracketed(column: pa.ChunkedArray) -> pa.Array:
+def _bracketed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Lists of float32 as "[1.5,-0.25]"; Arrow's cast to text writes the shortest digits that round-trip."""
-    values: Any = column.combine_chunks()
-    texts = pa.ListArray.from_arrays(values.offsets, pc.cast(values.values, pa.string()))
-    return pc.binary_join_element_wise("[", pc.binary_join(texts, ","), "]", "")
+
+    def texts(values: Any) -> pa.Array:
+        offsets = pc.subtract(values.offsets, values.offsets[0])
+        numbers = pa.ListArray.from_arrays(offsets, pc.cast(values.flatten(), pa.string()))
+        return pc.binary_join_element_wise("[", pc.binary_join(numbers, ","), "]", "")
+
+    slices = [
+        texts(chunk.slice(start, _ROWS_AT_ONCE))
+        for chunk in column.chunks
+        for start in range(0, len(chunk), _ROWS_AT_ONCE)
+    ]
+    return pa.chunked_array(slices, pa.string())
 
 
-def _parsed(column: pa.ChunkedArray) -> pa.Array:
-    inner = pc.split_pattern(pc.utf8_trim(column, characters="[] "), ",").combine_chunks()
-    return pa.ListArray.from_arrays(inner.offsets, pc.cast(pc.utf8_trim_whitespace(inner.values), pa.float32()))
+def _parsed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The inverse of `_bracketed`, block by block: the text of a whole part may be more than Arrow joins."""
+
+    def numbers(texts: Any) -> pa.Array:
+        inner = pc.split_pattern(pc.utf8_trim(texts, characters="[] "), ",")
+        return pa.ListArray.from_arrays(inner.offsets, pc.cast(pc.utf8_trim_whitespace(inner.values), pa.float32()))
+
+    return pa.chunked_array([numbers(chunk) for chunk in column.chunks], pa.list_(pa.float32()))

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,7 +25,7 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import save_file
 
 from pipeline.errors import LockedError, RelookError
-from pipeline.files import TEMPORARY, replacing, sha256_of, write_bytes
+from pipeline.files import TEMPORARY, replacing, sha256_of, write_bytes, writing
 from pipeline.stores.index import Index
 from pipeline.stores.local_store import write_locals
 from pipeline.stores.manifest import (
@@ -38,15 +40,24 @@ from pipeline.stores.manifest import (
 )
 from pipeline.stores.tables import (
     FAILURES_SCHEMA,
-    read_globals,
-    read_records,
+    read_ids,
     write_globals,
     write_records,
     write_table,
 )
 from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
 
-_FOLDERS = ("catalog", "globals", "locals", "model")
+_PART = r"part-\d{6,}-[0-9a-f]{6}\.(parquet|csv|h5)"
+_TEMPORARY = rf"\.\d+{re.escape(TEMPORARY)}"
+# Names of files that a killed writer leaves, by folder; whatever else lies there is not ours to remove.
+_LEFTOVERS = {
+    "catalog": rf"{_PART}({_TEMPORARY})?",
+    "globals": rf"{_PART}({_TEMPORARY})?",
+    "locals": rf"{_PART}({_TEMPORARY})?",
+    "model": rf"fitted\.safetensors({_TEMPORARY})?",
+    "runs": rf".+\.json{_TEMPORARY}",
+    ".": rf"({re.escape(NAME)}|failures\.(parquet|csv)){_TEMPORARY}",
+}
 
 
 class IndexWriter:
@@ -68,7 +79,7 @@ class IndexWriter:
             raise RelookError(f"{directory}: cannot be made ({error.strerror})") from None
         self._lock = FileLock(directory / ".lock")
         self._manifest: Manifest | None = None
-        self._ids: dict[str, list[str]] = {}
+        self._places: dict[str, tuple[str, int]] | None = None
 
     def __enter__(self) -> IndexWriter:
         holder = self.directory / ".lock-holder"
@@ -82,7 +93,8 @@ class IndexWriter:
             raise RelookError(f"{self.directory}: cannot be written to ({error.strerror})") from None
         try:
             started = datetime.now(UTC).isoformat(timespec="seconds")
-            holder.write_text(f"pid {os.getpid()} on {socket.gethostname()} since {started}")
+            with writing(holder):
+                holder.write_text(f"pid {os.getpid()} on {socket.gethostname()} since {started}")
             if (self.directory / NAME).exists():
                 self._manifest = read_manifest(self.directory)
             self._collect_leftovers()
@@ -133,51 +145,65 @@ class IndexWriter:
                 "leave store.kind as it was or choose another --index"
             )
         if self._manifest.images_root != str(images_root):
-            self._manifest = self._manifest.model_copy(update={"images_root": str(images_root)})
+            self._commit(images_root=str(images_root))
 
     def add(self, records: Sequence[ImageRecord], descriptions: Sequence[Description]) -> None:
-        """Write one part and commit it; rows of the same ids in earlier parts are deleted by the same commit."""
+        """Write one part and commit it; rows of the same ids in earlier parts are deleted by the same commit.
+
+        Raises:
+            RelookError: an id stands twice, a vector is of another dimension or not finite, only some have locals.
+        """
         if not records:
             return
-        name = self._new_name()
-        files: dict[PartKind, PartFile] = {
-            "catalog": self._write_part("catalog", name, lambda path: write_records(path, records))
-        }
         ids = [record.id for record in records]
         metadata = [{"label": r.label, "path": r.path, "split": r.split} for r in records]
         vectors = np.stack([description.vector for description in descriptions])
-        files["globals"] = self._write_part("globals", name, lambda path: write_globals(path, ids, vectors, metadata))
         local = [description.locals for description in descriptions if description.locals is not None]
-        if len(local) == len(records):
+        _check_part(ids, vectors, self._current.card.dimension)
+        if local and len(local) != len(records):
+            raise RelookError(f"only {len(local)} of {len(records)} images of a part have local descriptors")
+        name = self._new_name()
+        files: dict[PartKind, PartFile] = {
+            "catalog": self._write_part("catalog", name, lambda path: write_records(path, records)),
+            "globals": self._write_part("globals", name, lambda path: write_globals(path, ids, vectors, metadata)),
+        }
+        if local:
             files["locals"] = self._write_part("locals", name, lambda path: write_locals(path, ids, local))
         self._commit_part(Part(name=name, rows=len(records), files=files), ids)
 
     def add_vectors(self, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> None:
         """Write and commit a part of global descriptors alone; earlier rows of the same ids are deleted."""
+        if not ids:
+            return
+        _check_part(ids, vectors, self._current.card.dimension)
         name = self._new_name()
         file = self._write_part("globals", name, lambda path: write_globals(path, ids, vectors, metadata))
         self._commit_part(Part(name=name, rows=len(ids), files={"globals": file}), ids)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Commit tombstones for these ids; returns how many rows they were."""
-        before = self._rows_alive()
-        parts = self._without(set(ids))
-        if parts != self._current.parts:
-            self._commit(parts=parts)
-        return before - self._rows_alive()
+        places = self._living()
+        known = set(ids) & places.keys()
+        if known:
+            self._commit(parts=self._without(known))
+            for name in known:
+                del places[name]
+        return len(known)
 
     def write_failures(self, failures: Sequence[tuple[str, str, str]]) -> None:
         """Replace the list of what could not be read: (id, path, reason) each."""
         suffix = self._current.tables
         columns = [list(column) for column in zip(*failures, strict=True)] or [[], [], []]
-        with replacing(self.directory / f"failures.{suffix}") as path:
-            write_table(path, pa.table(columns, FAILURES_SCHEMA))
+        path = self.directory / f"failures.{suffix}"
+        with writing(path), replacing(path) as temporary:
+            write_table(temporary, pa.table(columns, FAILURES_SCHEMA))
 
     def write_report(self, verb: str, report: Mapping[str, Any]) -> Path:
         """Keep the report of a run as runs/<time>-<verb>.json; returns its path."""
         now = datetime.now(UTC)
         path = self.directory / "runs" / f"{now:%Y%m%dT%H%M%S}-{verb}-{secrets.token_hex(2)}.json"
-        write_bytes(path, json.dumps({"verb": verb, "time": now.isoformat(), **report}, indent=1).encode())
+        with writing(path):
+            write_bytes(path, json.dumps({"verb": verb, "time": now.isoformat(), **report}, indent=1).encode())
         return path
 
     @property
@@ -187,7 +213,9 @@ class IndexWriter:
         return self._manifest
 
     def _commit_part(self, part: Part, ids: Sequence[str]) -> None:
-        self._commit(parts=(*self._without(set(ids)), part))
+        places = self._living()
+        self._commit(parts=(*self._without(places.keys() & set(ids)), part))
+        places |= {name: (part.name, row) for row, name in enumerate(ids)}
 
     def _commit(self, **changes: Any) -> None:
         manifest = self._current.model_copy(update=changes)
@@ -199,31 +227,36 @@ class IndexWriter:
                 "counts": {"images": rows, "parts": len(manifest.parts)},
             }
         )
-        write_manifest(self.directory, manifest)
+        with writing(self.directory / NAME):
+            write_manifest(self.directory, manifest)
         self._manifest = manifest
 
-    def _without(self, ids: set[str]) -> tuple[Part, ...]:
-        """The current parts with tombstones on every row of `ids`; a part without living rows is dropped."""
+    def _without(self, ids: Iterable[str]) -> tuple[Part, ...]:
+        """The current parts with tombstones on the rows of `ids`; a part without living rows is dropped."""
+        places, rows = self._living(), dict[str, set[int]]()
+        for name in ids:
+            part_name, row = places[name]
+            rows.setdefault(part_name, set()).add(row)
         parts = []
         for part in self._current.parts:
-            rows = {row for row, name in enumerate(self._ids_of(part)) if name in ids}
-            deleted = rows | set(part.deleted)
+            if part.name not in rows:
+                parts.append(part)
+                continue
+            deleted = rows[part.name].union(part.deleted)
             if len(deleted) < part.rows:
                 parts.append(part.model_copy(update={"deleted": tuple(sorted(deleted))}))
         return tuple(parts)
 
-    def _ids_of(self, part: Part) -> list[str]:
-        if part.name not in self._ids:
-            if "catalog" in part.files:
-                records = read_records(self.directory / part.files["catalog"].path)
-                self._ids[part.name] = [record.id for record in records]
-            else:
-                path = self.directory / part.files["globals"].path
-                self._ids[part.name] = read_globals(path, self._current.card.dimension).ids
-        return self._ids[part.name]
-
-    def _rows_alive(self) -> int:
-        return sum(part.rows - len(part.deleted) for part in self._current.parts)
+    def _living(self) -> dict[str, tuple[str, int]]:
+        """The part and the row of every id that is not deleted: read once, so that a commit looks at its own ids."""
+        if self._places is None:
+            self._places = {}
+            for part in self._current.parts:
+                file = part.files.get("catalog") or part.files["globals"]
+                dead = set(part.deleted)
+                rows = enumerate(read_ids(self.directory / file.path))
+                self._places |= {name: (part.name, row) for row, name in rows if row not in dead}
+        return self._places
 
     def _new_name(self) -> str:
         return f"part-{self._current.generation + 1:06d}-{secrets.token_hex(3)}"
@@ -237,20 +270,29 @@ class IndexWriter:
 
     def _write_file(self, relative: str, write: Any) -> PartFile:
         path = self.directory / relative
-        try:
-            with replacing(path) as temporary:
-                write(temporary)
-                checksum, size = sha256_of(temporary), temporary.stat().st_size
-        except OSError as error:
-            raise RelookError(f"{path}: cannot be written ({error.strerror or error})") from None
+        with writing(path), replacing(path) as temporary:
+            write(temporary)
+            checksum, size = sha256_of(temporary), temporary.stat().st_size
         return PartFile(path=relative, bytes=size, sha256=checksum)
 
     def _collect_leftovers(self) -> None:
-        """Remove temporary files, and parts that were written but never committed."""
+        """Remove temporary files, and parts that were written but never committed or are no longer used."""
         kept = {file.path for file in self._manifest.files()} if self._manifest else set()
-        for folder in _FOLDERS:
+        for folder, pattern in _LEFTOVERS.items():
             for path in (self.directory / folder).glob("*"):
-                if path.relative_to(self.directory).as_posix() not in kept:
-                    path.unlink()
-        for path in self.directory.glob(f"*{TEMPORARY}"):
-            path.unlink()
+                # Without a manifest there is no telling what was committed: parts are then left alone.
+                known = self._manifest is not None or path.name.endswith(TEMPORARY)
+                if known and re.fullmatch(pattern, path.name) and f"{folder}/{path.name}" not in kept:
+                    with writing(path):
+                        path.unlink()
+
+
+def _check_part(ids: Sequence[str], vectors: FloatArray, dimension: int) -> None:
+    if len(set(ids)) != len(ids):
+        twice, _ = Counter(ids).most_common(1)[0]
+        raise RelookError(f"the id {twice!r} stands twice in what is written")
+    if vectors.shape != (len(ids), dimension):
+        raise RelookError(f"vectors of shape {vectors.shape} for {len(ids)} ids; expected [{len(ids)}, {dimension}]")
+    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(wrong):
+        raise RelookError(f"the vector of {ids[wrong[0]]!r} holds NaN or infinity")
