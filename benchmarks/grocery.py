@@ -31,16 +31,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("RELOOK_SHARED", ROOT.parent / "shared")) / "data"
 PUBLISHED = ROOT / "configs" / "superglobal_iccv2023.yaml"
 
-# (collection, what is asked, name of the protocol)
+# (index, ground truth, what is asked, name of the protocol)
 PROTOCOLS = (
-    ("val", None, "val self"),
-    ("train", None, "train self"),
-    ("fifth", None, "train self, every fifth"),
-    ("train", "val", "val queries train (cross)"),
-    ("val", "iconic", "iconic queries val"),
-    ("train", "iconic", "iconic queries train"),
-    ("landmarks", None, "landmarks self"),
-    ("landmarks", "crop", "landmarks crop"),
+    ("val", "val", None, "val self"),
+    ("train", "train", None, "train self"),
+    ("train", "fifth", None, "train self, every fifth"),
+    ("train", "train", "val", "val queries train (cross)"),
+    ("val", "val", "iconic", "iconic queries val"),
+    ("train", "train", "iconic", "iconic queries train"),
+    ("landmarks", "landmarks", None, "landmarks self"),
+    ("landmarks", "landmarks", "crop", "landmarks crop"),
 )
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     def config(index: str, *more: str, file: Path | None = None) -> Config:
         return load_config(file, [f"index={work / index}", *arguments.overrides, *more])
 
-    for name in ("train", "val", "fifth", "landmarks"):
+    for name in ("train", "val", "landmarks"):
         more = () if name == "train" else (f"describe.fit_from={work / 'train'}",)
         result = extract(config(name, *more), str(manifests[name]), reporter)
         console.print(f"extract {name}: {result.images} images, {result.seconds} s, {result.failed} failed")
@@ -79,10 +79,10 @@ def main() -> None:
             None,
             ["rerank.chain=[superglobal,rrt]", f"rerank.rrt.checkpoint={out}"],
         )
-    for index, queries, title in PROTOCOLS:
+    for index, truth, queries, title in PROTOCOLS:
         asked = str(manifests[queries]) if queries else None
         rows = {
-            name: evaluate(config(index, *more, file=file), str(manifests[index]), asked, reporter).to_json()
+            name: evaluate(config(index, *more, file=file), str(manifests[truth]), asked, reporter).to_json()
             for name, (file, more) in looks.items()
         }
         console.print(table(title, rows))

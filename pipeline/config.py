@@ -142,12 +142,13 @@ class SearchConfig(_Section):
 
 
 class RRTModelConfig(_Section):
-    """Shape of a Reranking Transformer that is trained here; the paper's has 6 layers and 1024."""
+    """Shape of a Reranking Transformer that is trained here; the paper's has 6 layers, 1024 and 500 locals."""
 
     heads: Positive = 4
     layers: Positive = 2
-    feedforward: Positive = 512
-    dropout: Fraction = 0.1
+    feedforward: Positive = 256
+    dropout: Fraction = 0.0
+    locals: Positive = Field(8, description="how many local descriptors of each picture it compares")
 
 
 class TrainRerankConfig(_Section):
@@ -156,14 +157,18 @@ class TrainRerankConfig(_Section):
     reranker: str = "rrt"
     out: Path | None = Field(None, description="None: rerankers/NAME.safetensors of the index")
     split: str | None = Field(None, description="learn from this split only; None: from every labelled picture")
-    validation: Fraction = Field(0.15, description="of each label's pictures, held out to choose epoch and weight")
+    validation: Fraction = Field(0.18, description="of each label's pictures, held out to choose epoch and weight")
     candidates: Positive = Field(100, description="negatives come from so many of the store's first answers")
     model: RRTModelConfig = RRTModelConfig()
-    epochs: Positive = 12
-    triplets: Positive = Field(4, description="per anchor and epoch")
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.6, description="of the within-class covariance that projects the globals"
+    )
+    epochs: Positive = 10
+    triplets: Positive = Field(2, description="per anchor and epoch")
     batch_size: Positive = Field(64, description="triplets per step")
     learning_rate: PositiveFloat = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    average: Fraction = Field(0.99, description="of the moving average of the weights, per step")
     warmup: Fraction = Field(0.05, description="of all steps")
     validation_queries: Positive = Field(200, description="at most so many held-out pictures are searched per epoch")
 

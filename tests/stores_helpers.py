@@ -20,7 +20,7 @@ ROOT = Path("/photos")
 
 # One server imports the libraries once; each process is then forked from it in milliseconds.
 _PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["stores_helpers", "pipeline.stores"])
+_PROCESSES.set_forkserver_preload(["pipeline.stores", "pytest", "numpy.random"])
 
 
 def start(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, Any]:

@@ -167,6 +167,11 @@ def test_set_comes_after_the_file_and_the_last_one_counts(tmp_path: Path) -> Non
     assert (config.describe.image.size, config.describe.image.crop) == (128, 64)
 
 
+def test_set_below_a_value_that_is_no_section() -> None:
+    assert complaint(None, "seed=1", "seed.x=2").startswith("--set: seed = {'x': 2}: ")
+    assert load_config(None, ["describe.image=null", "describe.image.size=64"]).describe.image.size == 64
+
+
 @pytest.mark.parametrize("override", ["seed", "", "=3", "describe.image.size"])
 def test_set_without_key_or_value(override: str) -> None:
     assert complaint(None, override).startswith(f"--set {override}: expected KEY=VALUE, such as ")

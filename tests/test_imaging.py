@@ -377,6 +377,7 @@ def test_floats_take_their_own_range(tmp_path: Path) -> None:
     assert (read_image(save(tmp_path / "b.tif", Image.fromarray(values * 0 + 7))).pixels == 0).all()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 def test_floats_that_are_not_finite_do_not_spoil_the_others(tmp_path: Path) -> None:
     values = np.array([[0, 5, 10, np.nan, np.inf, -np.inf]], np.float32)
     pixels = read_image(save(tmp_path / "a.tif", Image.fromarray(values))).pixels

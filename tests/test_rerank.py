@@ -167,9 +167,7 @@ def test_a_checkpoint_survives_its_file(rrt: RRTReranker, tmp_path: Path) -> Non
     assert (again.weight, again.card, again.network.shape) == (0.4, CARD, SHAPE)
     gallery, asked = Gallery(9), queries(2)
     candidates = gallery.candidates(asked, [9, 9])
-    for one, two in zip(
-        rrt.score(asked, candidates, gallery), again.score(asked, candidates, gallery), strict=True
-    ):
+    for one, two in zip(rrt.score(asked, candidates, gallery), again.score(asked, candidates, gallery), strict=True):
         np.testing.assert_array_equal(one, two)
 
 

@@ -31,7 +31,9 @@ from pipeline.types import ImageRecord
 EDGES = [0.0, -0.0, 1e-45, -1e-45, 1.1754942e-38, 3.4028235e38, -3.4028235e38, 1 / 3, 16777217.0, 0.1, 1e-7, 1.0]
 
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
-vectors_of = st.tuples(st.integers(0, 6), st.integers(1, 5)).flatmap(lambda s: hnp.arrays(np.float32, s, elements=finite))
+vectors_of = st.tuples(st.integers(0, 6), st.integers(1, 5)).flatmap(
+    lambda s: hnp.arrays(np.float32, s, elements=finite)
+)
 text = st.text(max_size=30)
 whole = st.integers(0, 2**63 - 1)
 number = st.floats(allow_nan=False, allow_infinity=False)
@@ -94,7 +96,11 @@ def test_random_bits_come_back_bit_for_bit(tmp_path: Path, ending: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(ids=st.lists(text, max_size=6), key=text, value=text)
-@example(ids=["", "null", "NA", "nan", '"', "a\r\nb", "\r", "\0", ",", "[1]", " ", "\ufeff", "é", "é", "🗼"], key="", value="")
+@example(
+    ids=["", "null", "NA", "nan", '"', "a\r\nb", "\r", "\0", ",", "[1]", " ", "\ufeff", "é", "é", "🗼"],
+    key="",
+    value="",
+)
 def test_ids_and_metadata_are_any_text(ids: list[str], key: str, value: str) -> None:
     vectors = np.ones((len(ids), 2), np.float32)
     for kind in ("parquet", "csv"):

@@ -36,6 +36,7 @@ class RerankCheckpoint:
         shape: sizes of its network; None for an official file, whose tensors tell.
         card: the model whose descriptors it was trained on; None for an official file.
         weight: of the global similarity in the fused score; None where nobody tuned it.
+        temperature: factor on its logits before they are fused.
     """
 
     name: str
@@ -43,6 +44,7 @@ class RerankCheckpoint:
     shape: Mapping[str, Any] | None = None
     card: ModelCard | None = None
     weight: float | None = None
+    temperature: float = 1.0
 
     def load_into(self, network: nn.Module, path: Path) -> None:
         """Load every tensor. Raises RelookError listing the keys that are missing, unexpected or of another shape."""
@@ -83,6 +85,7 @@ def write_checkpoint(path: Path, checkpoint: RerankCheckpoint) -> None:
         "shape": dict(checkpoint.shape or {}),
         "card": checkpoint.card.to_json() if checkpoint.card else None,
         "weight": checkpoint.weight,
+        "temperature": checkpoint.temperature,
     }
     tensors = {key: value.detach().cpu().contiguous() for key, value in checkpoint.state.items()}
     data = save(tensors, metadata={"relook": json.dumps(header)})
@@ -100,7 +103,9 @@ def _read_own(path: Path, name: str) -> RerankCheckpoint:
         if header is None:
             raise RelookError(f"{path}: a safetensors file, but not one that relook wrote")
         card = ModelCard.from_json(header["card"]) if header["card"] else None
-        checkpoint = RerankCheckpoint(header["name"], state, header["shape"], card, header["weight"])
+        checkpoint = RerankCheckpoint(
+            header["name"], state, header["shape"], card, header["weight"], header["temperature"]
+        )
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise RelookError(f"{path}: a damaged checkpoint ({error})") from None
     if checkpoint.name != name:

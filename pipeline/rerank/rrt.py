@@ -28,6 +28,7 @@ class RRTReranker:
         network: the transformer; put into evaluation mode.
         card: the model whose descriptors it was trained on; None where the checkpoint does not say.
         weight: of the global similarity in the fused score, as tuned in training; None where nobody tuned it.
+        temperature: factor on the logit before it becomes a probability, as tuned in training.
         batch_size: pairs per forward pass.
         device: where it runs.
     """
@@ -39,12 +40,14 @@ class RRTReranker:
         network: RRTNetwork,
         card: ModelCard | None = None,
         weight: float | None = None,
+        temperature: float = 1.0,
         batch_size: int = 128,
         device: str = "cpu",
     ) -> None:
         self.network = network.to(device).eval()
         self.card = card
         self.weight = weight
+        self.temperature = temperature
         self._batch_size = batch_size
         self._device = torch.device(device)
 
@@ -73,12 +76,17 @@ class RRTReranker:
         except (KeyError, TypeError, ValueError) as error:
             raise RelookError(f"{path}: not a checkpoint of rrt ({error})") from None
         read.load_into(network, path)
-        return cls(network, read.card, read.weight, batch_size, device)
+        return cls(network, read.card, read.weight, read.temperature, batch_size, device)
 
     def to_checkpoint(self) -> RerankCheckpoint:
         """What `load` needs to make the same reranker again."""
         return RerankCheckpoint(
-            "rrt", dict(self.network.state_dict()), self.network.shape.to_json(), self.card, self.weight
+            "rrt",
+            dict(self.network.state_dict()),
+            self.network.shape.to_json(),
+            self.card,
+            self.weight,
+            self.temperature,
         )
 
     def check(self, card: ModelCard) -> None:
@@ -107,15 +115,16 @@ class RRTReranker:
 
     @torch.inference_mode()
     def logits(self, source: Tokens, target: Tokens) -> torch.Tensor:
-        """Raw logits [B] of pairs, computed `batch_size` at a time."""
-        parts = [
-            self.network(
-                source[start : start + self._batch_size].to(self._device),
-                target[start : start + self._batch_size].to(self._device),
-            )
-            for start in range(0, len(source.vector), self._batch_size)
-        ]
+        """Raw logits [B] of pairs, computed `batch_size` at a time; of both orders where the network is symmetric."""
+        size = self._batch_size
+        starts = range(0, len(source.vector), size)
+        parts = [self._logits(source[start : start + size], target[start : start + size]) for start in starts]
         return torch.cat(parts).float().cpu() if parts else torch.zeros(0)
+
+    def _logits(self, source: Tokens, target: Tokens) -> torch.Tensor:
+        source, target = source.to(self._device), target.to(self._device)
+        logits: torch.Tensor = self.network(source, target)
+        return (logits + self.network(target, source)) / 2 if self.network.shape.symmetric else logits
 
     def _score_block(
         self, queries: Sequence[Description], ids: Sequence[Sequence[str]], gallery: DescriptorSource
@@ -124,15 +133,15 @@ class RRTReranker:
         if not names:
             return [np.zeros(0, np.float32) for _ in ids]
         place = {name: row for row, name in enumerate(names)}
-        rule = self.network.shape.scale_rule
+        shape = self.network.shape
         described = [
             Description(v, part) for v, part in zip(gallery.globals(names), gallery.locals(names), strict=True)
         ]
-        targets = tokens_of(described, rule)
-        sources = tokens_of(queries, rule)
+        targets, sources = tokens_of(described, shape), tokens_of(queries, shape)
         left = torch.tensor([query for query, row in enumerate(ids) for _ in row], dtype=torch.int64)
         right = torch.tensor([place[name] for row in ids for name in row], dtype=torch.int64)
-        probabilities = self._pairs(sources, targets, left, right).sigmoid().numpy()
+        logits = self._pairs(sources, targets, left, right)
+        probabilities = (self.temperature * logits).sigmoid().numpy()
         return np.split(probabilities, np.cumsum([len(row) for row in ids])[:-1])
 
     def _pairs(self, sources: Tokens, targets: Tokens, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -146,22 +155,22 @@ class RRTReranker:
         )
 
 
-def tokens_of(descriptions: Sequence[Description], rule: str) -> Tokens:
-    """Pad the descriptors of B images to the longest. Raises RelookError when one has no locals at all."""
+def tokens_of(descriptions: Sequence[Description], shape: RRTShape) -> Tokens:
+    """The first `shape.locals` descriptors of B images, padded. Raises RelookError when an image was given none."""
     if any(item.locals is None for item in descriptions):
         raise RelookError("rrt needs local descriptors; extract with --set describe.locals.count=50")
-    parts = [item.locals for item in descriptions if item.locals is not None]
+    parts = [_first(item.locals, shape.locals) for item in descriptions if item.locals is not None]
     longest = max((len(part) for part in parts), default=0)
     return Tokens(
         torch.from_numpy(np.stack([item.vector for item in descriptions])),
         torch.from_numpy(np.stack([_padded(part.descriptors, longest) for part in parts])),
-        torch.from_numpy(np.stack([_padded(_scales(part, rule), longest) for part in parts])),
+        torch.from_numpy(np.stack([_padded(scale_index(part.scale, shape.scale_rule), longest) for part in parts])),
         torch.from_numpy(np.stack([np.arange(longest) >= len(part) for part in parts])),
     )
 
 
-def _scales(part: LocalDescriptors, rule: str) -> np.ndarray:
-    return scale_index(part.scale, "official" if rule == "official" else "nearest")
+def _first(part: LocalDescriptors, count: int | None) -> LocalDescriptors:
+    return LocalDescriptors(part.descriptors[:count], part.xy[:count], part.scale[:count], part.weight[:count])
 
 
 def _padded(values: np.ndarray, length: int) -> np.ndarray:

@@ -35,6 +35,9 @@ class RRTShape:
         dropout: in training.
         scale_rule: "official" gives a scale the index of the largest table entry that is not above it, compared in
             float64 as the official code does, so that 0.7071 falls under 0.5; "nearest" takes the nearest entry.
+        token_length: length that descriptors have as tokens; the official networks leave them at 1.
+        locals: how many local descriptors an image gives, its strongest; None: all that there are.
+        symmetric: score a pair by the mean logit of both orders.
     """
 
     d_global: int = 2048
@@ -44,6 +47,9 @@ class RRTShape:
     feedforward: int = 1024
     dropout: float = 0.0
     scale_rule: ScaleRule = "official"
+    token_length: float = 1.0
+    locals: int | None = None
+    symmetric: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a checkpoint's header."""
@@ -95,23 +101,35 @@ class RRTNetwork(nn.Module):
             if parameter.dim() > 1:  # copies of one layer would all start from the same values
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, source: Tokens, target: Tokens) -> torch.Tensor:
-        """Logits [B], higher for the same thing; not symmetric in its two sides."""
+    def forward(self, source: Tokens, target: Tokens, remapped: bool = False) -> torch.Tensor:
+        """Logits [B], higher for the same thing; not symmetric in its two sides.
+
+        Args:
+            source, target: B images each.
+            remapped: their global descriptors are [B, d_model] already, because somebody else projected them.
+        """
         count = len(source.vector)
         special = self.seg_encoder.weight[2:4].unsqueeze(0).expand(count, -1, -1)
         no_padding = source.padding.new_zeros(count, 1)
         sequence = torch.cat(
-            [special[:, :1], self._side(source, 0, 4), special[:, 1:], self._side(target, 1, 5)], dim=1
+            [
+                special[:, :1],
+                self._side(source, 0, 4, remapped),
+                special[:, 1:],
+                self._side(target, 1, 5, remapped),
+            ],
+            dim=1,
         )
         padding = torch.cat([no_padding, no_padding, source.padding, no_padding, no_padding, target.padding], dim=1)
         encoded = self.encoder(sequence, src_key_padding_mask=padding)
         logits: torch.Tensor = self.classifier(encoded[:, 0]).squeeze(-1)
         return logits
 
-    def _side(self, tokens: Tokens, local_segment: int, global_segment: int) -> torch.Tensor:
-        segments = self.seg_encoder.weight
-        vector = functional.normalize(self.remap(tokens.vector), dim=-1) + segments[global_segment]
-        locals_ = functional.normalize(tokens.locals, dim=-1) + self.scale_encoder(tokens.scale)
+    def _side(self, tokens: Tokens, local_segment: int, global_segment: int, remapped: bool) -> torch.Tensor:
+        segments, length = self.seg_encoder.weight, self.shape.token_length
+        projected = tokens.vector if remapped else self.remap(tokens.vector)
+        vector = functional.normalize(projected, dim=-1) * length + segments[global_segment]
+        locals_ = functional.normalize(tokens.locals, dim=-1) * length + self.scale_encoder(tokens.scale)
         return torch.cat([vector.unsqueeze(1), locals_ + segments[local_segment]], dim=1)
 
 

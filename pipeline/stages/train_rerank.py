@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +25,19 @@ from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
 from pipeline.stages.opening import Gallery, choose_device, default_checkpoint, open_gallery
 from pipeline.stages.progress import Reporter, Silent, logger
 from pipeline.stages.queries import find_candidates
-from pipeline.train import Progress, RRTTask, Triplets, Validation, fit
+from pipeline.train import (
+    Progress,
+    RRTTask,
+    Triplets,
+    Validation,
+    fit,
+    halves,
+    partition,
+    start_comparing,
+    within_class_whitening,
+)
 from pipeline.train.loop import Schedule
+from pipeline.train.triplets import Rows
 from pipeline.types import (
     Candidates,
     Description,
@@ -40,7 +50,8 @@ from pipeline.types import (
 
 TRAINABLE = ("rrt",)
 
-_WEIGHTS = np.linspace(0, 1, 21)
+_WEIGHTS = np.linspace(0, 1, 11)
+_TEMPERATURES = (0.25, 1.0)
 
 
 @dataclass(frozen=True)
@@ -87,31 +98,13 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
     if not card.local_dimension:
         raise RelookError("rrt learns from local descriptors; extract with --set describe.locals.count=50")
     records = [record for record in gallery.index.records.values() if settings.split in (None, record.split)]
-    if not any(record.label for record in records):
+    labels = [record.label for record in records]
+    if not any(labels):
         raise RelookError("no picture of the index has a label to learn from; give a manifest with a column label")
-    held_out = hold_out([record.label for record in records], settings.validation, config.seed)
-    learn = [record for row, record in enumerate(records) if row not in held_out]
-    validation = [record for row, record in enumerate(records) if row in held_out]
-    return _train(config, gallery, card, learn, validation, reporter)
-
-
-def hold_out(labels: Sequence[str], fraction: float, seed: int) -> set[int]:
-    """Rows that are kept for validation: `fraction` of each label, at least two, where at least three are left to
-    learn.
-
-    Distractors ("") are held out by the same fraction.
-    """
-    members: dict[str, list[int]] = defaultdict(list)
-    for row, label in enumerate(labels):
-        members[label].append(row)
-    rng = np.random.default_rng(seed)
-    chosen: set[int] = set()
-    for label in sorted(members):
-        rows = rng.permutation(members[label])
-        count = round(fraction * len(rows)) if not label else max(2, round(fraction * len(rows)))
-        if not label or len(rows) - count >= 3:
-            chosen |= set(rows[:count].tolist())
-    return chosen
+    vectors = gallery.globals([record.id for record in records])
+    parts = partition(labels, vectors, settings.validation, config.seed)
+    learn, held_out = ([records[row] for row in rows] for rows in (parts.learn, parts.validate))
+    return _train(config, gallery, card, learn, held_out, reporter)
 
 
 def _train(
@@ -125,24 +118,22 @@ def _train(
     settings = config.train_rerank
     device = choose_device(config)
     out = settings.out or default_checkpoint(config.index, settings.reranker)
-    described = _descriptions(gallery, learn)
-    triplets = _mine(gallery, learn, described, settings.candidates)
-    reranker = RRTReranker(_network(config, card), card, device=device)
+    task = _task(config, gallery, card, learn, torch.device(device))
+    reranker = RRTReranker(task.network, card, device=device)
     judge = _Judge(gallery, held_out, reranker, config)
-    task = RRTTask(
-        reranker.network,
-        tokens_of(described, reranker.network.shape.scale_rule),
-        triplets,
-        settings.triplets,
-        settings.batch_size,
-        torch.device(device),
-    )
 
     def save_best(validation: Validation) -> None:
-        reranker.weight = validation.extra["weight"]
+        reranker.weight, reranker.temperature = validation.extra["weight"], validation.extra["temperature"]
         write_checkpoint(out, reranker.to_checkpoint())
 
-    schedule = Schedule(settings.epochs, settings.learning_rate, settings.weight_decay, settings.warmup, config.seed)
+    schedule = Schedule(
+        settings.epochs,
+        settings.learning_rate,
+        settings.weight_decay,
+        settings.warmup,
+        config.seed,
+        settings.average,
+    )
     with reporter.bar("train", settings.epochs * task.steps(), "steps") as bar:
 
         def show(progress: Progress) -> None:
@@ -167,7 +158,7 @@ def _train(
         epochs=len(trained.history),
         best={"epoch": trained.best_epoch, **trained.best.metrics},
         history=trained.history,
-        anchors=len(triplets.anchors),
+        anchors=task.anchors,
         validation_queries=judge.count,
         seconds=trained.seconds,
         weights=card.weights,
@@ -215,14 +206,17 @@ class _Judge:
             [ids[: self._top] for ids in self._candidates.ids],
             [values[: self._top] for values in self._candidates.scores],
         )
-        known = _Known(self._reranker.score(self._descriptions, heads, self._gallery))
+        self._reranker.temperature = 1.0
+        probabilities = self._reranker.score(self._descriptions, heads, self._gallery)
         results = []
-        for weight in _WEIGHTS.tolist():
-            look = Look("rrt", known, self._top, weight)
-            rankings = look_again([look], self._descriptions, self._candidates, self._gallery)
-            scores = self._score(rankings).summary()
-            results.append((scores["R@1"] >= self._before["R@1"], scores["mAP"], weight, scores))
-        _, _, weight, scores = max(results, key=lambda result: result[:3])
+        for temperature in _TEMPERATURES:
+            known = _Known([_sharpened(values, temperature) for values in probabilities])
+            for weight in _WEIGHTS.tolist():
+                look = Look("rrt", known, self._top, weight)
+                rankings = look_again([look], self._descriptions, self._candidates, self._gallery)
+                scores = self._score(rankings).summary()
+                results.append((scores["R@1"] >= self._before["R@1"], scores["mAP"], weight, temperature, scores))
+        _, _, weight, temperature, scores = max(results, key=lambda result: result[:4])
         metrics = {
             "mAP": scores["mAP"],
             "R@1": scores["R@1"],
@@ -230,7 +224,7 @@ class _Judge:
             "global R@1": self._before["R@1"],
             "weight": weight,
         }
-        return Validation(scores["mAP"], metrics, {"weight": weight})
+        return Validation(scores["mAP"], metrics, {"weight": weight, "temperature": temperature})
 
     def _score(self, rankings: list[Ranking]) -> Scores:
         labels = [record.label for record in self._asked]
@@ -260,19 +254,46 @@ def _descriptions(gallery: Gallery, records: Sequence[ImageRecord]) -> list[Desc
     return [Description(v, part) for v, part in zip(gallery.globals(ids), gallery.locals(ids), strict=True)]
 
 
-def _mine(gallery: Gallery, learn: Sequence[ImageRecord], described: Sequence[Description], count: int) -> Triplets:
-    """Triplets from the store's answers, those that are not to be learnt from left out."""
+def _task(
+    config: Config, gallery: Gallery, card: ModelCard, learn: Sequence[ImageRecord], device: torch.device
+) -> RRTTask:
+    """A network that can compare, and descriptors to learn from.
+
+    The globals of each half are projected by a whitening that was fitted on the other: fitted on themselves, pictures
+    of one label would look more alike than those of new photos ever do.
+    """
+    settings = config.train_rerank
+    labels = [record.label for record in learn]
+    described = _descriptions(gallery, learn)
+    vectors = np.stack([description.vector for description in described])
+    half = halves(labels, vectors)
+    triplets = Triplets(labels, _candidates(gallery, learn, vectors, half, settings.candidates), half.tolist())
+    network = _network(config, card)
+    width = network.shape.d_model
+    start_comparing(network, within_class_whitening(vectors, labels, width, settings.shrinkage))
+    projected = np.empty((len(learn), width), np.float32)
+    for side in (0, 1):
+        others = [label if half[row] != side else "" for row, label in enumerate(labels)]
+        whitening = within_class_whitening(vectors, others, width, settings.shrinkage)
+        projected[half == side] = whitening.apply(vectors[half == side])
+    tokens = replace(tokens_of(described, network.shape), vector=torch.from_numpy(projected))
+    return RRTTask(network, tokens, triplets, settings.triplets, settings.batch_size, device)
+
+
+def _candidates(
+    gallery: Gallery, learn: Sequence[ImageRecord], vectors: FloatArray, half: Rows, count: int
+) -> list[Rows]:
+    """Per picture the rows of its first `count` answers from the store that are to be learnt from, in its own half."""
     rows = {record.id: row for row, record in enumerate(learn)}
     total = len(gallery.index.records)
     # Ask for so many more that enough are left when the others are dropped.
-    depth = min(total, round((count + 1) * total / len(learn)) + count)
-    vectors = np.stack([description.vector for description in described])
+    depth = min(total, round(2.5 * (count + 1) * total / len(learn)))
     found = gallery.store.query(vectors, depth)
-    candidates = [
-        np.array([rows[name] for name in ids if name in rows and rows[name] != own][:count], dtype=np.int64)
-        for own, (ids, _) in enumerate(found)
+    answers = [[rows[name] for name in ids if name in rows] for ids, _ in found]
+    return [
+        np.array([row for row in answer if row != own and half[row] == half[own]][:count], dtype=np.int64)
+        for own, answer in enumerate(answers)
     ]
-    return Triplets([record.label for record in learn], candidates)
 
 
 def _network(config: Config, card: ModelCard) -> RRTNetwork:
@@ -285,9 +306,21 @@ def _network(config: Config, card: ModelCard) -> RRTNetwork:
         feedforward=model.feedforward,
         dropout=model.dropout,
         scale_rule="nearest",
+        token_length=card.local_dimension**0.5,
+        locals=model.locals,
+        symmetric=True,
     )
     torch.manual_seed(config.seed)
     return RRTNetwork(shape)
+
+
+def _sharpened(probabilities: FloatArray, temperature: float) -> FloatArray:
+    """The probabilities that logits times `temperature` would have given."""
+    if temperature == 1:
+        return probabilities
+    clipped = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
+    odds = np.log(clipped) - np.log1p(-clipped)
+    return np.asarray(1 / (1 + np.exp(-temperature * odds)), dtype=np.float32)
 
 
 def _identity(config: Config, card: ModelCard, learn: Sequence[ImageRecord]) -> str:

@@ -23,6 +23,8 @@ from pipeline.types import FloatArray, GlobalDescriptors
 _BLOCK = 64
 # Vectors per block of exact scores: a block of 2,048 values each takes 64 MB in float64.
 _ROWS = 4096
+# Cosines are multiples of one over this: finer than float32 near 1, coarser than the errors of summing in float64.
+_STEPS = 2.0**30
 
 
 class TableStore:
@@ -172,11 +174,14 @@ def _near(queries: npt.NDArray[np.float64], gallery: FloatArray, top_k: int) -> 
 
 
 def _cosines(queries: npt.NDArray[np.float64], gallery: FloatArray, rows: npt.NDArray[np.intp]) -> FloatArray:
-    """[Q, len(rows)] cosines, summed in float64: equal vectors have equal ones, in whatever company they are."""
+    """[Q, len(rows)] cosines, summed in float64 and rounded.
+
+    Equal vectors have equal cosines in whatever company they are, also where the terms of the sum cancel out.
+    """
     cosines = np.empty((len(queries), len(rows)), dtype=np.float32)
     for start in range(0, len(rows), _ROWS):
         block = gallery[rows[start : start + _ROWS]].astype(np.float64)
-        cosines[:, start : start + _ROWS] = queries @ block.T
+        cosines[:, start : start + _ROWS] = np.rint(queries @ block.T * _STEPS) / _STEPS + 0.0  # no minus zero
     return np.clip(cosines, -1, 1, out=cosines)
 
 

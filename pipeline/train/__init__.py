@@ -5,6 +5,21 @@
 
 from pipeline.train.loop import Progress, Task, Validation, fit
 from pipeline.train.rrt import RRTTask
+from pipeline.train.rrt_start import start_comparing
+from pipeline.train.sessions import halves, partition
 from pipeline.train.triplets import MiningError, Triplets
+from pipeline.train.whitening import within_class_whitening
 
-__all__ = ["MiningError", "Progress", "RRTTask", "Task", "Triplets", "Validation", "fit"]
+__all__ = [
+    "MiningError",
+    "Progress",
+    "RRTTask",
+    "Task",
+    "Triplets",
+    "Validation",
+    "fit",
+    "halves",
+    "partition",
+    "start_comparing",
+    "within_class_whitening",
+]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.errors import RelookError
@@ -62,13 +64,18 @@ class Progress:
 
 @dataclass(frozen=True)
 class Schedule:
-    """AdamW with linear warm-up over the `warmup` fraction of all steps, then half a cosine down to zero."""
+    """AdamW with linear warm-up over the `warmup` fraction of all steps, then half a cosine down to zero.
+
+    Matrices decay, vectors and embeddings do not. What is validated and kept is the moving average of the weights: each
+    step moves it by a factor of 1 - `average` towards them (faster at the beginning).
+    """
 
     epochs: int
     learning_rate: float
     weight_decay: float
     warmup: float
     seed: int
+    average: float = 0.99
     clip: float = 1.0
 
 
@@ -111,25 +118,24 @@ def fit(
         RelookError: the loss is not a number; the message names the epoch and step.
     """
     started = time.monotonic()
-    optimizer = torch.optim.AdamW(
-        task.network.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
-    )
+    optimizer = torch.optim.AdamW(_groups(task.network, schedule.weight_decay), lr=schedule.learning_rate)
     total = schedule.epochs * task.steps()
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total, schedule.warmup))
-    run = _Run(task.network, optimizer, rates)
+    run = _Run(task.network, optimizer, rates, schedule.average)
     run.resume(state_file, identity)
     with SummaryWriter(str(log_dir)) as log:
         for epoch in range(len(run.history) + 1, schedule.epochs + 1):
             loss = _epoch(task, run, schedule, epoch, report)
             task.network.eval()
-            validation = validate()
+            with run.averaged():
+                validation = validate()
+                if run.best is None or validation.score > run.best.score:
+                    run.best, run.best_epoch = validation, epoch
+                    save_best(validation)
             report(Progress(epoch, task.steps(), task.steps(), loss, validation))
             run.history.append({"epoch": epoch, "loss": loss, **validation.metrics})
             for name, value in run.history[-1].items():
                 log.add_scalar(name, value, epoch)
-            if run.best is None or validation.score > run.best.score:
-                run.best, run.best_epoch = validation, epoch
-                save_best(validation)
             run.save(state_file, identity, run.seconds + time.monotonic() - started)
     state_file.unlink(missing_ok=True)
     assert run.best is not None  # epochs is at least 1
@@ -144,12 +150,29 @@ class _Run:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         rates: torch.optim.lr_scheduler.LRScheduler,
+        average: float,
     ) -> None:
         self.network, self.optimizer, self.rates = network, optimizer, rates
+
+        def move(mean: torch.Tensor, value: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
+            steps = int(count)
+            return value.lerp(mean, min(average, (steps + 1) / (steps + 10)))
+
+        self.average = AveragedModel(network, avg_fn=move)
         self.history: list[dict[str, float]] = []
         self.best: Validation | None = None
         self.best_epoch = 0
         self.seconds = 0.0
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within the block the network has the moving average of its weights."""
+        own = {key: value.clone() for key, value in self.network.state_dict().items()}
+        self.network.load_state_dict(self.average.module.state_dict())
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(own)
 
     def save(self, path: Path, identity: str, seconds: float) -> None:
         best = self.best and {
@@ -160,6 +183,7 @@ class _Run:
         state = {
             "identity": identity,
             "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rates": self.rates.state_dict(),
             "history": self.history,
@@ -180,6 +204,7 @@ class _Run:
         if state["identity"] != identity:
             raise RelookError(f"{path}: left by a run with other settings or data; remove it to start anew")
         self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rates.load_state_dict(state["rates"])
         self.history, self.best_epoch, self.seconds = state["history"], state["best_epoch"], state["seconds"]
@@ -200,9 +225,19 @@ def _epoch(task: Task, run: _Run, schedule: Schedule, epoch: int, report: Callab
         nn.utils.clip_grad_norm_(task.network.parameters(), schedule.clip)
         run.optimizer.step()
         run.rates.step()
+        run.average.update_parameters(task.network)
         total += value
         report(Progress(epoch, step, task.steps(), total / step))
     return total / max(task.steps(), 1)
+
+
+def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weights of linear layers decay; biases, norms and embeddings do not."""
+    embeddings = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
+    learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    decaying = [p for p in learnt if p.ndim > 1 and id(p) not in embeddings]
+    others = [p for p in learnt if p.ndim <= 1 or id(p) in embeddings]
+    return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 
 def _rate(step: int, total: int, warmup: float) -> float:

@@ -27,23 +27,25 @@ class Triplets:
     Args:
         labels: of all N pictures; "" is a distractor, which is never an anchor or a positive.
         candidates: per picture the rows that the store answered, best first, without the picture itself.
+        groups: of all N pictures; a positive is of its anchor's group (so should the candidates be).
 
     Raises:
         MiningError: no picture has both a positive and a negative.
     """
 
-    def __init__(self, labels: Sequence[str], candidates: Sequence[Rows]) -> None:
+    def __init__(self, labels: Sequence[str], candidates: Sequence[Rows], groups: Sequence[int]) -> None:
         names = np.array(labels)
-        members: dict[str, list[int]] = defaultdict(list)
+        members: dict[tuple[str, int], list[int]] = defaultdict(list)
         for row, label in enumerate(labels):
             if label:
-                members[label].append(row)
+                members[label, groups[row]].append(row)
         self._positives: list[Rows] = []
         self._negatives: list[Rows] = []
         anchors = []
         for row, label in enumerate(labels):
             found = candidates[row]
-            positives = np.array([other for other in members.get(label, ()) if other != row], dtype=np.int64)
+            same = members.get((label, groups[row]), ())
+            positives = np.array([other for other in same if other != row], dtype=np.int64)
             negatives = found[names[found] != label]
             if len(positives) and len(negatives):
                 anchors.append(row)

@@ -13,7 +13,7 @@ import torch
 
 from pipeline.rerank import load_reranker
 from pipeline.rerank.rrt import RRTReranker, tokens_of
-from pipeline.rerank.rrt_network import Tokens, scale_index
+from pipeline.rerank.rrt_network import RRTShape, Tokens, scale_index
 from pipeline.types import Candidates, Description, LocalDescriptors
 
 
@@ -104,7 +104,7 @@ def test_locals_become_tokens_as_in_the_official_data_set(official: SimpleNamesp
     xy = given[f"dataset_{name}_locations_yx"][:length, ::-1].astype(np.float32)
     weight = given[f"dataset_{name}_attention"][:length].astype(np.float32)
     description = Description(np.zeros(4, np.float32), LocalDescriptors(descriptors, xy, scale, weight))
-    tokens = tokens_of([description], "official")
+    tokens = tokens_of([description], RRTShape())
     count = len(descriptors)
     np.testing.assert_array_equal(tokens.scale[0], expected[f"dataset_{name}_scale_inds"][:count])
     assert not expected[f"dataset_{name}_mask"][:count].any()
@@ -135,10 +135,10 @@ def test_scores_of_candidates_are_the_probabilities_of_the_logits(
         return LocalDescriptors(descriptors, np.zeros((count, 2), np.float32), scale, np.ones(count, np.float32))
 
     rows = range(len(official.outputs["logits"]))
-    queries = [
-        Description(official.inputs["src_global"][row].astype(np.float32), local("src", row)) for row in rows
-    ]
+    queries = [Description(official.inputs["src_global"][row].astype(np.float32), local("src", row)) for row in rows]
     ids = [[str(row)] for row in rows]
-    found = reranker.score(queries, Candidates([str(row) for row in rows], ids, [np.ones(1, np.float32)] * 6), Gallery())
+    found = reranker.score(
+        queries, Candidates([str(row) for row in rows], ids, [np.ones(1, np.float32)] * 6), Gallery()
+    )
     expected = 1 / (1 + np.exp(-official.outputs["logits"].astype(np.float64)))
     np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-5, rtol=0)

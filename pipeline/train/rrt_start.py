@@ -1,0 +1,61 @@
+"""Where a Reranking Transformer starts from when few pictures are to be learnt from: it compares from the first step.
+
+Used by `train-rerank`. From the usual random start (Xavier) the network learns within minutes which descriptors
+belong to which label, and nothing about comparing: on new photos its logits are worth nothing. Here the first layer's
+attention finds, for every token, those of the other image that are like it, and subtracts them (docs/training.md has
+the figures).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from pipeline.rerank.rrt_network import RRTNetwork
+from pipeline.train.whitening import Whitening
+
+# Segments are this long, as a part of the tokens' length: enough to tell the two images apart.
+_SEGMENT = 0.7
+# Gain of queries and keys: attention is sharp enough to pick the tokens that are alike.
+_GAIN = 1.4
+# The later feed-forward blocks begin quietly, so that they do not drown the comparison.
+_QUIET = 0.3
+
+
+def start_comparing(network: RRTNetwork, whitening: Whitening) -> None:
+    """Set the first layer, the segments and the (frozen) projection of the globals; draws from torch's generator.
+
+    Args:
+        network: fresh; its `token_length` should be about sqrt(d_model).
+        whitening: becomes the projection of the global descriptors.
+    """
+    width = network.shape.d_model
+    with torch.no_grad():
+        network.remap.weight.copy_(torch.from_numpy(whitening.weight))
+        network.remap.bias.copy_(torch.from_numpy(whitening.bias))
+        network.remap.requires_grad_(False)
+        side, kind, cls, sep = _directions(width, 4) * math.sqrt(width) * _SEGMENT
+        network.seg_encoder.weight.copy_(torch.stack([side, -side, cls, sep, side + kind, kind - side]))
+        layers = [layer for layer in network.encoder.layers if isinstance(layer, nn.TransformerEncoderLayer)]
+        _compare(layers[0].self_attn, side / side.norm())
+        for layer in layers:
+            layer.linear2.weight.mul_(_QUIET)
+
+
+def _compare(attention: nn.MultiheadAttention, side: torch.Tensor) -> None:
+    """Queries see their own segment mirrored, so that a token matches its like in the other image, and subtracts it."""
+    width = attention.embed_dim
+    turn, value = _directions(width, width), _directions(width, width)
+    mirror = torch.eye(width) - 2 * torch.outer(side, side)
+    attention.in_proj_weight.copy_(torch.cat([_GAIN * turn @ mirror, _GAIN * turn, value]))
+    attention.in_proj_bias.zero_()
+    attention.out_proj.weight.copy_(-value.T)
+    attention.out_proj.bias.zero_()
+
+
+def _directions(width: int, count: int) -> torch.Tensor:
+    """`count` random orthonormal rows of `width`."""
+    basis: torch.Tensor = torch.linalg.qr(torch.randn(width, count))[0]
+    return basis.T
