@@ -148,7 +148,7 @@ class RRTModelConfig(_Section):
     layers: Positive = 2
     feedforward: Positive = 256
     dropout: Fraction = 0.0
-    locals: Positive = Field(8, description="how many local descriptors of each picture it compares")
+    locals: Positive = Field(16, description="how many local descriptors of each picture it compares")
 
 
 class TrainRerankConfig(_Section):
@@ -157,14 +157,17 @@ class TrainRerankConfig(_Section):
     reranker: str = "rrt"
     out: Path | None = Field(None, description="None: rerankers/NAME.safetensors of the index")
     split: str | None = Field(None, description="learn from this split only; None: from every labelled picture")
-    validation: Fraction = Field(0.18, description="of each label's pictures, held out to choose epoch and weight")
+    hold_out: Literal["labels", "sessions"] = Field(
+        "labels", description="what chooses epoch and weight: labels never learnt from, or new pictures of learnt ones"
+    )
+    validation: Fraction = Field(0.2, description="of the labels, or of each label's pictures, held out")
     candidates: Positive = Field(100, description="negatives come from so many of the store's first answers")
     model: RRTModelConfig = RRTModelConfig()
     shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.6, description="of the within-class covariance that projects the globals"
+        0.3, description="of the within-class covariance that projects the globals"
     )
     epochs: Positive = 10
-    triplets: Positive = Field(2, description="per anchor and epoch")
+    triplets: Positive = Field(3200, description="per epoch")
     batch_size: Positive = Field(64, description="triplets per step")
     learning_rate: PositiveFloat = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05

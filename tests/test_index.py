@@ -31,7 +31,18 @@ from pipeline.errors import LockedError, RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.types import Description, ImageRecord
 
-AWKWARD = ["plain", "dir/ä ö.jpg", "日本/🗼.png", 'comma, "quote"', "line\nbreak\r\nid", " spaces ", "-1.5", "null", "[1]", "x" * 600]  # fmt: skip
+AWKWARD = [
+    "plain",
+    "dir/ä ö.jpg",
+    "日本/🗼.png",
+    'comma, "quote"',
+    "line\nbreak\r\nid",
+    " spaces ",
+    "-1.5",
+    "null",
+    "[1]",
+    "x" * 600,
+]
 
 
 @pytest.fixture(params=["parquet", "csv"])

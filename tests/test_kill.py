@@ -15,7 +15,6 @@ from stores_helpers import FITTED, ROOT, content, make_card, make_index, make_it
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 
-PARTS = 18
 ROWS = 3
 
 
@@ -42,14 +41,14 @@ def expected(parts: int) -> dict[str, Any]:
     return records
 
 
-def write_the_rest(connection: Any, directory: Path, tables: Any, wait: bool) -> None:
+def write_the_rest(connection: Any, directory: Path, tables: Any, parts: int, wait: bool) -> None:
     """Write every part that is not there yet, telling before each which one it is."""
     with IndexWriter(directory) as writer:
         writer.begin(make_card(), FITTED, ROOT, tables)
-        for number in range(committed_parts(writer.index), PARTS):
+        for number in range(committed_parts(writer.index), parts):
             connection.send(number)
             writer.add(*part(number))
-    connection.send(PARTS)
+    connection.send(parts)
     if wait:
         signal.pause()
 
@@ -79,9 +78,9 @@ def assert_whole(directory: Path) -> int:
 @pytest.mark.parametrize(("tables", "kills"), [("parquet", 8), ("csv", 4)])
 def test_kills_at_random_instants(tmp_path: Path, tables: Any, kills: int) -> None:
     rng = np.random.default_rng(kills)
-    reached = [0]
+    parts, reached = 2 * kills, [0]
     for kill in range(kills):
-        process, connection = start(write_the_rest, tmp_path / "killed", tables, True)
+        process, connection = start(write_the_rest, tmp_path / "killed", tables, parts, True)
         target = max(2 * kill + int(rng.integers(0, 2)), reached[-1])
         while connection.recv() < target:
             pass
@@ -90,13 +89,13 @@ def test_kills_at_random_instants(tmp_path: Path, tables: Any, kills: int) -> No
         process.join()
         assert process.exitcode == -signal.SIGKILL
         reached.append(assert_whole(tmp_path / "killed"))
-        assert reached[-1] >= min(target, PARTS)
+        assert reached[-1] >= min(target, parts)
     assert reached == sorted(reached)
     for name in ("killed", "whole"):
-        process, _ = start(write_the_rest, tmp_path / name, tables, False)
+        process, _ = start(write_the_rest, tmp_path / name, tables, parts, False)
         process.join()
         assert process.exitcode == 0
-        assert assert_whole(tmp_path / name) == PARTS
+        assert assert_whole(tmp_path / name) == parts
     killed, whole = Index(tmp_path / "killed"), Index(tmp_path / "whole")
     assert content(killed) == content(whole)
     assert list(killed.records) == list(whole.records)

@@ -110,11 +110,26 @@ def test_equal_vectors_have_equal_scores_wherever_they_stand(tmp_path: Path, tab
     vectors = unit_vectors(5, dimension)[picks]
     ids = [f"{row:04d}" for row in range(997)]
     store = make_store(tmp_path, tables, ids, vectors, parts=3)
-    for names, scores in store.query(unit_vectors(3, dimension, 7), 997):
+    queries = unit_vectors(70, dimension, 7)
+    whole = store.query(queries, 997)
+    for names, scores in whole:
         assert len(np.unique(scores)) == 5
         assert names == [name for _, name in sorted(zip(-scores, names, strict=True))]
-    for names, scores in store.query(unit_vectors(3, dimension, 7), 250):
-        assert names == [name for _, name in sorted(zip(-scores, names, strict=True))]
+    for top_k in (1, 3, 20, 250, 996):
+        for (names, scores), (all_names, all_scores) in zip(store.query(queries, top_k), whole, strict=True):
+            assert names == all_names[:top_k]
+            np.testing.assert_array_equal(scores, all_scores[:top_k])
+
+
+def test_the_best_of_almost_equal_vectors_are_found(tmp_path: Path, tables: Any) -> None:
+    # They differ by less than a product in float32 can tell.
+    noise = np.random.default_rng(1).normal(size=(600, 64)) * 2e-8
+    vectors = (unit_vectors(1, 64) + noise).astype(np.float32)
+    ids = [f"{row:03d}" for row in range(600)]
+    store = make_store(tmp_path, tables, ids, vectors)
+    queries = unit_vectors(5, 64, 8)
+    for query, answer in zip(queries, store.query(queries, 5), strict=True):
+        assert_answer(answer, reference(ids, vectors, query, 5))
 
 
 def test_a_batch_is_its_queries_one_by_one(tmp_path: Path, tables: Any) -> None:

@@ -20,7 +20,8 @@ from pipeline.train import (
     Validation,
     fit,
     halves,
-    partition,
+    hold_out_labels,
+    hold_out_sessions,
     start_comparing,
     within_class_whitening,
 )
@@ -46,7 +47,7 @@ def collection(labels: int = 8, members: int = 5) -> tuple[list[str], Tokens]:
     )
 
 
-def task(per_anchor: int = 4) -> RRTTask:
+def task(per_epoch: int = 160) -> RRTTask:
     names, tokens = collection()
     everyone = np.arange(len(names))
     triplets = Triplets(names, [everyone[everyone != row] for row in everyone], [0] * len(names))
@@ -56,7 +57,7 @@ def task(per_anchor: int = 4) -> RRTTask:
     )
     network = RRTNetwork(shape)
     start_comparing(network, Whitening(np.eye(32, dtype=np.float32), np.zeros(32, np.float32)))
-    return RRTTask(network, tokens, triplets, per_anchor, 16, torch.device("cpu"))
+    return RRTTask(network, tokens, triplets, per_epoch, 16, torch.device("cpu"))
 
 
 def run(folder: Path, learnt: RRTTask, schedule: Schedule = SCHEDULE, report=lambda progress: None, identity="x"):
@@ -77,7 +78,7 @@ def test_triplets_are_what_they_say() -> None:
     candidates = [np.array([other for other in range(7) if other != row]) for row in range(7)]
     triplets = Triplets(names, candidates, [0] * 7)
     assert triplets.anchors.tolist() == [0, 1, 2, 3, 4]
-    drawn = triplets.epoch(50, np.random.default_rng(0))
+    drawn = triplets.epoch(250, np.random.default_rng(0))
     assert drawn.shape == (250, 3)
     for anchor, positive, negative in drawn:
         assert names[anchor] == names[positive]
@@ -89,7 +90,7 @@ def test_triplets_are_what_they_say() -> None:
 def test_negatives_come_from_the_candidates_only() -> None:
     names = ["a", "a", "b", "b", "c"]
     candidates = [np.array([1, 2]), np.array([0, 2]), np.array([3, 4]), np.array([2, 4]), np.array([0])]
-    drawn = Triplets(names, candidates, [0] * 5).epoch(20, np.random.default_rng(0))
+    drawn = Triplets(names, candidates, [0] * 5).epoch(100, np.random.default_rng(0))
     assert set(drawn[drawn[:, 0] < 2, 2].tolist()) == {2}
     assert set(drawn[drawn[:, 0] >= 2, 2].tolist()) == {4}
 
@@ -118,14 +119,29 @@ def test_held_out_parts_can_be_scored_and_leave_enough(
     collected: tuple[list[str], np.ndarray], fraction: float, seed: int
 ) -> None:
     labels, vectors = collected
-    parts = partition(labels, vectors, fraction, seed)
+    parts = hold_out_sessions(labels, vectors, fraction, seed)
     learn, validate = set(parts.learn.tolist()), set(parts.validate.tolist())
     assert not learn & validate
-    again = partition(labels, vectors, fraction, seed)
+    again = hold_out_sessions(labels, vectors, fraction, seed)
     assert again.validate.tolist() == parts.validate.tolist()
     for label in set(labels) - {""}:
         rows = {row for row, name in enumerate(labels) if name == label}
         assert not rows & validate or (len(rows & validate) >= 2 and len(rows & learn) >= 3)
+
+
+@given(collected=labelled(), fraction=st.floats(0.05, 0.4), seed=st.integers(0, 3))
+@settings(max_examples=60)
+def test_held_out_labels_are_held_out_whole(
+    collected: tuple[list[str], np.ndarray], fraction: float, seed: int
+) -> None:
+    labels, _ = collected
+    parts = hold_out_labels(labels, fraction, seed)
+    assert sorted([*parts.learn.tolist(), *parts.validate.tolist()]) == list(range(len(labels)))
+    learnt, held = ({labels[row] for row in rows} - {""} for rows in (parts.learn, parts.validate))
+    assert not learnt & held
+    several = [label for label in set(labels) - {""} if labels.count(label) > 1]
+    assert len(held) >= 2 if len(several) >= 4 else True
+    assert not held or len(learnt & set(several)) >= 2
 
 
 @given(collected=labelled())
@@ -201,7 +217,7 @@ def _tokens(locals_: torch.Tensor) -> Tokens:
 
 def test_it_learns_what_locals_tell(tmp_path: Path) -> None:
     losses: list[float] = []
-    learnt = task(per_anchor=16)
+    learnt = task(per_epoch=640)
     schedule = Schedule(epochs=4, learning_rate=3e-3, weight_decay=0.0, warmup=0.1, seed=0)
     run(tmp_path, learnt, schedule, lambda progress: losses.append(progress.loss))
     assert losses[-1] < 0.2 * losses[0]

@@ -21,6 +21,9 @@ from pipeline.types import FloatArray
 # DELG's seven scales, as float32 wrote them. Only the official code's comparison in float64 needs these digits.
 SCALES = (0.5, 0.70710677, 1.0, 1.41421354, 2.0, 2.82842708, 4.0)
 
+# Logits per unit of cosine that a skip starts with: a pair is then told apart at a cosine of some tenths.
+_SKIP = 10.0
+
 ScaleRule = Literal["nearest", "official"]
 
 
@@ -38,6 +41,8 @@ class RRTShape:
         token_length: length that descriptors have as tokens; the official networks leave them at 1.
         locals: how many local descriptors an image gives, its strongest; None: all that there are.
         symmetric: score a pair by the mean logit of both orders.
+        skip: add a learnt multiple of the cosine of the two projected global descriptors to the logit, so that the
+            transformer has only to learn what that cosine does not say. Not in the paper.
     """
 
     d_global: int = 2048
@@ -50,6 +55,7 @@ class RRTShape:
     token_length: float = 1.0
     locals: int | None = None
     symmetric: bool = False
+    skip: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a checkpoint's header."""
@@ -95,6 +101,9 @@ class RRTNetwork(nn.Module):
         self.scale_encoder = nn.Embedding(len(SCALES), width)
         self.seg_encoder = nn.Embedding(6, width)
         self.classifier = nn.Linear(width, 1)
+        if shape.skip:
+            self.skip = nn.Parameter(torch.tensor([_SKIP]))
+            nn.init.zeros_(self.classifier.weight)
         nn.init.normal_(self.scale_encoder.weight, std=0.02)
         nn.init.normal_(self.seg_encoder.weight, std=0.02)
         for parameter in self.encoder.parameters():
@@ -109,26 +118,29 @@ class RRTNetwork(nn.Module):
             remapped: their global descriptors are [B, d_model] already, because somebody else projected them.
         """
         count = len(source.vector)
+        left, right = (self._globals(tokens, remapped) for tokens in (source, target))
         special = self.seg_encoder.weight[2:4].unsqueeze(0).expand(count, -1, -1)
         no_padding = source.padding.new_zeros(count, 1)
         sequence = torch.cat(
             [
                 special[:, :1],
-                self._side(source, 0, 4, remapped),
+                self._side(source, left, 0, 4),
                 special[:, 1:],
-                self._side(target, 1, 5, remapped),
+                self._side(target, right, 1, 5),
             ],
             dim=1,
         )
         padding = torch.cat([no_padding, no_padding, source.padding, no_padding, no_padding, target.padding], dim=1)
         encoded = self.encoder(sequence, src_key_padding_mask=padding)
         logits: torch.Tensor = self.classifier(encoded[:, 0]).squeeze(-1)
-        return logits
+        return logits + self.skip * (left * right).sum(dim=-1) if self.shape.skip else logits
 
-    def _side(self, tokens: Tokens, local_segment: int, global_segment: int, remapped: bool) -> torch.Tensor:
+    def _globals(self, tokens: Tokens, remapped: bool) -> torch.Tensor:
+        return functional.normalize(tokens.vector if remapped else self.remap(tokens.vector), dim=-1)
+
+    def _side(self, tokens: Tokens, projected: torch.Tensor, local_segment: int, global_segment: int) -> torch.Tensor:
         segments, length = self.seg_encoder.weight, self.shape.token_length
-        projected = tokens.vector if remapped else self.remap(tokens.vector)
-        vector = functional.normalize(projected, dim=-1) * length + segments[global_segment]
+        vector = projected * length + segments[global_segment]
         locals_ = functional.normalize(tokens.locals, dim=-1) * length + self.scale_encoder(tokens.scale)
         return torch.cat([vector.unsqueeze(1), locals_ + segments[local_segment]], dim=1)
 

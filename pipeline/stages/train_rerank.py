@@ -32,12 +32,14 @@ from pipeline.train import (
     Validation,
     fit,
     halves,
-    partition,
+    hold_out_labels,
+    hold_out_sessions,
     start_comparing,
     within_class_whitening,
 )
 from pipeline.train.loop import Schedule
 from pipeline.train.triplets import Rows
+from pipeline.train.whitening import Whitening
 from pipeline.types import (
     Candidates,
     Description,
@@ -102,9 +104,13 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
     if not any(labels):
         raise RelookError("no picture of the index has a label to learn from; give a manifest with a column label")
     vectors = gallery.globals([record.id for record in records])
-    parts = partition(labels, vectors, settings.validation, config.seed)
+    if settings.hold_out == "labels":
+        parts = hold_out_labels(labels, settings.validation, config.seed)
+    else:
+        parts = hold_out_sessions(labels, vectors, settings.validation, config.seed)
     learn, held_out = ([records[row] for row in rows] for rows in (parts.learn, parts.validate))
-    return _train(config, gallery, card, learn, held_out, reporter)
+    whole = within_class_whitening(vectors, labels, card.local_dimension, settings.shrinkage)
+    return _train(config, gallery, card, learn, held_out, whole, reporter)
 
 
 def _train(
@@ -113,8 +119,14 @@ def _train(
     card: ModelCard,
     learn: list[ImageRecord],
     held_out: list[ImageRecord],
+    whole: Whitening,
     reporter: Reporter,
 ) -> TrainResult:
+    """`whole` is the projection fitted on everything, held-out pictures too: what is kept has that one.
+
+    The transformer takes descriptors in any rotation, so it reads the better projection as well as the one it was
+    validated with.
+    """
     settings = config.train_rerank
     device = choose_device(config)
     out = settings.out or default_checkpoint(config.index, settings.reranker)
@@ -124,7 +136,10 @@ def _train(
 
     def save_best(validation: Validation) -> None:
         reranker.weight, reranker.temperature = validation.extra["weight"], validation.extra["temperature"]
-        write_checkpoint(out, reranker.to_checkpoint())
+        checkpoint = reranker.to_checkpoint()
+        checkpoint.state["remap.weight"] = torch.from_numpy(whole.weight)
+        checkpoint.state["remap.bias"] = torch.from_numpy(whole.bias)
+        write_checkpoint(out, checkpoint)
 
     schedule = Schedule(
         settings.epochs,
@@ -173,8 +188,8 @@ class _Judge:
         asked = [record for record in records if record.label and labels.count(record.label) > 1]
         if not asked:
             raise RelookError(
-                "no label has enough pictures to hold two out for validation (five are needed); "
-                "label more, or raise train_rerank.validation"
+                "too few labels to hold some out for validation: train_rerank.hold_out = labels needs four with two "
+                "pictures each, sessions needs one with five"
             )
         limit = config.train_rerank.validation_queries
         rows = np.random.default_rng(config.seed).permutation(len(asked))[:limit]
@@ -309,6 +324,7 @@ def _network(config: Config, card: ModelCard) -> RRTNetwork:
         token_length=card.local_dimension**0.5,
         locals=model.locals,
         symmetric=True,
+        skip=True,
     )
     torch.manual_seed(config.seed)
     return RRTNetwork(shape)

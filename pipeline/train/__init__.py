@@ -6,7 +6,7 @@
 from pipeline.train.loop import Progress, Task, Validation, fit
 from pipeline.train.rrt import RRTTask
 from pipeline.train.rrt_start import start_comparing
-from pipeline.train.sessions import halves, partition
+from pipeline.train.sessions import halves, hold_out_labels, hold_out_sessions
 from pipeline.train.triplets import MiningError, Triplets
 from pipeline.train.whitening import within_class_whitening
 
@@ -19,7 +19,8 @@ __all__ = [
     "Validation",
     "fit",
     "halves",
-    "partition",
+    "hold_out_labels",
+    "hold_out_sessions",
     "start_comparing",
     "within_class_whitening",
 ]

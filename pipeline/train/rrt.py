@@ -25,7 +25,7 @@ class RRTTask:
         tokens: of all N pictures, in the rows that `triplets` names; the globals are projected to [N, d_model] already,
             each by a projection that was fitted without it, so that they look as those of new photos will.
         triplets: the miner.
-        per_anchor: triplets per anchor and epoch.
+        per_epoch: triplets per epoch.
         batch_size: triplets per step.
         device: where it runs.
     """
@@ -35,14 +35,14 @@ class RRTTask:
         network: RRTNetwork,
         tokens: Tokens,
         triplets: Triplets,
-        per_anchor: int,
+        per_epoch: int,
         batch_size: int,
         device: torch.device,
     ) -> None:
         self.network = network
         self._tokens = tokens
         self._triplets = triplets
-        self._per_anchor = per_anchor
+        self._per_epoch = per_epoch
         self._batch_size = batch_size
         self._device = device
 
@@ -53,11 +53,11 @@ class RRTTask:
 
     def steps(self) -> int:
         """See `Task.steps`."""
-        return -(-len(self._triplets.anchors) * self._per_anchor // self._batch_size)
+        return -(-self._per_epoch // self._batch_size)
 
     def batches(self, rng: np.random.Generator) -> Iterator[Rows]:
         """See `Task.batches`; [batch_size, 3] rows each."""
-        drawn = self._triplets.epoch(self._per_anchor, rng)
+        drawn = self._triplets.epoch(self._per_epoch, rng)
         for start in range(0, len(drawn), self._batch_size):
             yield drawn[start : start + self._batch_size]
 

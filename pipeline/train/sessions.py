@@ -52,8 +52,28 @@ def find_sessions(vectors: FloatArray, size: int = _SIZE) -> Rows:
     return np.asarray(fcluster(tree, sessions, "maxclust"), dtype=np.int64) - 1
 
 
-def partition(labels: Sequence[str], vectors: FloatArray, fraction: float, seed: int) -> Partition:
+def hold_out_labels(labels: Sequence[str], fraction: float, seed: int) -> Partition:
+    """Hold out `fraction` of the labels (at least two) with all their pictures, and as much of the distractors.
+
+    What is validated is then what matters where most things have no label: whether the second look helps for things that
+    nobody showed it.
+    """
+    groups = members(labels)
+    loose = groups.pop("", np.zeros(0, dtype=np.int64))
+    rng = np.random.default_rng(seed)
+    several = [label for label, rows in groups.items() if len(rows) > 1]
+    count = max(2, round(fraction * len(several)))
+    chosen = rng.permutation(len(several))[: count if len(several) - count >= 2 else 0]
+    rows = [groups[several[number]] for number in chosen]
+    rows.append(rng.permutation(loose)[: round(fraction * len(loose))] if rows else loose[:0])
+    validate = np.sort(np.concatenate(rows))
+    return Partition(np.setdiff1d(np.arange(len(labels)), validate), validate)
+
+
+def hold_out_sessions(labels: Sequence[str], vectors: FloatArray, fraction: float, seed: int) -> Partition:
     """Hold out about `fraction` of each label's pictures: whole sessions, those least like the rest.
+
+    What is validated is whether the second look helps for new pictures of the things that it learns.
 
     Args:
         labels: of N pictures; "" is a distractor, held out at random by the same fraction.

@@ -58,11 +58,14 @@ class Triplets:
                 "(does the manifest have a column label?)"
             )
 
-    def epoch(self, per_anchor: int, rng: np.random.Generator) -> Rows:
-        """[len(anchors) * per_anchor, 3] rows (anchor, positive, negative) in random order."""
-        drawn = np.empty((len(self.anchors), per_anchor, 3), dtype=np.int64)
-        for number, anchor in enumerate(self.anchors):
-            drawn[number, :, 0] = anchor
-            drawn[number, :, 1] = rng.choice(self._positives[number], per_anchor)
-            drawn[number, :, 2] = rng.choice(self._negatives[number], per_anchor)
-        return rng.permutation(drawn.reshape(-1, 3))
+    def epoch(self, count: int, rng: np.random.Generator) -> Rows:
+        """[count, 3] rows (anchor, positive, negative); every picture is an anchor as often, give or take one."""
+        rounds = -(-count // len(self.anchors))
+        order = np.concatenate([rng.permutation(len(self.anchors)) for _ in range(rounds)])[:count]
+        drawn = np.empty((count, 3), dtype=np.int64)
+        drawn[:, 0] = self.anchors[order]
+        for column, pools in ((1, self._positives), (2, self._negatives)):
+            sizes = np.array([len(pool) for pool in pools])[order]
+            places = (rng.random(count) * sizes).astype(np.int64)
+            drawn[:, column] = [pools[number][place] for number, place in zip(order, places, strict=True)]
+        return drawn
