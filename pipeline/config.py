@@ -166,14 +166,14 @@ class TrainRerankConfig(_Section):
     shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
         0.3, description="of the within-class covariance that projects the globals"
     )
-    epochs: Positive = 10
-    triplets: Positive = Field(3200, description="per epoch")
+    epochs: Positive = 6
+    triplets: Positive = Field(6400, description="per epoch")
     batch_size: Positive = Field(64, description="triplets per step")
     learning_rate: PositiveFloat = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.05
     average: Fraction = Field(0.99, description="of the moving average of the weights, per step")
     warmup: Fraction = Field(0.05, description="of all steps")
-    validation_queries: Positive = Field(200, description="at most so many held-out pictures are searched per epoch")
+    validation_queries: Positive = Field(100, description="at most so many held-out pictures are searched per epoch")
 
 
 class EvaluateConfig(_Section):

@@ -76,7 +76,7 @@ def test_a_box_describes_the_part_and_keeps_the_original_coordinates(describer) 
     boxed = describer.describe([describer.prepare(image, box)])[0]
     cut = describer.describe([describer.prepare(np.ascontiguousarray(image[45:150, 60:200]))])[0]
     np.testing.assert_allclose(boxed.vector, cut.vector, atol=1e-6)
-    np.testing.assert_allclose(boxed.locals.xy, cut.locals.xy + [60, 45], atol=1e-3)
+    np.testing.assert_allclose(boxed.locals.xy, cut.locals.xy + np.array([60, 45]), atol=1e-3)
     with pytest.raises(RelookError, match="no pixel"):
         describer.prepare(image, (500, 500, 600, 600))
 

@@ -77,7 +77,7 @@ def extract(config: Config, images: str, reporter: Reporter | None = None) -> Ex
                 bar.advance(1, f"{len(tally.failures)} failed" if isinstance(item, Failed) else "")
         if len(tally.failures) == len(catalog):
             _, path, reason = tally.failures[0]
-            raise RelookError(f"none of the {len(catalog)} images can be read; the first is {path}: {reason}")
+            raise _nothing_readable(len(catalog), path, reason)
         writer.delete(removed)
         writer.write_failures(tally.failures)
         index = writer.index
@@ -148,12 +148,22 @@ def _fit(describer: Any, catalog: Catalog, config: Config, reporter: Reporter) -
     with reporter.bar("fit", len(sample), "images") as bar:
 
         def batches() -> Iterator[list[Any]]:
+            failed: list[Failed] = []
             for batch in prepare_stream(describer, sample, catalog.file, reading(config)):
-                if not isinstance(batch, Failed):
+                if isinstance(batch, Failed):
+                    failed.append(batch)
+                    bar.advance()
+                else:
                     yield [item.prepared for item in batch]
-                bar.advance(1 if isinstance(batch, Failed) else len(batch))
+                    bar.advance(len(batch))
+            if len(failed) == len(sample):
+                raise _nothing_readable(len(sample), failed[0].record.path, failed[0].reason)
 
         describer.fit(batches())
+
+
+def _nothing_readable(count: int, path: str, reason: str) -> RelookError:
+    return RelookError(f"none of the {count} images can be read; the first is {path}: {reason}")
 
 
 def _unchanged(catalog: Catalog, record: ImageRecord, old: ImageRecord | None) -> bool:

@@ -30,6 +30,7 @@ from pipeline.train import (
     RRTTask,
     Triplets,
     Validation,
+    calibrate_skip,
     fit,
     halves,
     hold_out_labels,
@@ -291,8 +292,17 @@ def _task(
         others = [label if half[row] != side else "" for row, label in enumerate(labels)]
         whitening = within_class_whitening(vectors, others, width, settings.shrinkage)
         projected[half == side] = whitening.apply(vectors[half == side])
+    _calibrate(network, projected, triplets, config)
     tokens = replace(tokens_of(described, network.shape), vector=torch.from_numpy(projected))
     return RRTTask(network, tokens, triplets, settings.triplets, settings.batch_size, device)
+
+
+def _calibrate(network: RRTNetwork, projected: FloatArray, triplets: Triplets, config: Config) -> None:
+    drawn = triplets.epoch(config.train_rerank.triplets, np.random.default_rng(config.seed))
+    unit = torch.nn.functional.normalize(torch.from_numpy(projected), dim=1)
+    anchor, positive, negative = (unit[rows] for rows in torch.from_numpy(drawn).unbind(1))
+    cosines = torch.cat([(anchor * positive).sum(dim=1), (anchor * negative).sum(dim=1)])
+    calibrate_skip(network, cosines, torch.cat([torch.ones(len(anchor)), torch.zeros(len(anchor))]))
 
 
 def _candidates(

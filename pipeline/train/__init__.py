@@ -5,7 +5,7 @@
 
 from pipeline.train.loop import Progress, Task, Validation, fit
 from pipeline.train.rrt import RRTTask
-from pipeline.train.rrt_start import start_comparing
+from pipeline.train.rrt_start import calibrate_skip, start_comparing
 from pipeline.train.sessions import halves, hold_out_labels, hold_out_sessions
 from pipeline.train.triplets import MiningError, Triplets
 from pipeline.train.whitening import within_class_whitening
@@ -17,6 +17,7 @@ __all__ = [
     "Task",
     "Triplets",
     "Validation",
+    "calibrate_skip",
     "fit",
     "halves",
     "hold_out_labels",

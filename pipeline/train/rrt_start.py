@@ -12,6 +12,7 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from pipeline.rerank.rrt_network import RRTNetwork
 from pipeline.train.whitening import Whitening
@@ -42,6 +43,32 @@ def start_comparing(network: RRTNetwork, whitening: Whitening) -> None:
         _compare(layers[0].self_attn, side / side.norm())
         for layer in layers:
             layer.linear2.weight.mul_(_QUIET)
+
+
+def calibrate_skip(network: RRTNetwork, cosines: torch.Tensor, truth: torch.Tensor) -> None:
+    """Set the skip's factor and the classifier's bias to the logistic regression of pairs on their cosines.
+
+    The transformer then starts from the best that the projected globals say alone, and learns what they do not.
+
+    Args:
+        network: with a skip.
+        cosines: [P] of the projected globals of pairs.
+        truth: [P], 1 for pairs of one label, else 0.
+    """
+    line = torch.tensor([10.0, 0.0], dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([line], max_iter=100, line_search_fn="strong_wolfe")
+
+    def step() -> torch.Tensor:
+        solver.zero_grad()
+        logits = line[0] * cosines.double() + line[1]
+        loss = functional.binary_cross_entropy_with_logits(logits, truth.double())
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    solver.step(step)  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        network.skip.copy_(line[:1])
+        network.classifier.bias.copy_(line[1:])
 
 
 def _compare(attention: nn.MultiheadAttention, side: torch.Tensor) -> None:

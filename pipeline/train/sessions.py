@@ -53,10 +53,10 @@ def find_sessions(vectors: FloatArray, size: int = _SIZE) -> Rows:
 
 
 def hold_out_labels(labels: Sequence[str], fraction: float, seed: int) -> Partition:
-    """Hold out `fraction` of the labels (at least two) with all their pictures, and as much of the distractors.
+    """Hold out `fraction` of the labels (two at least) with all their pictures, and as much of the distractors.
 
-    What is validated is then what matters where most things have no label: whether the second look helps for things that
-    nobody showed it.
+    What is validated is then what matters where most things have no label: whether the second look helps for things
+    that nobody showed it.
     """
     groups = members(labels)
     loose = groups.pop("", np.zeros(0, dtype=np.int64))

@@ -1,0 +1,100 @@
+"""`relook search`, `train-rerank`, `evaluate` and `upload` as a user meets them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_helpers import QUICK, document, index, photos, relook, trained
+
+__all__ = ["index", "photos", "trained"]
+
+
+class TestSearch:
+    def test_a_document_with_the_promised_keys(self, photos: Path, index: Path) -> None:
+        query = photos.parent / "thing 2" / "view_1.jpg"
+        result = document("search", query, "--index", index, "--top-k", 3)
+        (answer,) = result["queries"]
+        assert answer["query"] == str(query)
+        assert [hit["rank"] for hit in answer["results"]] == [1, 2, 3]
+        best = answer["results"][0]
+        assert best["path"] == str(query)
+        assert best["label"] == "thing 2"
+        assert best["global_rank"] == 1
+        assert best["global_score"] == pytest.approx(1, abs=1e-4)
+
+    def test_many_queries_and_manifests_in_order(self, photos: Path, index: Path, tmp_path: Path) -> None:
+        one, two = photos.parent / "thing 1" / "view_0.jpg", photos.parent / "thing 0" / "view_0.jpg"
+        (tmp_path / "queries.csv").write_text(f"path,label,bbox\n{two},thing 0,10 10 100 90\n")
+        result = document("search", one, two, one, tmp_path / "queries.csv", "--index", index, "--rerank", "none")
+        assert [answer["query"] for answer in result["queries"]] == [str(one), str(two), str(one), str(two)]
+        boxed, whole = result["queries"][3]["results"], result["queries"][1]["results"]
+        assert boxed[0]["score"] < whole[0]["score"]
+
+    def test_one_bad_query_among_good_ones(self, photos: Path, index: Path, tmp_path: Path) -> None:
+        query = photos.parent / "thing 1" / "view_0.jpg"
+        (tmp_path / "bad.jpg").write_text("bad")
+        result = document("search", query, tmp_path / "bad.jpg", "--index", index)
+        assert len(result["queries"][0]["results"]) == 10
+        assert "not a picture" in result["queries"][1]["error"]
+        assert relook("search", query, tmp_path / "bad.jpg", "--index", index, "--max-failures", 0).returncode == 3
+
+    def test_a_table_and_a_page(self, photos: Path, index: Path, tmp_path: Path) -> None:
+        query = photos.parent / "thing 1" / "view_0.jpg"
+        done = relook("search", query, "--index", index, "--html", tmp_path / "page.html")
+        assert "view_0.jpg" in done.stdout
+        page = (tmp_path / "page.html").read_text()
+        assert page.count("data:image/jpeg;base64,") == 11
+        assert "http" not in page
+
+    def test_csv_gives_the_same_ranking_as_parquet(self, photos: Path, index: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "index"
+        document("extract", "--images", photos, "--index", folder, *QUICK, "--set", "store.kind=csv")
+        assert not list(folder.rglob("*.parquet"))
+        query = photos.parent / "thing 3" / "view_2.jpg"
+        arguments = ("search", query, "--top-k", 40)
+        table = document(*arguments, "--index", index)
+        text = document(*arguments, "--index", folder, "--store", "csv")
+        assert table["queries"] == text["queries"]
+
+
+class TestTrainAndEvaluate:
+    def test_the_promised_keys(self, index: Path, trained: dict) -> None:
+        assert Path(trained["checkpoint"]) == index / "rerankers" / "rrt.safetensors"
+        assert Path(trained["checkpoint"]).is_file()
+        assert trained["epochs"] == 2
+        assert {"epoch", "mAP"} <= set(trained["best"])
+        assert list((index / "rerankers" / "rrt-log").glob("events*"))
+
+    def test_evaluate_before_and_after(self, photos: Path, index: Path, trained: dict) -> None:
+        result = document("evaluate", "--images", photos, "--index", index, "--rerank", "rrt")
+        assert result["queries"] == 36
+        assert result["gallery"] == 40
+        for name in ("mAP", "R@1", "R@5", "R@10"):
+            assert 0 <= result["global"][name] <= 100
+            difference = result["reranked"][name] - result["global"][name]
+            assert result["difference"][name] == pytest.approx(difference, abs=0.02)
+            assert result["difference"][f"{name}_se"] >= 0
+
+    def test_a_split_and_no_second_look(self, photos: Path, index: Path) -> None:
+        result = document("evaluate", "--images", photos, "--split", "val", "--index", index, "--rerank", "none")
+        assert (result["queries"], result["gallery"]) == (12, 12)
+        assert result["reranked"] is None
+        assert result["difference"] is None
+
+    def test_queries_of_their_own_never_find_themselves(self, photos: Path, index: Path, tmp_path: Path) -> None:
+        rows = [f"{photos.parent}/thing {label}/view_0.jpg,thing {label}" for label in range(6)]
+        (tmp_path / "queries.csv").write_text("path,label\n" + "\n".join(rows) + "\n")
+        result = document("evaluate", "--queries", tmp_path / "queries.csv", "--index", index, "--rerank", "none")
+        whole = document("evaluate", "--index", index, "--rerank", "none")
+        assert result["queries"] == 6
+        assert result["gallery"] == whole["gallery"] == 40
+        assert result["global"]["mAP"] < 100
+
+    def test_chains(self, index: Path, trained: dict) -> None:
+        result = document("evaluate", "--index", index, "--rerank", "superglobal,rrt")
+        assert result["rerank"] == ["superglobal", "rrt"]
+
+    def test_upload_verifies(self, index: Path) -> None:
+        result = document("upload", "--index", index)
+        assert (result["added"], result["equal"]) == (0, 40)
