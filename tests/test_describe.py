@@ -22,7 +22,7 @@ from pipeline.describe.selection import strongest_cells
 from pipeline.errors import RelookError, UsageError
 from pipeline.types import Description, ImageRecord
 
-READING = Reading(batch_size=4, workers=2, max_pixels=10**7, max_bytes=10**7)
+READING = Reading(batch_size=4, workers=2, models=2, max_pixels=10**7, max_bytes=10**7)
 SMALL = {"image": {"size": 96}, "globals": {"scales": [1.0]}, "locals": {"count": 10, "scales": [1.0, 1.4142]}}
 
 
@@ -263,5 +263,5 @@ class TestStream:
         stream = describe_stream(describer, endless(), lambda record: tmp_path / record.path, READING)
         for _ in range(3 * READING.batch_size):
             next(stream)
-        assert len(asked) <= 10 * READING.batch_size
+        assert len(asked) <= 16 * READING.batch_size
         stream.close()

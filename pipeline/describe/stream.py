@@ -11,10 +11,16 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
+
+import torch
 
 from pipeline.errors import ImageError, RelookError
 from pipeline.imaging import ImageFile, read_image
 from pipeline.types import Describer, Description, ImageRecord, Prepared
+
+In = TypeVar("In")
+Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -43,13 +49,15 @@ class Ready:
 
 @dataclass(frozen=True)
 class Reading:
-    """How photos are read: `batch_size` pictures of one shape at a time, by `workers` threads, within limits.
+    """How photos go through: `workers` threads read, `models` threads run the network on `batch_size` pictures each.
 
-    `max_pixels` and `max_bytes` are those of `read_image`.
+    On a CPU one core per network beats all cores on one network, because small maps do not divide well. `max_pixels`
+    and `max_bytes` are those of `read_image`.
     """
 
     batch_size: int
     workers: int
+    models: int
     max_pixels: int
     max_bytes: int
 
@@ -64,13 +72,17 @@ def describe_stream(
 
     Results come in the order in which batches of one shape fill, which is the same in every run.
     """
-    for batch in prepare_stream(describer, records, locate, reading):
+
+    def describe(batch: list[Ready] | Failed) -> list[Described | Failed]:
         if isinstance(batch, Failed):
-            yield batch
-            continue
+            return [batch]
         descriptions = describer.describe([item.prepared for item in batch])
-        for item, description in zip(batch, descriptions, strict=True):
-            yield Described(item.record, description)
+        return [Described(item.record, description) for item, description in zip(batch, descriptions, strict=True)]
+
+    batches = prepare_stream(describer, records, locate, reading)
+    alone = _use_one_core if reading.models > 1 else None
+    for results in _ahead(describe, batches, reading.models, 2 * reading.models, alone):
+        yield from results
 
 
 def prepare_stream(
@@ -92,7 +104,7 @@ def prepare_stream(
 
     waiting: dict[object, list[Ready]] = {}
     limit = 4 * reading.batch_size
-    for item in _ahead(read, records, reading.workers, limit):
+    for item in _ahead(read, records, reading.workers, limit, None):
         if isinstance(item, Failed):
             yield item
             continue
@@ -104,14 +116,18 @@ def prepare_stream(
 
 
 def _ahead(
-    read: Callable[[ImageRecord], Ready | Failed], records: Iterable[ImageRecord], workers: int, limit: int
-) -> Iterator[Ready | Failed]:
-    """Results of `read` in order, with at most `limit` of them under way."""
-    running: deque[Future[Ready | Failed]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="read") as pool:
+    work: Callable[[In], Out],
+    items: Iterable[In],
+    workers: int,
+    limit: int,
+    initializer: Callable[[], None] | None,
+) -> Iterator[Out]:
+    """Results of `work` in order, with at most `limit` of them under way."""
+    running: deque[Future[Out]] = deque()
+    with ThreadPoolExecutor(workers, initializer=initializer) as pool:
         try:
-            for record in records:
-                running.append(pool.submit(read, record))
+            for item in items:
+                running.append(pool.submit(work, item))
                 if len(running) >= limit:
                     yield running.popleft().result()
             while running:
@@ -119,6 +135,11 @@ def _ahead(
         finally:
             for future in running:
                 future.cancel()
+
+
+def _use_one_core() -> None:
+    """For the calling thread only: OpenMP keeps the number of threads per thread."""
+    torch.set_num_threads(1)
 
 
 def _with_facts(record: ImageRecord, file: ImageFile) -> ImageRecord:

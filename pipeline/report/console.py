@@ -98,21 +98,25 @@ def show_answers(console: Console, result: Mapping[str, Any], root: Path | None 
         console.print(table)
 
 
-def show_evaluation(console: Console, result: Mapping[str, Any]) -> None:
-    """Print the table of an `evaluate` document: metrics before and after, and the paired difference."""
-    chain = " > ".join(result["rerank"])
-    caption = f"{result['queries']} queries, gallery of {result['gallery']}"
-    table = Table(title="Before and after the second look", caption=_caption(caption, result), title_justify="left")
-    table.add_column("%")
-    metrics = list(result["global"])
+def show_evaluation(console: Console, *results: Mapping[str, Any]) -> None:
+    """Print `evaluate` documents of the same queries in one table: the global search, and each second look.
+
+    Below a second look stands the mean difference to the global search over the same queries and its standard error.
+    """
+    first = results[0]
+    caption = f"{first['queries']} queries, gallery of {first['gallery']}"
+    table = Table(title="Before and after the second look", caption=_caption(caption, first), title_justify="left")
+    table.add_column("percent", no_wrap=True)
+    metrics = list(first["global"])
     for name in metrics:
-        table.add_column(name, justify="right")
-    table.add_row("global search", *(f"{result['global'][name]:.2f}" for name in metrics))
-    if result["reranked"]:
-        table.add_row(chain, *(f"{result['reranked'][name]:.2f}" for name in metrics))
-        difference = result["difference"]
-        cells = [f"{difference[name]:+.2f} ± {difference[f'{name}_se']:.2f}" for name in metrics]
-        table.add_row("difference ± s.e.", *cells, style="bold")
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_row("global search", *(f"{first['global'][name]:.2f}" for name in metrics))
+    for result in results:
+        if result["reranked"]:
+            table.add_row(" > ".join(result["rerank"]), *(f"{result['reranked'][name]:.2f}" for name in metrics))
+            difference = result["difference"]
+            cells = [f"{difference[name]:+.2f} ±{difference[f'{name}_se']:.2f}" for name in metrics]
+            table.add_row("  difference", *cells, style="bold")
     console.print(table)
 
 

@@ -86,9 +86,11 @@ def reading(config: Config) -> Reading:
     """How photos are read, as the configuration says."""
     limits = config.describe.image
     workers = config.extract.workers or min(16, os.cpu_count() or 1)
+    on_cpu = choose_device(config) == "cpu"
     # On a CPU the maps of two pictures still fit the caches: larger batches take a third longer per picture.
-    batch_size = config.extract.batch_size or (2 if choose_device(config) == "cpu" else 64)
-    return Reading(batch_size, workers, limits.max_pixels, limits.max_bytes)
+    batch_size = config.extract.batch_size or (2 if on_cpu else 64)
+    models = (os.cpu_count() or 1) if on_cpu else 1
+    return Reading(batch_size, workers, models, limits.max_pixels, limits.max_bytes)
 
 
 def open_chain(config: Config, card: ModelCard) -> list[Look]:
