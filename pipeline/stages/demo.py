@@ -85,9 +85,10 @@ def run_demo(folder: Path, console: Console, reporter: Reporter) -> dict[str, An
 
 
 def _write_queries(manifest: Path, file: Path) -> Path:
-    """A manifest of one photo of each of the first instances that were not learnt from."""
+    """A manifest of one photo of three of the instances that were not learnt from, spread over their names."""
     first = {record.label: record for record in reversed(load_catalog(str(manifest)).select("val").records)}
-    asked = [first[label] for label in sorted(first) if label][:_QUERIES]
+    labels = sorted(label for label in first if label)
+    asked = [first[label] for label in labels[:: len(labels) // _QUERIES][:_QUERIES]]
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label"])

@@ -1,0 +1,90 @@
+"""The commands that README and docs show run as they stand there, in order, in an empty folder with a user's photos.
+
+Installing, the demo and the test-suite itself are run by `.ci/run`.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLES = ROOT / "data" / "samples"
+PAGES = [
+    "README.md",
+    "docs/training.md",
+    "docs/results.md",
+    "docs/index-format.md",
+    "docs/licences.md",
+    "data/README.md",
+]
+
+# Run by .ci/run, or not by us to run.
+ELSEWHERE = ("pip install", "pytest", "python cli.py demo", "relook demo", "tensorboard", "python data/make_samples.py")
+# The same commands on fewer pairs: the figures of a page are not what this test is about.
+QUICKER = {"train-rerank": ["--set", "train_rerank.triplets=64", "--set", "train_rerank.epochs=1"]}
+
+
+def commands(page: str) -> list[str]:
+    """The lines of fenced and indented blocks that call relook."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    lines = re.findall(r"^(?: {4})?((?:relook|python cli\.py|python benchmarks/|pip install|pytest)\b.*)$", text, re.M)
+    return [line.split("  #")[0].strip() for line in lines]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the user's `photos/` (and `photos/labels.csv`) and a `photo.jpg` to ask with."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "photos").mkdir()
+    with (SAMPLES / "manifest.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    labels = [label for label in dict.fromkeys(row["label"] for row in rows) if label][:6]
+    kept = [["path", "label"]]
+    for row in rows:
+        if row["label"] in labels and int(Path(row["path"]).stem[-2:]) < 5:
+            shutil.copy(SAMPLES / row["path"], folder / "photos")
+            kept.append([Path(row["path"]).name, row["label"]])
+    with (folder / "photos" / "labels.csv").open("w", newline="") as stream:
+        csv.writer(stream).writerows(kept)
+    shutil.copy(folder / "photos" / kept[1][0], folder / "photo.jpg")
+    return folder
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_run(page: str, home: Path) -> None:
+    for line in commands(page):
+        if line.startswith((*ELSEWHERE, "python benchmarks/")):
+            continue
+        words = shlex.split(line.removeprefix("python cli.py").removeprefix("relook"))
+        words += QUICKER.get(words[0], [])
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "cli.py"), *words],
+            cwd=home,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "COLUMNS": "120"},
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    assert commands("README.md")[:2] == ["pip install -e . && python cli.py demo", "pip install -e '.[dev]' && pytest"]
+
+
+def test_named_files_exist() -> None:
+    for page in PAGES:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            assert ((ROOT / page).parent / target).exists(), f"{page} points at {target}"
+        for script in re.findall(r"(?:benchmarks|data)/\w+\.py", text):
+            assert (ROOT / script).exists(), f"{page} names {script}"
