@@ -178,6 +178,13 @@ def test_within_class_whitening_ignores_what_varies_within() -> None:
     np.testing.assert_allclose(loose.apply(vectors), projected, atol=1e-4)
 
 
+def test_labels_without_variation_do_not_break_the_whitening() -> None:
+    vectors = np.eye(4, dtype=np.float32).repeat(2, axis=0)
+    labels = ["a", "a", "b", "b", "c", "c", "d", "d"]
+    assert np.isfinite(within_class_whitening(vectors, labels, 3, 0.3).apply(vectors)).all()
+    assert set(halves(labels, vectors).tolist()) == {0, 1}
+
+
 def test_a_comparing_start_tells_likeness_before_any_training() -> None:
     """Descriptors that were never seen: the token of the classifier must depend on whether both sides are alike."""
     torch.manual_seed(0)

@@ -107,6 +107,8 @@ def halves(labels: Sequence[str], vectors: FloatArray) -> Rows:
             half[rows[1::2]] = 1
             continue
         sessions = find_sessions(vectors[rows], size=min(_SIZE, max(1, len(rows) // 4)))
+        if len(np.unique(sessions)) == 1:  # copies of one picture are one session, but each half needs some
+            sessions = np.arange(len(rows)) % 2
         counts = np.zeros(2)
         for session in sorted(np.unique(sessions), key=lambda number: -int((sessions == number).sum())):
             chosen = rows[sessions == session]

@@ -54,8 +54,8 @@ class Triplets:
         self.anchors: Rows = np.array(anchors, dtype=np.int64)
         if not anchors:
             raise MiningError(
-                "nothing to learn from: no picture has both another one of its label and candidates of other labels "
-                "(does the manifest have a column label?)"
+                "nothing to learn from: no picture has both another one of its label and candidates of other labels; "
+                "label five pictures or more of several things"
             )
 
     def epoch(self, count: int, rng: np.random.Generator) -> Rows:

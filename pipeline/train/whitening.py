@@ -42,7 +42,9 @@ def within_class_whitening(vectors: FloatArray, labels: Sequence[str], dimension
     mean = samples.mean(axis=0)
     residuals = np.concatenate([vectors[rows] - vectors[rows].mean(axis=0) for rows in groups]).astype(np.float64)
     within = residuals.T @ residuals / len(used)
-    within = (1 - shrinkage) * within + shrinkage * np.trace(within) / len(within) * np.eye(len(within))
+    # Labels of one picture each, or of copies, do not vary at all; then every direction counts the same.
+    spread = np.trace(within) / len(within) or 1.0
+    within = (1 - shrinkage) * within + shrinkage * spread * np.eye(len(within))
     variances, directions = np.linalg.eigh(within)
     whiten = directions / np.sqrt(variances)
     whitened = (samples - mean) @ whiten
