@@ -21,7 +21,7 @@ from rich.logging import RichHandler
 from pipeline import __version__
 from pipeline.config import Config, load_config
 from pipeline.errors import RelookError, TooManyFailuresError, UsageError
-from pipeline.report import Bars, show_answers, show_evaluation, show_rows, write_page
+from pipeline.report import Bars, show_answers, show_evaluation, show_rows, show_training, write_page
 from pipeline.stages.progress import Reporter, Silent
 
 app = typer.Typer(
@@ -112,8 +112,8 @@ def train_rerank(
         "train_rerank.out": checkpoint,
     }
     run = _Run(config, settings, flags, as_json, verbose, quiet)
-    result = stage.train_rerank(run.config, run.reporter).to_json()
-    run.show(result, lambda document: show_rows(out, "train-rerank", {**document, "history": "TensorBoard"}))
+    result = stage.train_rerank(run.config, run.reporter)
+    run.show(result.to_json(), lambda document: show_training(out, document))
 
 
 @app.command()

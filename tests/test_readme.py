@@ -65,16 +65,21 @@ def test_commands_run(page: str, home: Path) -> None:
         if line.startswith((*ELSEWHERE, "python benchmarks/")):
             continue
         words = shlex.split(line.removeprefix("python cli.py").removeprefix("relook"))
-        words += QUICKER.get(words[0], [])
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "cli.py"), *words],
-            cwd=home,
-            capture_output=True,
-            text=True,
-            env={**os.environ, "COLUMNS": "120"},
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
+        succeeds(home, line, str(ROOT / "cli.py"), *words, *QUICKER.get(words[0], []))
+    for code in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S):
+        succeeds(home, code, "-c", code)
+
+
+def succeeds(home: Path, what: str, *words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, f"{what}\n{done.stdout}{done.stderr}"
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:

@@ -120,6 +120,21 @@ def show_evaluation(console: Console, *results: Mapping[str, Any]) -> None:
     console.print(table)
 
 
+def show_training(console: Console, result: Mapping[str, Any]) -> None:
+    """Print the table of a `train-rerank` document: one row per epoch, the kept one in bold."""
+    caption = f"{result['validation_queries']} held-out queries, {result['anchors']} anchors, {result['seconds']} s"
+    table = Table(title="Training", caption=_caption(caption, result), title_justify="left")
+    names = list(result["history"][0])
+    for name in names:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in result["history"]:
+        kept = row["epoch"] == result["best"]["epoch"]
+        cells = [str(row[name]) if name == "epoch" else f"{row[name]:.3f}" for name in names]
+        table.add_row(*cells, style="bold" if kept else "")
+    console.print(table)
+    console.print(f"kept: epoch {result['best']['epoch']} in {result['checkpoint']}", highlight=False, markup=False)
+
+
 def show_rows(console: Console, title: str, rows: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> None:
     """Print names and values."""
     table = Table(title=title, show_header=False, title_justify="left")
