@@ -29,15 +29,19 @@ PAGES = [
 
 # Run by .ci/run, or not by us to run.
 ELSEWHERE = ("pip install", "pytest", "python cli.py demo", "relook demo", "tensorboard", "python data/make_samples.py")
-# The same commands on fewer pairs: the figures of a page are not what this test is about.
-QUICKER = {"train-rerank": ["--set", "train_rerank.triplets=64", "--set", "train_rerank.epochs=1"]}
+# The same commands on smaller pictures and fewer pairs: the figures of a page are not what this test is about.
+QUICKER = {
+    "extract": ["--set", "describe.image.size=96"],
+    "train-rerank": ["--set", "train_rerank.triplets=64", "--set", "train_rerank.epochs=1"],
+}
 
 
 def commands(page: str) -> list[str]:
     """The lines of fenced and indented blocks that call relook."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    lines = re.findall(r"^(?: {4})?((?:relook|python cli\.py|python benchmarks/|pip install|pytest)\b.*)$", text, re.M)
-    return [line.split("  #")[0].strip() for line in lines]
+    fenced = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.M | re.S)).splitlines()
+    indented = re.findall(r"^ {4}(\S.*)$", text, re.M)
+    return [line for line in fenced + indented if line.startswith(("relook ", "python ", "pip ", "pytest"))]
 
 
 @pytest.fixture(scope="module")
