@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import SmallCollection
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photos import SmallCollection
 
 from pipeline.catalog import Catalog, load_catalog
 from pipeline.errors import RelookError, UsageError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
+from photos import ROOT
 from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, load_config, parse_config

@@ -19,9 +19,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pytest
-from conftest import PhotoMaker, make_photo
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from photos import PhotoMaker, make_photo
 from PIL import EpsImagePlugin, Image, ImageOps
 
 from pipeline.errors import ImageError
