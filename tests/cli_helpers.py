@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,13 @@ import pytest
 from PIL import Image, ImageDraw
 
 ROOT = Path(__file__).resolve().parents[1]
+# Where a user may be: never the checkout, in which a command without --index would leave one.
+ELSEWHERE = Path(tempfile.mkdtemp(prefix="relook-"))
 QUICK = ["--set", "describe.image.size=96", "--set", "describe.locals.scales=[1.0]", "--set", "describe.locals.count=9"]
 QUICK += ["--set", "describe.globals.scales=[1.0]"]
 
 
-def relook(*arguments: object, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+def relook(*arguments: object, cwd: Path = ELSEWHERE, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)],
         capture_output=True,

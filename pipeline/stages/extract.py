@@ -61,9 +61,9 @@ def extract(config: Config, images: str, reporter: Reporter | None = None) -> Ex
     started = time.monotonic()
     reporter = reporter or Silent()
     catalog = load_catalog(images, config.catalog.labels)
+    describer = new_describer(config)
     with IndexWriter(config.index) as writer:
         known = writer.index.records if writer.index else {}
-        describer = new_describer(config)
         if describer.to_fit and writer.index:
             describer.use_fitted(writer.index.fitted())
         if describer.to_fit:
