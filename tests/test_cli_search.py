@@ -82,6 +82,16 @@ class TestTrainAndEvaluate:
         assert result["reranked"] is None
         assert result["difference"] is None
 
+    def test_unreadable_photos_of_the_ground_truth_are_counted_and_left_out(self, photos: Path, tmp_path: Path) -> None:
+        folder = photos.parent
+        (tmp_path / "bad.jpg").write_text("bad")
+        rows = [f"{folder}/thing {label}/view_{view}.jpg,thing {label}" for label in range(3) for view in range(3)]
+        manifest = tmp_path / "labels.csv"
+        manifest.write_text("path,label\n" + "\n".join([*rows, f"{tmp_path}/bad.jpg,thing 0"]) + "\n")
+        document("extract", "--images", manifest, "--index", tmp_path / "index", *QUICK)
+        result = document("evaluate", "--images", manifest, "--index", tmp_path / "index", "--rerank", "none")
+        assert (result["queries"], result["gallery"], result["failed"]) == (9, 9, 1)
+
     def test_queries_of_their_own_never_find_themselves(self, photos: Path, index: Path, tmp_path: Path) -> None:
         rows = [f"{photos.parent}/thing {label}/view_0.jpg,thing {label}" for label in range(6)]
         (tmp_path / "queries.csv").write_text("path,label\n" + "\n".join(rows) + "\n")

@@ -35,7 +35,7 @@ class EvaluateResult:
 
     Attributes:
         unscored: queries without any positive, left out of the means.
-        failed: query photos that could not be read, left out too.
+        failed: photos that could not be read, now or when the index was extracted; left out too.
         seconds: of the global search and of the second look, for all queries.
     """
 
@@ -97,8 +97,8 @@ def evaluate(
         raise unknown_name("protocol", config.evaluate.protocol, PROTOCOLS)
     gallery = open_gallery(config)
     chain = open_chain(config, gallery.index.card)
-    truth = _truth(config, gallery, images)
-    asked = _ask(config, gallery, truth, queries, reporter)
+    truth, unreadable = _truth(config, gallery, images)
+    asked = _ask(config, gallery, chain, truth, queries, reporter)
     before, after, seconds = _rank(gallery, chain, asked, truth, reporter)
     protocol = PROTOCOLS[config.evaluate.protocol]
     labels = [record.label for record in asked.records]
@@ -109,7 +109,7 @@ def evaluate(
         queries=len(asked.records) - unscored,
         gallery=len(truth),
         unscored=unscored,
-        failed=asked.failed,
+        failed=asked.failed + unreadable,
         rerank=[look.name for look in chain],
         before=scores,
         after=protocol(after, labels, known, asked.excluded)[0] if chain else None,
@@ -118,8 +118,8 @@ def evaluate(
     )
 
 
-def _truth(config: Config, gallery: Gallery, images: str | None) -> dict[str, ImageRecord]:
-    """The images that are searched, with their labels, by id."""
+def _truth(config: Config, gallery: Gallery, images: str | None) -> tuple[dict[str, ImageRecord], int]:
+    """The images that are searched, with their labels, by id, and how many more the index could not read."""
     held = gallery.index.records
     if images is None:
         wanted = [record for record in held.values() if config.evaluate.split in (None, record.split)]
@@ -127,25 +127,33 @@ def _truth(config: Config, gallery: Gallery, images: str | None) -> dict[str, Im
             raise RelookError(f"no image of the index has split {config.evaluate.split!r}")
     else:
         wanted = list(load_catalog(images, config.catalog.labels).select(config.evaluate.split))
+    unreadable = {name for name in gallery.index.failures() if name not in held}
+    failed = sum(record.id in unreadable for record in wanted)
+    wanted = [record for record in wanted if record.id not in unreadable]
     missing = [record.id for record in wanted if record.id not in held]
     if missing:
         raise RelookError(
             f"{len(missing)} of {len(wanted)} images of the ground truth are not in {config.index}, such as "
-            f"{missing[0]!r}; run: relook extract --images {images} (its failures are listed in the index)"
+            f"{missing[0]!r}; run: relook extract --images {images}"
         )
     if not any(record.label for record in wanted):
         raise RelookError("the ground truth has no labels; give a manifest with a column label")
-    return {record.id: record for record in wanted}
+    return {record.id: record for record in wanted}, failed
 
 
 def _ask(
-    config: Config, gallery: Gallery, truth: dict[str, ImageRecord], queries: str | None, reporter: Reporter
+    config: Config,
+    gallery: Gallery,
+    chain: Sequence[Look],
+    truth: dict[str, ImageRecord],
+    queries: str | None,
+    reporter: Reporter,
 ) -> _Asked:
     if queries is None:
         records = [record for record in truth.values() if record.label]
         ids = [record.id for record in records]
         vectors = gallery.globals(ids)
-        needs_locals = gallery.index.card.local_dimension > 0 and "rrt" in config.rerank.chain
+        needs_locals = any("locals" in look.reranker.needs for look in chain)
         parts = gallery.locals(ids) if needs_locals else [None] * len(ids)
         descriptions = [Description(vector, part) for vector, part in zip(vectors, parts, strict=True)]
         return _Asked(records, descriptions, [frozenset({name}) for name in ids])

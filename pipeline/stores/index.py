@@ -16,7 +16,7 @@ from pipeline.errors import RelookError
 from pipeline.files import sha256_of
 from pipeline.stores.local_store import LocalStore
 from pipeline.stores.manifest import Manifest, Part, PartKind, read_manifest
-from pipeline.stores.tables import GlobalsTable, read_globals, read_ids, read_records
+from pipeline.stores.tables import FAILURES_SCHEMA, GlobalsTable, read_globals, read_ids, read_records, read_table
 from pipeline.types import FloatArray, ImageRecord, LocalDescriptors, ModelCard
 
 
@@ -81,6 +81,11 @@ class Index:
     def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
         """Local descriptors in the order of `ids`. Raises RelookError for an id that has none."""
         return self.local_store.read(ids)
+
+    def failures(self) -> list[str]:
+        """The ids of what the last extraction could not read."""
+        path = self.directory / f"failures.{self.manifest.tables}"
+        return read_table(path, FAILURES_SCHEMA)["id"].to_pylist() if path.exists() else []
 
     def fitted(self) -> dict[str, FloatArray]:
         """The projections fitted on the gallery, by name; empty where there are none."""
