@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from parity_ledger import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
 from photos import ROOT, PhotoMaker, SmallCollection, make_collection, make_photo
+
+__all__ = ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
 # Several workers and many small processes: threads that spin for each other would cost more than they bring. Set before
 # torch is imported anywhere; the command line's processes inherit it.

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import Look, load_reranker, look_again
-from pipeline.rerank.checkpoints import read_checkpoint, write_checkpoint
+from pipeline.rerank.checkpoints import read_checkpoint, save_checkpoint
 from pipeline.rerank.fusion import fuse
 from pipeline.rerank.rrt import RRTReranker
 from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
@@ -162,7 +162,7 @@ def test_no_chain_and_equal_scores_keep_the_global_order() -> None:
 
 
 def test_a_checkpoint_survives_its_file(rrt: RRTReranker, tmp_path: Path) -> None:
-    write_checkpoint(tmp_path / "rrt.safetensors", rrt.to_checkpoint())
+    save_checkpoint(tmp_path / "rrt.safetensors", rrt.to_checkpoint())
     again = load_reranker("rrt", tmp_path / "rrt.safetensors")
     assert (again.weight, again.card, again.network.shape) == (0.4, CARD, SHAPE)
     gallery, asked = Gallery(9), queries(2)
@@ -190,7 +190,7 @@ def test_wrong_checkpoints_are_one_line_each(rrt: RRTReranker, tmp_path: Path) -
         load_reranker("rrt", tmp_path / "short.pt", heads=2)
     torch.save({"state": {"unrelated": torch.zeros(1)}}, tmp_path / "other.pt")
     refused(tmp_path / "other.pt", "not a checkpoint of rrt")
-    write_checkpoint(tmp_path / "whole.safetensors", rrt.to_checkpoint())
+    save_checkpoint(tmp_path / "whole.safetensors", rrt.to_checkpoint())
     whole = (tmp_path / "whole.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     refused(tmp_path / "cut.safetensors", "damaged")

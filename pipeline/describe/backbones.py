@@ -6,17 +6,15 @@ local file, from timm's hub, or are random when that is asked for; nothing falls
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import timm
 import torch
-from timm.models import load_state_dict
 from torch import nn
 
+from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint
 from pipeline.describe import embedded
 from pipeline.errors import RelookError, unknown_name
 
@@ -96,26 +94,18 @@ def load_backbone(name: str, *, weights: Literal["pretrained", "random"], checkp
             torch.manual_seed(0)
             return Backbone(_create(architecture), architecture, RANDOM)
     if checkpoint is not None:
-        state = _read(checkpoint)
-        learned_p = state.pop("pool.p", None)
+        file = _read(checkpoint)
+        learned_p = file.state.pop("pool.p", None)
         model = _create(architecture, num_classes=0)
-        _load_strictly(model, state, checkpoint)
-        return Backbone(model, architecture, hash_weights(model), None if learned_p is None else float(learned_p))
+        _load(model, file)
+        weights = hash_weights(model.state_dict())
+        return Backbone(model, architecture, weights, None if learned_p is None else float(learned_p))
     if architecture == embedded.TIMM_NAME:
         model = _create(architecture)
         model.load_state_dict(embedded.load_embedded(), strict=True)
     else:
         model = _from_hub(architecture)
-    return Backbone(model, architecture, hash_weights(model))
-
-
-def hash_weights(model: nn.Module) -> str:
-    """ "sha256:..." over the names and bytes of a model's tensors; equal for the same weights from any file."""
-    digest = hashlib.sha256()
-    for key, value in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    return f"sha256:{digest.hexdigest()}"
+    return Backbone(model, architecture, hash_weights(model.state_dict()))
 
 
 def _create(architecture: str, **options: Any) -> nn.Module:
@@ -141,30 +131,16 @@ def _from_hub(architecture: str) -> nn.Module:
         quiet.setLevel(level)
 
 
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    if not path.is_file():
-        raise RelookError(f"{path}: no such checkpoint")
-    try:
-        state = load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # torch and safetensors raise many types for a file that is no checkpoint
-        raise RelookError(f"{path}: cannot be read as a checkpoint ({str(error).splitlines()[0]})") from None
-    return embedded.rename(state) if embedded.is_original(state) else dict(state)
+def _read(path: Path) -> Checkpoint:
+    """A file of weights in timm's names."""
+    file = read_checkpoint(path)
+    return Checkpoint(path, embedded.rename(file.state)) if embedded.is_original(file.state) else file
 
 
-def _load_strictly(model: nn.Module, state: Mapping[str, torch.Tensor], path: Path) -> None:
+def _load(model: nn.Module, file: Checkpoint) -> None:
     """Load every key; the classifier's may be there, because the model is built without one."""
     classifier = cast(Any, model).pretrained_cfg.get("classifier", ())
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    state = {key: value for key, value in state.items() if not key.startswith(tuple(f"{head}." for head in heads))}
-    expected = model.state_dict()
-    missing = sorted(expected.keys() - state.keys())
-    unexpected = sorted(state.keys() - expected.keys())
-    wrong = sorted(key for key in expected.keys() & state.keys() if expected[key].shape != state[key].shape)
-    if missing or unexpected or wrong:
-        parts = [
-            f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-            for what, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
-            if keys
-        ]
-        raise RelookError(f"{path}: a checkpoint of another architecture; keys: {', '.join(parts)}")
-    model.load_state_dict(state, strict=True)
+    prefixes = tuple(f"{head}." for head in heads)
+    body = {key: value for key, value in file.state.items() if not key.startswith(prefixes)}
+    Checkpoint(file.path, body).load_into(model)

@@ -17,7 +17,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.errors import RelookError, unknown_name
-from pipeline.rerank.checkpoints import write_checkpoint
+from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.rerank.rrt import RRTReranker, tokens_of
 from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
 from pipeline.stages.judging import Judge, stored_descriptions
@@ -131,7 +131,7 @@ def _train(
         checkpoint = reranker.to_checkpoint()
         checkpoint.state["remap.weight"] = torch.from_numpy(whole.weight)
         checkpoint.state["remap.bias"] = torch.from_numpy(whole.bias)
-        write_checkpoint(out, checkpoint)
+        save_checkpoint(out, checkpoint)
 
     schedule = Schedule(
         settings.epochs,

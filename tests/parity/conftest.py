@@ -1,4 +1,4 @@
-"""Where the official numbers are: the folder named by RELOOK_PARITY, else `../shared/parity` beside the project."""
+"""The official numbers, folder by folder: the one named by RELOOK_PARITY, else `../shared/parity` beside the project."""
 
 from __future__ import annotations
 
@@ -6,57 +6,119 @@ import importlib.util
 import json
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import parity_ledger
 import pytest
 import torch
+from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+
+class Official:
+    """One folder of official numbers. Comparing an output with `agrees` or `equals` is what the ledger counts."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+
+    @cached_property
+    def inputs(self) -> Any:
+        """Arrays by name."""
+        return dict(np.load(self.folder / "inputs.npz"))
+
+    @cached_property
+    def outputs(self) -> dict[str, np.ndarray]:
+        """Arrays by name. Reading one is not comparing it."""
+        return dict(np.load(self.folder / "outputs.npz"))
+
+    @property
+    def salt(self) -> str:
+        """What the rule of the weights adds to every key."""
+        beside = self.folder.parent / "salt.txt"
+        return beside.read_text().strip() if beside.exists() else self.config.get("salt", "")
+
+    def agrees(self, name: str, found: Any, atol: float, rtol: float = 0.0) -> None:
+        """`found` has the shape of the output `name` and differs by at most `atol` (+ `rtol` times its size)."""
+        found, expected = self._pair(name, found)
+        np.testing.assert_allclose(found, expected, atol=atol, rtol=rtol, err_msg=f"{self.folder.name}/{name}")
+
+    def equals(self, name: str, found: Any, where: Any = ...) -> None:
+        """`found` has the shape and exactly the values of the output `name` (where the mask `where` is True)."""
+        found, expected = self._pair(name, found)
+        np.testing.assert_array_equal(found[where], expected[where], err_msg=f"{self.folder.name}/{name}")
+
+    def has(self, name: str) -> bool:
+        """Whether there is such an output."""
+        return name in self.outputs
+
+    def matching(self, start: str) -> list[str]:
+        """Names of the outputs that begin so."""
+        return [name for name in self.outputs if name.startswith(start)]
+
+    def _pair(self, name: str, found: Any) -> tuple[np.ndarray, np.ndarray]:
+        expected = self.outputs[name]
+        found = found.detach().cpu().numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+        assert found.shape == expected.shape, f"{self.folder.name}/{name}: {found.shape}, expected {expected.shape}"
+        parity_ledger.compared.add(f"{self.folder.name}/{name}")
+        return found, expected
+
+    def picture(self, name: str) -> np.ndarray:
+        """One of the images beside the folders: [H, W, 3] uint8 RGB."""
+        return np.asarray(Image.open(self.folder.parent / "images" / f"{name}.png").convert("RGB"))
+
+    def stats(self, name: str, found: torch.Tensor, rtol: float = 1e-5) -> None:
+        """Mean, standard deviation, smallest and largest value agree; `rtol` is relative to the largest of them."""
+        values = found.double().flatten()
+        four = np.array([values.mean(), values.std(), values.min(), values.max()])
+        self.agrees(name, four, atol=rtol * max(1.0, float(np.abs(self.outputs[name]).max())))
 
 
 @pytest.fixture(scope="session")
 def parity() -> Path:
-    folder = Path(os.environ.get("RELOOK_PARITY", ROOT.parent / "shared" / "parity"))
+    folder = parity_ledger.parity_folder()
     if not folder.is_dir():
-        if os.environ.get("CI"):
+        if os.environ.get("CI") or os.environ.get("RELOOK_PARITY"):
             pytest.fail(f"{folder} is missing")
         pytest.skip(f"{folder} is not there: the official implementations' numbers are not part of the project")
     return folder
 
 
-@pytest.fixture
-def fixture_folder(parity: Path) -> Callable[[str], SimpleNamespace]:
-    """Inputs, outputs and configuration of one folder of official numbers."""
+@pytest.fixture(scope="session")
+def official_folder(parity: Path) -> Callable[[str], Official]:
+    """A folder of official numbers by name."""
 
-    def load(name: str) -> SimpleNamespace:
-        folder = parity / name
-        return SimpleNamespace(
-            folder=folder,
-            inputs=np.load(folder / "inputs.npz"),
-            outputs=np.load(folder / "outputs.npz"),
-            config=json.loads((folder / "config.json").read_text()),
-        )
+    def load(name: str) -> Official:
+        if not (parity / name).is_dir():
+            pytest.skip(f"{parity} has no folder {name}")
+        return Official(parity / name)
 
     return load
 
 
-@pytest.fixture
-def official_file(parity: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A file as the authors would have released it: tensors drawn by rule from the official state-dict keys."""
+@pytest.fixture(scope="session")
+def official_file(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """A file as the authors would have released it: tensors drawn by rule from the official state-dict keys.
 
-    def write(manifest: Path, wrapper: str | None) -> Path:
-        spec = importlib.util.spec_from_file_location("official_weights", parity / "official_weights.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module: Any = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        salt_file = parity / "salt.txt"
-        salt = salt_file.read_text().strip() if salt_file.exists() else ""
-        state = module.make_state_dict(str(manifest), salt)
-        path = tmp_path / "official.pt"
+    `official_file(official, "state", manifest="manifest.json", rename=lambda key: key)`; the wrapper may be None.
+    """
+    spec = importlib.util.spec_from_file_location("official_weights", parity / "official_weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    def write(
+        official: Official,
+        wrapper: str | None,
+        manifest: str = "manifest.json",
+        rename: Callable[[str], str] = lambda key: key,
+    ) -> Path:
+        made = module.make_state_dict(str(official.folder / manifest), official.salt)
+        state = {rename(key): value for key, value in made.items()}
+        path = tmp_path_factory.mktemp("official") / "official.pt"
         torch.save({wrapper: state} if wrapper else state, path)
         return path
 

@@ -1,0 +1,136 @@
+"""Files of weights: relook's own (safetensors with a JSON header) and official ones (a pickled state dict).
+
+Read by describers and rerankers alike, written by training and `convert`. Nothing is unpickled but tensors, and a key
+that is missing, left over or of another shape is an error that lists it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from pipeline.errors import RelookError
+from pipeline.files import write_bytes
+
+# Wrappers in which official files hold their state dict: CVNet, RRT and AMES, torch's habit, DELG.
+_WRAPPERS = ("model_state", "state", "state_dict", "model")
+
+# The key of relook's header among a safetensors file's metadata.
+_HEADER = "relook"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file of weights, read.
+
+    Attributes:
+        path: where it lies.
+        state: tensors by key.
+        header: what relook wrote beside them; None in a file of others.
+    """
+
+    path: Path
+    state: dict[str, torch.Tensor]
+    header: Mapping[str, Any] | None = None
+
+    def part(self, *prefixes: str) -> Checkpoint:
+        """Only the tensors whose key begins so, under their full keys."""
+        kept = {key: value for key, value in self.state.items() if key.startswith(prefixes)}
+        return Checkpoint(self.path, kept, self.header)
+
+    def load_into(self, module: nn.Module) -> None:
+        """Load every tensor. Raises RelookError listing the keys that are missing, unexpected or of another shape."""
+        expected = module.state_dict()
+        shared = expected.keys() & self.state.keys()
+        self.refuse(
+            missing=expected.keys() - shared,
+            unexpected=self.state.keys() - shared,
+            of_another_shape=[key for key in shared if expected[key].shape != self.state[key].shape],
+        )
+        module.load_state_dict(self.state, strict=True)
+
+    def refuse(self, **problems: Iterable[str]) -> None:
+        """Raise RelookError when any of the named lists of keys is not empty."""
+        found = []
+        for what, keys in problems.items():
+            ordered = sorted(keys)
+            if ordered:
+                shown = ", ".join(ordered[:5]) + (", ..." if len(ordered) > 5 else "")
+                found.append(f"{len(ordered)} {what.replace('_', ' ')} ({shown})")
+        if found:
+            raise RelookError(f"{self.path}: a checkpoint of another architecture; keys: {'; '.join(found)}")
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file of weights, recognised by its first bytes.
+
+    Raises:
+        RelookError: there is no such file, it is damaged, or it holds anything but tensors.
+    """
+    if not path.is_file():
+        raise RelookError(f"{path}: no such checkpoint")
+    with path.open("rb") as stream:
+        start = stream.read(9)
+    # safetensors: eight bytes of header length, then JSON.
+    return _read_safetensors(path) if start[8:9] == b"{" else _read_torch(path)
+
+
+def write_checkpoint(path: Path, state: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
+    """Write relook's own format; the file appears whole or not at all. Raises RelookError when it cannot."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    data = save(tensors, metadata={_HEADER: json.dumps(header)})
+    try:
+        write_bytes(path, data)
+    except OSError as error:
+        raise RelookError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
+    """ "sha256:..." over the names and bytes of tensors; equal for the same weights from any file."""
+    digest = hashlib.sha256()
+    for key, value in sorted(state.items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise RelookError(f"{path}: a damaged checkpoint ({error})") from None
+    if header is not None and not isinstance(header, dict):
+        raise RelookError(f"{path}: a damaged checkpoint (its header is no table)")
+    return Checkpoint(path, state, header)
+
+
+def _read_torch(path: Path) -> Checkpoint:
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # its text advises to unpickle whatever the file holds
+        raise RelookError(f"{path}: cannot be read as a checkpoint (no weights, or more than weights)") from None
+    except Exception as error:  # torch raises many types for a file that is no checkpoint
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise RelookError(f"{path}: cannot be read as a checkpoint ({reason})") from None
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+            break
+    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
+        raise RelookError(f"{path}: holds no state dict")
+    if not loaded:
+        raise RelookError(f"{path}: holds no weights")
+    # DistributedDataParallel saves every key with this before it.
+    return Checkpoint(path, {str(key).removeprefix("module."): value for key, value in loaded.items()})

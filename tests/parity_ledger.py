@@ -1,0 +1,90 @@
+"""Which of the official numbers a run of the suite compared, and whether any was forgotten.
+
+The fixtures of `tests/parity` write into the ledger; `tests/conftest.py` hands the hooks below to pytest. A run of all of
+`tests/parity` fails when a folder of official numbers or one output array in it was compared by no test. Under
+pytest-xdist every worker keeps a ledger of its own and the controller adds them up.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from photos import ROOT
+
+# Output arrays that no test has to compare, by "folder pattern/array pattern", and why.
+EXCEPTIONS = {
+    "ames_bin*/min_abs_preactivation_*": "says how the inputs were drawn: how near to 0 the closest bit was",
+    "superglobal_rerank*/*_min_gap_f64": "says how near the closest scores are, which is what *_ambiguous marks",
+    "superglobal_rerank*/*_ambiguous": "the mask under which orders are compared, not a result",
+}
+
+compared: set[str] = set()
+_workers: set[str] = set()
+
+
+def parity_folder() -> Path:
+    """Where the official numbers lie: the variable RELOOK_PARITY, or `shared/parity` beside the checkout."""
+    return Path(os.environ.get("RELOOK_PARITY") or ROOT.parent / "shared" / "parity").resolve()
+
+
+def folders(pattern: str) -> list[str]:
+    """Names of the folders of official numbers that a pattern such as "cvnet_r[0-9]*" means, for parametrised tests."""
+    root = parity_folder()
+    names = sorted(path.name for path in root.glob(pattern) if path.is_dir()) if root.is_dir() else []
+    return names or [pattern]
+
+
+def forgotten() -> list[str]:
+    """Output arrays that nothing compared, as "folder/array"."""
+    seen = compared | _workers
+    missing = []
+    for folder in sorted(parity_folder().iterdir()):
+        if not folder.is_dir() or folder.name in ("images", "__pycache__"):
+            continue
+        file = folder / "outputs.npz"
+        if not file.is_file():
+            missing.append(f"{folder.name} (holds no outputs.npz)")
+            continue
+        with np.load(file) as arrays:
+            names = [f"{folder.name}/{name}" for name in arrays.files]
+        missing += [name for name in names if name not in seen and not _excepted(name)]
+    return missing
+
+
+def _excepted(name: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in EXCEPTIONS)
+
+
+def _is_whole_run(config: Any) -> bool:
+    """Whether all of `tests/parity` was asked for."""
+    option = config.option
+    if option.keyword or option.markexpr or getattr(option, "lf", False) or option.collectonly or option.maxfail:
+        return False
+    here = ROOT / "tests" / "parity"
+    paths = [Path(config.invocation_params.dir, argument).resolve() for argument in config.args]
+    return parity_folder().is_dir() and any(path == here or path in here.parents for path in paths)
+
+
+def pytest_testnodedown(node: Any, error: Any) -> None:
+    """A worker of pytest-xdist has ended and hands over its ledger."""
+    _workers.update(getattr(node, "workeroutput", {}).get("parity", ()))
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    """Fail a whole run that compared less than everything."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["parity"] = sorted(compared)
+    elif _is_whole_run(session.config) and not session.exitstatus and forgotten():
+        session.exitstatus = 1
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: Any) -> None:
+    """Name what was forgotten."""
+    if _is_whole_run(config):
+        for name in forgotten():
+            terminalreporter.write_line(f"FORGOTTEN official numbers that no test compares: {name}", red=True)
