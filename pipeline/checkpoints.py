@@ -48,6 +48,14 @@ class Checkpoint:
         kept = {key: value for key, value in self.state.items() if key.startswith(prefixes)}
         return Checkpoint(self.path, kept, self.header)
 
+    def renamed(self, prefix: str, other: str) -> Checkpoint:
+        """The same tensors, with `other` where a key began with `prefix`."""
+        state = {
+            other + key.removeprefix(prefix) if key.startswith(prefix) else key: value
+            for key, value in self.state.items()
+        }
+        return Checkpoint(self.path, state, self.header)
+
     def load_into(self, module: nn.Module) -> None:
         """Load every tensor. Raises RelookError listing the keys that are missing, unexpected or of another shape."""
         expected = module.state_dict()

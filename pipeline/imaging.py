@@ -15,13 +15,14 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import ImageError
 
-ResizeRule = Literal["area", "short", "long", "exact"]
+ResizeRule = Literal["area", "short", "long", "exact", "none"]
 Pixels = npt.NDArray[np.uint8]
 
 # Beyond this aspect the short and long rules squeeze: a strip of 1 x 100,000 pixels must not become 320 x 32,000,000.
@@ -37,6 +38,9 @@ INTERPOLATIONS = {
 # Pillow warns of files that it reads nonetheless. Filters belong to the whole process and photos are read by threads,
 # so this is said once, not around every picture.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+# Photos are prepared by several threads already; OpenCV's own would only wait for each other.
+cv2.setNumThreads(1)
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,15 @@ def target_size(
     Args:
         width, height: of the picture, at least 1.
         rule: "area": size^2 pixels at the picture's aspect; "short", "long": that side becomes `size`;
-            "exact": a square of `size`.
+            "exact": a square of `size`; "none": the picture's own size.
         size: pixels.
         multiple: each side becomes the nearest multiple of this, at least one.
         scale: factor on both sides, applied before rounding.
     """
     if rule == "exact":
         sides = (float(size), float(size))
+    elif rule == "none":
+        sides = (float(width), float(height))
     else:
         aspect = width / height
         limit = min(max(aspect, 1 / MAX_ASPECT), MAX_ASPECT)
@@ -128,6 +134,23 @@ def resize(pixels: Pixels, size: tuple[int, int], interpolation: str = "bicubic"
     if (width, height) == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(size, INTERPOLATIONS[interpolation]))
+
+
+def resize_by(pixels: Pixels, factor: float) -> Pixels:
+    """Resize [H, W, 3] uint8 by a factor as CVNet's and SuperGlobal's data sets do: OpenCV, area average when smaller,
+    bilinear when larger.
+
+    OpenCV maps coordinates by exactly 1 / `factor` here, and not by the ratio of the rounded sizes, which differ by
+    up to 76 grey levels. Sides are rounded half to even and are at least 1.
+    """
+    if factor == 1:
+        return pixels
+    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    height, width = pixels.shape[:2]
+    if round(min(height, width) * factor) < 1:
+        smallest = (max(1, round(width * factor)), max(1, round(height * factor)))
+        return np.asarray(cv2.resize(pixels, smallest, interpolation=method), dtype=np.uint8)
+    return np.asarray(cv2.resize(pixels, (0, 0), fx=factor, fy=factor, interpolation=method), dtype=np.uint8)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+FeatureMaps = tuple[npt.NDArray[np.floating[Any]], ...]
 Box = tuple[float, float, float, float]
 
 
@@ -60,10 +61,15 @@ class LocalDescriptors:
     """The n local descriptors of one image, strongest first.
 
     Attributes:
-        descriptors: [n, d] float32, rows of unit length.
+        descriptors: [n, d] float32, rows of unit length, unless the model card's `locals` says that they are a whole
+        map
+            as it is, or projected for AMES (+1 and -1 where they are bits).
         xy: [n, 2] float32, x and y in pixels of the upright original.
-        scale: [n] float32, the factor by which the image was resized when the descriptor was seen (0.7071, 1, ...).
+        scale: [n] float32, the size of what was seen, relative to what is seen at the image's own size: 1 over the
+            factor by which the image was resized (the convention of DELF's files).
         weight: [n] float32, the strength by which it was chosen, at least 0.
+
+    `xy`, `scale` and `weight` have no rows where the index does not keep them (`describe.locals.geometry`).
     """
 
     descriptors: FloatArray
@@ -77,10 +83,17 @@ class LocalDescriptors:
 
 @dataclass(frozen=True)
 class Description:
-    """What a describer says of one image: `vector` [D] float32 of unit length, and its local descriptors or None."""
+    """What a describer says of one image.
+
+    Attributes:
+        vector: [D] float32 of unit length, the global descriptor.
+        locals: its local descriptors, or None.
+        maps: one [C, h, w] float16 or float32 array per level of the maps that CVNet-Rerank compares, or None.
+    """
 
     vector: FloatArray
     locals: LocalDescriptors | None = None
+    maps: FeatureMaps | None = None
 
 
 @dataclass(frozen=True)
@@ -252,13 +265,16 @@ class DescriptorSource(Protocol):
     def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
         """In the order of `ids`. Raises RelookError where the index holds no locals."""
 
+    def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
+        """In the order of `ids`; float16. Raises RelookError where the index holds no maps."""
+
 
 class Reranker(Protocol):
     """Looks again at the candidates of many queries at once."""
 
     @property
     def needs(self) -> frozenset[str]:
-        """Of what it reads: "globals", "locals"."""
+        """Of what it reads: "globals", "locals", "maps"."""
 
     def check(self, card: ModelCard) -> None:
         """Raises RelookError when it cannot read descriptors of this card, and says what differs."""

@@ -1,7 +1,7 @@
 """Which of the official numbers a run of the suite compared, and whether any was forgotten.
 
-The fixtures of `tests/parity` write into the ledger; `tests/conftest.py` hands the hooks below to pytest. A run of all of
-`tests/parity` fails when a folder of official numbers or one output array in it was compared by no test. Under
+The fixtures of `tests/parity` write into the ledger; `tests/conftest.py` hands the hooks below to pytest. A run of
+all of `tests/parity` fails when a folder of official numbers or one output array in it was compared by no test. Under
 pytest-xdist every worker keeps a ledger of its own and the controller adds them up.
 """
 

@@ -98,7 +98,7 @@ def test_locals_of_no_image_at_all_and_of_nobody(tmp_path: Path) -> None:
 
 
 def test_locals_are_read_from_more_parts_than_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stores.local_store._OPEN_FILES", 2)
+    monkeypatch.setattr("pipeline.stores.ragged._OPEN_FILES", 2)
     with IndexWriter(tmp_path) as writer:
         writer.begin(make_card(), {}, ROOT, "parquet")
         for number in range(5):

@@ -7,8 +7,9 @@ local file, from timm's hub, or are random when that is asked for; nothing falls
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import timm
 import torch
@@ -24,6 +25,13 @@ RANDOM = "random weights (seed 0)"
 ALIASES = {"efficientnet_lite0": embedded.TIMM_NAME}
 
 Triple = tuple[float, float, float]
+
+
+class Tap(NamedTuple):
+    """A stage whose map is wanted beside the final one: its index (negative: from the end)."""
+
+    stage: int
+    pre_relu: bool = False
 
 
 class Backbone(nn.Module):
@@ -52,19 +60,24 @@ class Backbone(nn.Module):
         self.stages = len(plain.feature_info)
         self._features = int(plain.num_features)
 
-    def forward(self, images: torch.Tensor, stage: int | None = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def forward(self, images: torch.Tensor, taps: Sequence[Tap] = ()) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The maps of normalised images.
 
         Args:
             images: [B, 3, H, W] float.
-            stage: index of a stage whose map is wanted too (negative: from the end), or None.
+            taps: stages whose maps are wanted too. Only ResNets know maps before a ReLU.
 
         Returns:
-            The final map [B, C, h, w], and the stage's map [B, C', h', w'] or None.
+            The final map [B, C, h, w], and one map [B, C', h', w'] per tap.
         """
-        indices = None if stage is None else [stage]
-        last, stages = cast(Any, self.model).forward_intermediates(images, indices=indices or [-1], norm=True)
-        return self._final(last, stages), stages[0] if indices else None
+        indices = sorted({self.stages - 1, *(tap.stage % self.stages for tap in taps)})
+        last, maps = cast(Any, self.model).forward_intermediates(images, indices=indices, norm=True)
+        final = self._final(last, maps)
+        return final, [maps[indices.index(tap.stage % self.stages)] for tap in taps]
+
+    def has_pre_relu(self, tap: Tap | None) -> bool:
+        """Whether it can show this stage's map before its last ReLU."""
+        return False
 
     def _final(self, last: torch.Tensor, stages: list[torch.Tensor]) -> torch.Tensor:
         if last.ndim != 4:  # a transformer's tokens: its last block's map holds the same values in their places
@@ -98,8 +111,8 @@ def load_backbone(name: str, *, weights: Literal["pretrained", "random"], checkp
         learned_p = file.state.pop("pool.p", None)
         model = _create(architecture, num_classes=0)
         _load(model, file)
-        weights = hash_weights(model.state_dict())
-        return Backbone(model, architecture, weights, None if learned_p is None else float(learned_p))
+        digest = hash_weights(model.state_dict())
+        return Backbone(model, architecture, digest, None if learned_p is None else float(learned_p))
     if architecture == embedded.TIMM_NAME:
         model = _create(architecture)
         model.load_state_dict(embedded.load_embedded(), strict=True)

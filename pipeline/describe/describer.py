@@ -1,4 +1,4 @@
-"""The describer of any backbone: resize, network at several scales, pooling, local selection, projections.
+"""The describer: resize, network at several scales, pooling, local selection, projections.
 
 Called by extraction for the gallery and by search for queries. Everything that changes a descriptor is on its model
 card.
@@ -6,7 +6,9 @@ card.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,36 +16,44 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
+from pipeline.checkpoints import hash_weights
 from pipeline.config import DescribeConfig
-from pipeline.describe.backbones import Backbone
-from pipeline.describe.pooling import gem
-from pipeline.describe.projections import Projection, digest, fit_pca, from_arrays, to_arrays
-from pipeline.describe.selection import Cells, strongest_cells
+from pipeline.describe.ames_projection import AMESProjection
+from pipeline.describe.backbones import Tap
+from pipeline.describe.fitting import Fitted, Samples
+from pipeline.describe.network import DescriberNetwork
+from pipeline.describe.preparing import prepare
+from pipeline.describe.selection import Cells, all_cells, strongest_cells
 from pipeline.errors import RelookError
-from pipeline.imaging import resize, target_size
-from pipeline.types import Box, Description, FloatArray, LocalDescriptors, ModelCard, Prepared
-
-# Cells that a PCA of locals is fitted on; more change nothing and cost memory (64 MB at 1,280 channels).
-_FIT_CELLS = 12_800
+from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared
 
 
-class BackboneDescriber:
-    """Describes pictures with a backbone.
+@dataclass(frozen=True)
+class _Seen:
+    """What the network saw in B pictures: vectors [B, D] of unit length, cells and maps before their projections."""
+
+    vectors: torch.Tensor
+    cells: Cells | None
+    maps: list[torch.Tensor] | None
+
+
+class NetworkDescriber:
+    """Describes pictures with a network.
 
     Args:
-        backbone: the network and what its weights were trained with.
+        network: backbone and heads, with their weights.
         config: what to compute; what it leaves open (mean, std, multiple) the backbone decides.
         device: where the network runs.
 
     Raises:
-        RelookError: the configuration asks for something that this backbone does not have.
+        RelookError: the configuration asks for something that this network does not have.
     """
 
-    def __init__(self, backbone: Backbone, config: DescribeConfig, device: torch.device) -> None:
-        self._backbone = backbone.to(device).to(memory_format=torch.channels_last)
+    def __init__(self, network: DescriberNetwork, config: DescribeConfig, device: torch.device) -> None:
+        self.network = network.to(device).to(memory_format=torch.channels_last)
         self._config = config
         self._device = device
-        self._projections: dict[str, Projection] = {}
+        backbone = network.backbone
         self._image = config.image.model_copy(
             update={
                 "mean": config.image.mean or backbone.mean,
@@ -52,16 +62,14 @@ class BackboneDescriber:
             }
         )
         self._local_scales = config.locals.scales if config.locals.count else ()
-        self._scales = tuple(sorted({*config.globals.scales, *self._local_scales}))
-        self._stage = None if config.locals.stage == "final" or not config.locals.count else config.locals.stage
-        self._p = self._exponent()
-        if self._stage is not None and not -backbone.stages <= self._stage < backbone.stages:
-            raise RelookError(
-                f"describe.locals.stage = {self._stage}: {backbone.architecture} has {backbone.stages} stages"
-            )
-        self._mean = torch.tensor(self._image.mean, device=device).view(1, 3, 1, 1) * 255
-        self._std = torch.tensor(self._image.std, device=device).view(1, 3, 1, 1) * 255
+        self._map_scales = (1.0,) if config.maps.levels else ()
+        self._scales = tuple(sorted({*config.globals.scales, *self._local_scales, *self._map_scales}))
+        self._taps = self._find_taps()
+        self._mean = torch.tensor(self._image.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(self._image.std, device=device).view(1, 3, 1, 1)
         self._widths = self._measure_widths()
+        self._fitted = Fitted(config, self._widths)
+        self._ames = AMESProjection.read(config.locals.projection) if config.locals.projection else None
 
     @property
     def card(self) -> ModelCard:
@@ -69,174 +77,232 @@ class BackboneDescriber:
         if self.to_fit:
             raise RelookError(f"the projections of {', '.join(self.to_fit)} have not been fitted")
         config = self._config
+        p = round(float(self.network.head.p), 6)
         return ModelCard(
             name=config.name,
-            architecture=self._backbone.architecture,
-            weights=self._backbone.weights,
+            architecture=self.network.backbone.architecture,
+            weights=self.network.backbone.weights,
             settings={
+                "precision": config.precision,
                 "image": self._image.model_dump(mode="json", exclude={"max_pixels", "max_bytes"}),
-                "globals": {**config.globals.model_dump(mode="json"), "p": self._p},
-                "locals": config.locals.model_dump(mode="json"),
+                "globals": {**config.globals.model_dump(mode="json"), "p": p},
+                "superglobal": config.superglobal.model_dump(mode="json") if config.superglobal else None,
+                "locals": {
+                    **config.locals.model_dump(mode="json"),
+                    "projection": self._ames.card if self._ames else None,
+                },
+                "maps": {**config.maps.model_dump(mode="json"), **self._maps_card()},
             },
-            fitted=digest(self._projections),
-            dimension=config.globals.whiten or self._widths[0],
+            fitted=self._fitted.digest,
+            dimension=self._fitted.width("globals"),
             local_dimension=self._local_dimension,
         )
 
     @property
     def to_fit(self) -> tuple[str, ...]:
-        """Which projections ("globals", "locals") are asked for and not there yet."""
-        wanted = []
-        if self._config.globals.whiten:
-            wanted.append("globals")
-        if self._config.locals.count and self._widths[1] > self._config.locals.dimension:
-            wanted.append("locals")
-        return tuple(name for name in wanted if name not in self._projections)
+        """Which projections ("globals", "locals", "maps") are asked for and not there yet."""
+        return self._fitted.missing
 
     def fitted(self) -> dict[str, FloatArray]:
-        """The fitted projections as named arrays; `use_fitted` is the inverse."""
-        return to_arrays(self._projections)
+        """The projections that queries need as well, as named arrays; `use_fitted` is the inverse."""
+        return self._fitted.arrays() | (self._ames.arrays() if self._ames else {})
 
     def use_fitted(self, arrays: Mapping[str, FloatArray]) -> None:
         """Take projections that were fitted before. Raises RelookError when they are of other dimensions."""
-        projections = from_arrays(arrays)
-        expected = {
-            "globals": (self._widths[0], self._config.globals.whiten),
-            "locals": (self._widths[1], self._config.locals.dimension),
-        }
-        for name in self.to_fit:
-            found = projections[name].matrix.shape if name in projections else None
-            if found != expected[name]:
-                raise RelookError(f"the fitted projection of {name} is {found}, expected {expected[name]}")
-            self._projections[name] = projections[name]
+        self._ames = self._ames or AMESProjection.from_arrays(arrays)
+        self._fitted.use(arrays)
 
     def fit(self, batches: Iterable[Sequence[Prepared]]) -> None:
         """Fit the projections of `to_fit` on these pictures. Raises RelookError when they are too few."""
-        vectors: list[FloatArray] = []
-        cells: list[FloatArray] = []
-        step = max(1, self._config.locals.count * self._config.fit_images // _FIT_CELLS)
+        samples = Samples(self._config)
         for batch in batches:
-            pooled, chosen = self._run(batch)
-            vectors.append(pooled.cpu().numpy())
-            if chosen is not None:
-                features = functional.normalize(chosen.features[:, ::step], dim=-1).flatten(0, 1)
-                cells.append(features.cpu().numpy())
-        if not vectors:
-            raise RelookError("no picture could be read to fit the projections on")
-        for name in self.to_fit:
-            if name == "globals":
-                size = self._config.globals.whiten or 0
-                projection = fit_pca(np.concatenate(vectors), size, whiten=True, what="describe.globals.whiten")
-            else:
-                size = self._config.locals.dimension
-                projection = fit_pca(np.concatenate(cells), size, whiten=False, what="describe.locals.dimension")
-            self._projections[name] = projection
+            seen = self._look(batch)
+            samples.add(seen.vectors, seen.cells.features if seen.cells else None, seen.maps)
+        self._fitted.fit(samples)
 
     def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
         """See `Describer.prepare`. Raises RelookError when the `bbox` lies outside the picture."""
-        height, width = image.shape[:2]
-        left, top = 0, 0
-        if bbox is not None:
-            left, top, right, bottom = _clip(bbox, width, height)
-            image = image[top:bottom, left:right]
-        settings = self._image
-        pixels, to_original = [], []
-        for scale in self._scales:
-            size = target_size(
-                image.shape[1],
-                image.shape[0],
-                rule=settings.resize,
-                size=settings.size,
-                multiple=settings.multiple or 1,
-                scale=scale,
-            )
-            resized = resize(image, size, settings.interpolation)
-            sx, sy = image.shape[1] / size[0], image.shape[0] / size[1]
-            dx, dy = float(left), float(top)
-            if settings.crop:
-                side = round(settings.crop * scale)
-                x, y = max(0, (size[0] - side) // 2), max(0, (size[1] - side) // 2)
-                resized = resized[y : y + side, x : x + side]
-                dx, dy = dx + x * sx, dy + y * sy
-            pixels.append(np.ascontiguousarray(resized.transpose(2, 0, 1)))
-            to_original.append((sx, sy, dx, dy))
-        return Prepared(pixels, to_original, self._scales, width, height)
+        return prepare(image, bbox, self._image, self._scales)
 
     def describe(self, batch: Sequence[Prepared]) -> list[Description]:
         """See `Describer.describe`."""
-        pooled, cells = self._run(batch)
-        if "globals" in self._projections:
-            pooled = self._projections["globals"].apply(pooled)
-        vectors = pooled.cpu().numpy()
-        locals_ = [None] * len(batch) if cells is None else self._locals(cells, batch)
-        return [Description(vector, local) for vector, local in zip(vectors, locals_, strict=True)]
+        seen = self._look(batch)
+        vectors = self._fitted.apply("globals", seen.vectors).cpu().numpy()
+        locals_ = [None] * len(batch) if seen.cells is None else self._locals(seen.cells, batch)
+        maps = [None] * len(batch) if seen.maps is None else self._maps(seen.maps)
+        return [Description(*parts) for parts in zip(vectors, locals_, maps, strict=True)]
+
+    def normalised(self, batch: Sequence[Prepared], number: int = 0) -> torch.Tensor:
+        """What the network reads of the scale `number`: [B, 3, h, w] float32, channels in its order."""
+        stacked = torch.from_numpy(np.stack([item.pixels[number] for item in batch])).to(self._device)
+        # In this order, as the papers' code does: float32 rounds, and descriptors are compared to the last digits.
+        images = (stacked / 255 - self._mean) / self._std
+        if self._image.channels == "bgr":
+            images = images.flip(1)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def pyramid(self, batch: Sequence[Prepared]) -> Iterator[tuple[float, torch.Tensor]]:
+        """Each scale and its images [B, 3, h, w] as the network reads them."""
+        if self._image.scaling == "picture":
+            for number, scale in enumerate(self._scales):
+                yield scale, self.normalised(batch, number)
+            return
+        images = self.normalised(batch)
+        height, width = images.shape[-2:]
+        for scale in self._scales:
+            size = max(1, int(height * scale)), max(1, int(width * scale))
+            if scale == 1:
+                yield scale, images
+            else:
+                yield (
+                    scale,
+                    functional.interpolate(
+                        images, size, mode="bilinear", align_corners=False, antialias=self._image.antialias
+                    ),
+                )
+
+    def _maps_card(self) -> dict[str, Any]:
+        """What a reranker of maps has to know: their channels, and the weights that projected them."""
+        if self.network.maps is None:
+            return {"channels": 0, "projected_by": None}
+        convolutions = self.network.maps.conv2ds
+        digest = hash_weights(convolutions.state_dict()) if convolutions else None
+        return {"channels": self._fitted.width("maps"), "projected_by": digest}
 
     @property
     def _local_dimension(self) -> int:
         if not self._config.locals.count:
             return 0
-        return min(self._widths[1], self._config.locals.dimension)
+        if self._ames:
+            return self._ames.dimension
+        return self._fitted.width("locals")
+
+    def _find_taps(self) -> dict[str, Tap | None]:
+        """Which stage locals and maps come from; None: the final map."""
+        backbone = self.network.backbone
+        taps: dict[str, Tap | None] = {}
+        for name, asked, section in (
+            ("locals", self._config.locals.count, self._config.locals),
+            ("maps", len(self._config.maps.levels), self._config.maps),
+        ):
+            taps[name] = Tap(section.stage, section.pre_relu) if asked and section.stage != "final" else None
+            if taps[name] and not -backbone.stages <= int(section.stage) < backbone.stages:
+                raise RelookError(
+                    f"describe.{name}.stage = {section.stage}: {backbone.architecture} has {backbone.stages} stages"
+                )
+            if asked and section.pre_relu and not backbone.has_pre_relu(taps[name]):
+                raise RelookError(
+                    f"describe.{name}.pre_relu: {backbone.architecture} shows no map before a ReLU at stage "
+                    f"{section.stage}"
+                )
+        return taps
 
     @torch.inference_mode()
-    def _run(self, batch: Sequence[Prepared]) -> tuple[torch.Tensor, Cells | None]:
-        """The pooled descriptors [B, D] of unit length, before whitening, and the chosen cells, before their PCA."""
-        pooled: list[torch.Tensor] = []
-        maps: list[torch.Tensor] = []
+    def _look(self, batch: Sequence[Prepared]) -> _Seen:
+        with self._autocast():
+            return self._look_at(batch)
+
+    def _look_at(self, batch: Sequence[Prepared]) -> _Seen:
+        network, config = self.network, self._config
+        vectors: list[torch.Tensor] = []
+        cells: list[torch.Tensor] = []
         sizes: list[tuple[int, int]] = []
-        for number, scale in enumerate(self._scales):
-            stacked = torch.from_numpy(np.stack([item.pixels[number] for item in batch])).to(self._device)
-            images = ((stacked - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-            final, stage = self._backbone(images, self._stage)
-            if scale in self._config.globals.scales:
-                pooled.append(functional.normalize(gem(final, self._p), dim=1))
+        levels = None
+        for scale, images in self.pyramid(batch):
+            wanted = {
+                "locals": self._taps["locals"] if scale in self._local_scales else None,
+                "maps": self._taps["maps"] if scale in self._map_scales else None,
+            }
+            taps = {name: tap for name, tap in wanted.items() if tap}
+            final, tapped = network.backbone(images, list(taps.values()))
+            maps = dict(zip(taps, tapped, strict=True))
+            if scale in config.globals.scales:
+                vectors.append(network.head.pool(final).float())
             if scale in self._local_scales:
-                maps.append(final if stage is None else stage)
+                cells.append(maps.get("locals", final))
                 sizes.append((images.shape[-2], images.shape[-1]))
-        vectors = functional.normalize(torch.stack(pooled).mean(dim=0), dim=1)
-        if not maps:
-            return vectors, None
-        return vectors, strongest_cells(maps, sizes, self._config.locals.count)
+            if network.maps is not None and scale in self._map_scales:
+                levels = [level.float() for level in network.maps(maps.get("maps", final))]
+        return _Seen(network.head.combine(vectors), self._choose(cells, sizes) if cells else None, levels)
+
+    def _choose(self, maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> Cells:
+        network, config = self.network, self._config.locals
+        weights = None
+        if config.kind == "attention" and network.attention is not None:
+            weights = [network.attention(cells).float() for cells in maps]
+        if network.reduce is not None:
+            maps = [network.reduce(cells) for cells in maps]
+        maps = [cells.float() for cells in maps]
+        return all_cells(maps, sizes) if config.kind == "map" else strongest_cells(maps, sizes, config.count, weights)
 
     def _locals(self, cells: Cells, batch: Sequence[Prepared]) -> list[LocalDescriptors]:
-        features = functional.normalize(cells.features, dim=-1)
-        if "locals" in self._projections:
-            features = self._projections["locals"].apply(features)
-        used = [number for number, scale in enumerate(self._scales) if scale in self._local_scales]
+        features = cells.features
+        if self._config.locals.kind != "map":
+            features = functional.normalize(features, dim=-1)
+        features = self._ames.apply(features) if self._ames else self._fitted.apply("locals", features)
         descriptors, weight = features.cpu().numpy(), cells.weight.cpu().numpy()
-        xy, numbers = cells.xy.cpu().numpy(), np.array(used)[cells.scale.cpu().numpy()]
-        factors = np.array(self._scales, dtype=np.float32)
+        xy, numbers = cells.xy.cpu().numpy(), cells.scale.cpu().numpy()
+        scales = np.array(sorted(self._local_scales), dtype=np.float32)
         result = []
         for row, item in enumerate(batch):
-            back = np.array(item.to_original, dtype=np.float32)[numbers[row]]
+            kept = weight[row] >= self._config.locals.threshold
+            back = self._ways_back(item)[numbers[row]]
             original = xy[row] * back[:, :2] + back[:, 2:]
-            result.append(LocalDescriptors(descriptors[row], original, factors[numbers[row]], weight[row]))
+            seen = 1 / scales[numbers[row]]
+            result.append(LocalDescriptors(descriptors[row][kept], original[kept], seen[kept], weight[row][kept]))
         return result
 
-    def _exponent(self) -> float:
-        p = self._config.globals.p
-        if p != "learned":
-            return p
-        if self._backbone.learned_p is None:
-            raise RelookError("describe.globals.p = learned: the checkpoint holds no exponent (no key pool.p)")
-        return self._backbone.learned_p
+    def _ways_back(self, item: Prepared) -> npt.NDArray[np.float32]:
+        """Per scale of the locals, (sx, sy, dx, dy) from the network's pixels to the original's."""
+        ways = []
+        for number, scale in enumerate(self._scales):
+            if scale not in self._local_scales:
+                continue
+            if self._image.scaling == "picture":
+                ways.append(item.to_original[number])
+                continue
+            sx, sy, dx, dy = item.to_original[0]
+            height, width = item.pixels[0].shape[1:]
+            ways.append((sx * width / max(1, int(width * scale)), sy * height / max(1, int(height * scale)), dx, dy))
+        return np.array(ways, dtype=np.float32)
+
+    def _maps(self, levels: list[torch.Tensor]) -> list[FeatureMaps]:
+        """Projected and brought to float32 arrays, per picture."""
+        channels_last = [self._fitted.apply("maps", level.permute(0, 2, 3, 1), unit=False) for level in levels]
+        arrays = [level.permute(0, 3, 1, 2).contiguous().cpu().numpy() for level in channels_last]
+        return [tuple(array[row] for array in arrays) for row in range(len(arrays[0]))]
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._config.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self._device.type, getattr(torch, self._config.precision))
 
     @torch.inference_mode()
-    def _measure_widths(self) -> tuple[int, int]:
-        """Channels of the final map and of the map that locals come from."""
-        side = self._image.multiple or 32
-        final, stage = self._backbone(torch.zeros(1, 3, side * 2, side * 2, device=self._device), self._stage)
-        return final.shape[1], (final if stage is None else stage).shape[1]
-
-
-def _clip(bbox: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Whole pixels of a box inside the picture; corners are truncated, as the Revisited Oxford protocol does."""
-    left, top = max(0, int(bbox[0])), max(0, int(bbox[1]))
-    right, bottom = min(width, int(bbox[2])), min(height, int(bbox[3]))
-    if right <= left or bottom <= top:
-        raise RelookError(f"the box {bbox} has no pixel of a picture of {width} x {height}")
-    return left, top, right, bottom
+    def _measure_widths(self) -> dict[str, int]:
+        """Channels of the global descriptor, of the map that locals come from, and of the maps."""
+        side = (self._image.multiple or 32) * 2 if (self._image.multiple or 1) > 1 else 64
+        taps = {name: tap for name, tap in self._taps.items() if tap}
+        images = torch.zeros(1, 3, side, side, device=self._device)
+        final, tapped = self.network.backbone(images, list(taps.values()))
+        maps = dict(zip(taps, tapped, strict=True))
+        locals_ = maps.get("locals", final)
+        if self.network.reduce is not None:
+            locals_ = self.network.reduce(locals_)
+        levels = self.network.maps(maps.get("maps", final)) if self.network.maps else [final]
+        pooled = self.network.head.pool(final)
+        return {"globals": pooled.shape[1], "locals": locals_.shape[1], "maps": levels[0].shape[1]}
 
 
 def settings_of(card: ModelCard) -> dict[str, Any]:
-    """The options of `load_describer` that make a describer like the one on the card."""
-    return {**card.settings, "weights": "random" if card.random else "pretrained"}
+    """The options of `load_describer` that make a describer like the one on the card.
+
+    A projection for AMES is no option: its weights are among the index's fitted arrays. What the card says of maps for
+    rerankers follows from the weights.
+    """
+    maps = {key: value for key, value in card.settings["maps"].items() if key not in ("channels", "projected_by")}
+    return {
+        **card.settings,
+        "weights": "random" if card.random else "pretrained",
+        "locals": {**card.settings["locals"], "projection": None},
+        "maps": maps,
+    }

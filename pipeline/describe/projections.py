@@ -1,4 +1,4 @@
-"""Linear projections fitted on a gallery without labels: PCA for locals, PCA-whitening for globals.
+"""Linear projections fitted on a gallery without labels: PCA for locals and maps, PCA-whitening for globals.
 
 Fitted once when an index is begun, kept beside its model card, and applied to every later picture and query.
 Jegou and Chum, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and whitening", ECCV 2012.
@@ -20,16 +20,20 @@ from pipeline.types import FloatArray
 
 @dataclass(frozen=True)
 class Projection:
-    """x -> normalise((x - mean) @ matrix), with `mean` [D] and `matrix` [D, d] float32."""
+    """x -> (x - mean) @ matrix, with `mean` [D] and `matrix` [D, d] float32."""
 
     mean: FloatArray
     matrix: FloatArray
 
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
         """Project [..., D] to [..., d], rows of unit length."""
+        return functional.normalize(self.project(vectors), dim=-1)
+
+    def project(self, vectors: torch.Tensor) -> torch.Tensor:
+        """Project [..., D] to [..., d], rows as long as they come out."""
         mean = torch.from_numpy(self.mean).to(vectors.device)
         matrix = torch.from_numpy(self.matrix).to(vectors.device)
-        return functional.normalize((vectors - mean) @ matrix, dim=-1)
+        return (vectors - mean) @ matrix
 
 
 def fit_pca(samples: FloatArray, dimension: int, *, whiten: bool, what: str) -> Projection:

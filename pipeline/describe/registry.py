@@ -1,4 +1,8 @@
-"""Which describer a name stands for. A new one is one file in this room and one line here."""
+"""Which describer a name stands for: timm's models, and the published ones of `presets.py`.
+
+The way into this room for stages and for Python. A new published model is an entry in `presets.py`, and in
+`official.py` where its files use names of their own.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +13,33 @@ from typing import Any
 import torch
 
 from pipeline.config import parse_config
-from pipeline.describe.backbones import load_backbone
-from pipeline.describe.describer import BackboneDescriber, settings_of
+from pipeline.describe.describer import NetworkDescriber, settings_of
+from pipeline.describe.network import build_network
+from pipeline.describe.presets import with_preset
 from pipeline.errors import RelookError
 from pipeline.types import FloatArray, ModelCard
 
 
 def load_describer(
     name: str, checkpoint: str | Path | None = None, device: str = "cpu", **options: Any
-) -> BackboneDescriber:
+) -> NetworkDescriber:
     """Build a describer.
 
     Args:
-        name: "efficientnet_lite0" (weights are installed with relook) or any timm model name.
-        checkpoint: a local file of weights.
+        name: "efficientnet_lite0" (weights are installed with relook), a published model (`presets.PRESETS`, such as
+            "cvnet_r50"), or any timm model name.
+        checkpoint: a local file of weights: relook's own, the official one, or one with timm's names.
         device: "cpu", "cuda" or another that torch knows.
-        options: fields of `pipeline.config.DescribeConfig`, such as image={"size": 224}, globals={"p": 3}.
+        options: fields of `pipeline.config.DescribeConfig`, such as image={"size": 224}, globals={"p": 3}; what is not
+            given is as published for published models.
 
     Raises:
         UsageError: the name or an option is unknown.
         RelookError: the weights cannot be had or do not fit, or the device is not there.
     """
-    config = parse_config({"describe": {**options, "name": name, "checkpoint": checkpoint}}, source=name).describe
-    backbone = load_backbone(config.name, weights=config.weights, checkpoint=config.checkpoint)
-    return BackboneDescriber(backbone, config, torch.device(device))
+    given = {**with_preset(name, options), "name": name, "checkpoint": checkpoint}
+    config = parse_config({"describe": given}, source=name).describe
+    return NetworkDescriber(build_network(config), config, torch.device(device))
 
 
 def describer_for_card(
@@ -40,7 +47,7 @@ def describer_for_card(
     fitted: Mapping[str, FloatArray],
     checkpoint: str | Path | None = None,
     device: str = "cpu",
-) -> BackboneDescriber:
+) -> NetworkDescriber:
     """Build the describer that a card describes, so that queries match a gallery.
 
     Raises:

@@ -1,7 +1,8 @@
-"""The strongest cells of feature maps of several sizes: where the local descriptors of a picture come from.
+"""Cells of feature maps of several sizes: where the local descriptors of a picture come from.
 
-Used by the describer. Strength is the L2 norm of a cell, which needs no training (the usual stand-in for DELF's learnt
-attention: Noh et al., ICCV 2017, section 3.2).
+Used by the describer. Strength is the L2 norm of a cell, which needs no training (the usual stand-in for learnt
+attention: Noh et al., ICCV 2017, section 3.2), or DELG's attention (Cao et al., ECCV 2020); or all cells are taken as
+they stand (Tan et al., ICCV 2021, products).
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import torch
 
 @dataclass(frozen=True)
 class Cells:
-    """The n chosen cells of B pictures, strongest first.
+    """The n chosen cells of B pictures, strongest first (or row by row, where all are taken).
 
     Attributes:
         features: [B, n, C] as the network gave them.
-        weight: [B, n], their L2 norms.
+        weight: [B, n], their strength.
         xy: [B, n, 2], centres in pixels of the input of their own scale.
         scale: [B, n] int64, which map each came from.
     """
@@ -29,23 +30,41 @@ class Cells:
     scale: torch.Tensor
 
 
-def strongest_cells(maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], count: int) -> Cells:
-    """Choose the `count` cells of largest norm over all maps together (all of them where there are fewer).
+def strongest_cells(
+    maps: Sequence[torch.Tensor],
+    sizes: Sequence[tuple[int, int]],
+    count: int,
+    weights: Sequence[torch.Tensor] | None = None,
+) -> Cells:
+    """Choose the `count` strongest cells over all maps together (all of them where there are fewer).
 
     Args:
         maps: one [B, C, h, w] per scale.
         sizes: per scale the (height, width) in pixels of the network's input.
         count: n.
+        weights: one [B, h, w] per scale, how strong each cell is; None: its L2 norm.
     """
-    features = torch.cat([cells.flatten(2).transpose(1, 2) for cells in maps], dim=1)
-    xy = torch.cat([_centres(cells, size) for cells, size in zip(maps, sizes, strict=True)])
-    scale = torch.cat(
-        [torch.full((cells.shape[-2] * cells.shape[-1],), number) for number, cells in enumerate(maps)]
-    ).to(features.device)
-    norms = features.norm(dim=-1)
-    weight, rows = norms.topk(min(count, norms.shape[1]), dim=1)
+    features, xy, scale = _flat(maps, sizes)
+    strength = features.norm(dim=-1) if weights is None else torch.cat([w.flatten(1) for w in weights], dim=1)
+    weight, rows = strength.topk(min(count, strength.shape[1]), dim=1)
     chosen = features.gather(1, rows.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
     return Cells(chosen, weight, xy[rows], scale[rows])
+
+
+def all_cells(maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> Cells:
+    """Every cell, scale by scale, row by row; see `strongest_cells`."""
+    features, xy, scale = _flat(maps, sizes)
+    count = len(features)
+    return Cells(features, features.norm(dim=-1), xy.expand(count, -1, -1), scale.expand(count, -1))
+
+
+def _flat(
+    maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    features = torch.cat([cells.flatten(2).transpose(1, 2) for cells in maps], dim=1)
+    xy = torch.cat([_centres(cells, size) for cells, size in zip(maps, sizes, strict=True)])
+    numbers = [torch.full((cells.shape[-2] * cells.shape[-1],), number) for number, cells in enumerate(maps)]
+    return features, xy, torch.cat(numbers).to(features.device)
 
 
 def _centres(cells: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 FloatValues = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Metrics of Q queries: per metric name an array [Q] of fractions in [0, 1]."""
+    """Metrics of Q queries: per metric name an array [Q] of fractions in [0, 1].
+
+    NaN stands for a query that cannot be scored, because it has no positive; means leave it out.
+    """
 
     per_query: Mapping[str, FloatValues]
 
+    def means(self) -> dict[str, float]:
+        """Means over queries, as fractions."""
+        return {name: float(values[~np.isnan(values)].mean()) for name, values in self.per_query.items()}
+
     def summary(self) -> dict[str, float]:
-        """Means over queries, in percent."""
-        return {name: round(100 * float(values.mean()), 2) for name, values in self.per_query.items()}
+        """Means over queries, in percent, to two decimals."""
+        return {name: round(100 * mean, 2) for name, mean in self.means().items()}
 
 
 def average_precision(ranks: Sequence[int] | npt.NDArray[np.intp], positives: int) -> float:
@@ -49,6 +58,7 @@ def paired_difference(before: Scores, after: Scores) -> dict[str, float]:
     result: dict[str, float] = {}
     for name, old in before.per_query.items():
         difference = 100 * (after.per_query[name] - old)
+        difference = difference[~np.isnan(difference)]
         spread = float(difference.std(ddof=1)) if len(difference) > 1 else 0.0
         result[name] = round(float(difference.mean()), 2)
         result[f"{name}_se"] = round(spread / len(difference) ** 0.5, 2)

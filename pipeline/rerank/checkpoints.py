@@ -55,7 +55,7 @@ def read_checkpoint(path: Path, name: str) -> RerankCheckpoint:
     if not path.is_file():
         raise RelookError(f"{path}: no such checkpoint; make one with: relook train-rerank")
     file = read_file(path)
-    if file.header is None:
+    if file.header is None or file.header.get("kind") == "describer":  # CVNet's and the product network hold both
         return RerankCheckpoint(name, file.state)
     header = file.header
     try:

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError, unknown_name
+from pipeline.rerank.ames import AMESReranker
+from pipeline.rerank.cvnet import CVNetReranker
 from pipeline.rerank.rrt import RRTReranker
+from pipeline.rerank.rrt_sop import RRTSOPReranker
 from pipeline.rerank.superglobal import SuperGlobalReranker
 from pipeline.types import Reranker
 
@@ -41,5 +44,8 @@ def _superglobal(checkpoint: str | Path | None, device: str, **options: Any) -> 
 
 RERANKERS: dict[str, Callable[..., Reranker]] = {
     "superglobal": _superglobal,
+    "cvnet": CVNetReranker.load,
     "rrt": RRTReranker.load,
+    "rrt_sop": RRTSOPReranker.load,
+    "ames": AMESReranker.load,
 }

@@ -16,10 +16,15 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.rerank.pairs import Batch, joint_padding
+from pipeline.rerank.transformer import Encoder
 from pipeline.types import FloatArray
 
 # DELG's seven scales, as float32 wrote them. Only the official code's comparison in float64 needs these digits.
 SCALES = (0.5, 0.70710677, 1.0, 1.41421354, 2.0, 2.82842708, 4.0)
+
+# How many local descriptors of an image the official data set reads.
+OFFICIAL_LOCALS = 500
 
 # Logits per unit of cosine that a skip starts with: a pair is then told apart at a cosine of some tenths.
 _SKIP = 10.0
@@ -33,13 +38,16 @@ class RRTShape:
 
     Attributes:
         d_global: of the global descriptors.
-        d_model: of the local descriptors and of every token.
+        d_model: of every token.
+        d_local: of the local descriptors; None: d_model, as in the official networks. Another size is projected by a
+            linear layer `remap_local` that is learnt with the rest.
         heads, layers, feedforward: of the transformer.
         dropout: in training.
         scale_rule: "official" gives a scale the index of the largest table entry that is not above it, compared in
             float64 as the official code does, so that 0.7071 falls under 0.5; "nearest" takes the nearest entry.
         token_length: length that descriptors have as tokens; the official networks leave them at 1.
         locals: how many local descriptors an image gives, its strongest; None: all that there are.
+        normalize: give descriptors unit length (the globals after their projection), as the official networks do.
         symmetric: score a pair by the mean logit of both orders.
         skip: add a learnt multiple of the cosine of the two projected global descriptors to the logit, so that the
             transformer has only to learn what that cosine does not say. Not in the paper.
@@ -54,8 +62,20 @@ class RRTShape:
     scale_rule: ScaleRule = "official"
     token_length: float = 1.0
     locals: int | None = None
+    normalize: bool = True
+    d_local: int | None = None
     symmetric: bool = False
     skip: bool = False
+
+    @property
+    def width_of_locals(self) -> int:
+        """Values of a local descriptor."""
+        return self.d_local or self.d_model
+
+    @property
+    def projects(self) -> bool:
+        """Whether local descriptors have to be projected to d_model."""
+        return self.width_of_locals != self.d_model
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a checkpoint's header."""
@@ -93,14 +113,13 @@ class RRTNetwork(nn.Module):
         super().__init__()
         self.shape = shape
         width = shape.d_model
-        layer = nn.TransformerEncoderLayer(
-            width, shape.heads, shape.feedforward, shape.dropout, activation="relu", batch_first=True
-        )
-        self.encoder = nn.TransformerEncoder(layer, shape.layers, enable_nested_tensor=False)
+        self.encoder = Encoder(width, shape.heads, shape.feedforward, shape.layers, shape.dropout)
         self.remap = nn.Linear(shape.d_global, width)
         self.scale_encoder = nn.Embedding(len(SCALES), width)
         self.seg_encoder = nn.Embedding(6, width)
         self.classifier = nn.Linear(width, 1)
+        if shape.projects:
+            self.remap_local = nn.Linear(shape.width_of_locals, width)
         if shape.skip:
             self.skip = nn.Parameter(torch.tensor([_SKIP]))
             nn.init.zeros_(self.classifier.weight)
@@ -117,32 +136,47 @@ class RRTNetwork(nn.Module):
             source, target: B images each.
             remapped: their global descriptors are [B, d_model] already, because somebody else projected them.
         """
-        count = len(source.vector)
-        left, right = (self._globals(tokens, remapped) for tokens in (source, target))
-        special = self.seg_encoder.weight[2:4].unsqueeze(0).expand(count, -1, -1)
-        no_padding = source.padding.new_zeros(count, 1)
+        left, right = (
+            Batch(self.embed_locals(side.locals, side.scale), side.padding, self.embed_globals(side.vector, remapped))
+            for side in (source, target)
+        )
+        return self.compare(left, right)
+
+    def embed_globals(self, vectors: torch.Tensor, remapped: bool = False) -> torch.Tensor:
+        """[N, d_model] tokens of N images' global descriptors [N, d_global], still without their segment."""
+        return self._scaled(vectors if remapped else self.remap(vectors))
+
+    def embed_locals(self, descriptors: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+        """[..., d_model] tokens of local descriptors [..., d_local], still without segment; `scale` [...] are rows."""
+        projected = self.remap_local(descriptors) if self.shape.projects else descriptors
+        tokens: torch.Tensor = self._scaled(projected) + self.scale_encoder(scale)
+        return tokens
+
+    def compare(self, source: Batch, target: Batch) -> torch.Tensor:
+        """Logits [B] of embedded images: `rows` are tokens of locals, `whole` those of globals."""
+        segments = self.seg_encoder.weight
+        special = segments[2:4].unsqueeze(0).expand(len(source.rows), -1, -1)
         sequence = torch.cat(
             [
                 special[:, :1],
-                self._side(source, left, 0, 4),
+                (source.whole + segments[4]).unsqueeze(1),
+                source.rows + segments[0],
                 special[:, 1:],
-                self._side(target, right, 1, 5),
+                (target.whole + segments[5]).unsqueeze(1),
+                target.rows + segments[1],
             ],
             dim=1,
         )
-        padding = torch.cat([no_padding, no_padding, source.padding, no_padding, no_padding, target.padding], dim=1)
-        encoded = self.encoder(sequence, src_key_padding_mask=padding)
-        logits: torch.Tensor = self.classifier(encoded[:, 0]).squeeze(-1)
-        return logits + self.skip * (left * right).sum(dim=-1) if self.shape.skip else logits
+        first = self.encoder(sequence, joint_padding(source, target, before=(2, 2)))
+        logits: torch.Tensor = self.classifier(first).squeeze(-1)
+        if self.shape.skip:
+            cosine = (source.whole * target.whole).sum(dim=-1) / self.shape.token_length**2
+            return logits + self.skip * cosine
+        return logits
 
-    def _globals(self, tokens: Tokens, remapped: bool) -> torch.Tensor:
-        return functional.normalize(tokens.vector if remapped else self.remap(tokens.vector), dim=-1)
-
-    def _side(self, tokens: Tokens, projected: torch.Tensor, local_segment: int, global_segment: int) -> torch.Tensor:
-        segments, length = self.seg_encoder.weight, self.shape.token_length
-        vector = projected * length + segments[global_segment]
-        locals_ = functional.normalize(tokens.locals, dim=-1) * length + self.scale_encoder(tokens.scale)
-        return torch.cat([vector.unsqueeze(1), locals_ + segments[local_segment]], dim=1)
+    def _scaled(self, descriptors: torch.Tensor) -> torch.Tensor:
+        unit = functional.normalize(descriptors, dim=-1) if self.shape.normalize else descriptors
+        return unit * self.shape.token_length
 
 
 def shape_of(state: dict[str, torch.Tensor], heads: int = 4) -> RRTShape:
@@ -155,6 +189,8 @@ def shape_of(state: dict[str, torch.Tensor], heads: int = 4) -> RRTShape:
         heads=heads,
         layers=len(layers),
         feedforward=state["encoder.layers.0.linear1.weight"].shape[0],
+        locals=OFFICIAL_LOCALS,
+        d_local=state["remap_local.weight"].shape[1] if "remap_local.weight" in state else None,
     )
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
@@ -21,6 +23,29 @@ from pipeline.types import Candidates, Description, DescriptorSource, FloatArray
 
 # Bytes of candidate vectors that are looked at together; a block of queries is as large as fits.
 _BLOCK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """The candidates of Q queries, each refined by its neighbours: fixed mixes of candidates, so never all written out.
+
+    Attributes:
+        vectors: [Q, M, D] the candidates' descriptors.
+        mixing: [Q, M, M] how much of each candidate is in each refined one; rows sum to 1.
+    """
+
+    vectors: torch.Tensor
+    mixing: torch.Tensor
+
+    def similarity(self, queries: torch.Tensor) -> torch.Tensor:
+        """[Q, M] products of queries [Q, D] with the refined descriptors."""
+        plain = torch.bmm(self.vectors, queries.unsqueeze(2))
+        return torch.bmm(self.mixing, plain).squeeze(2)
+
+    def descriptors(self, rows: torch.Tensor) -> torch.Tensor:
+        """[Q, R, D] the refined descriptors of the candidates `rows` [Q, R] int64; not of unit length."""
+        chosen = self.mixing.gather(1, rows.unsqueeze(2).expand(-1, -1, self.mixing.shape[2]))
+        return torch.bmm(chosen, self.vectors)
 
 
 class SuperGlobalReranker:
@@ -64,34 +89,43 @@ class SuperGlobalReranker:
             raise RelookError(f"{len(queries)} queries for {len(candidates.ids)} lists of candidates")
         scores: list[FloatArray] = [np.zeros(0, np.float32)] * len(queries)
         for block in self._blocks(queries, candidates):
-            vectors = np.stack([gallery.globals(candidates.ids[row]) for row in block])
-            asked = np.stack([queries[row].vector for row in block])
-            result = self.refine(torch.from_numpy(asked), torch.from_numpy(vectors)).cpu().numpy()
+            names = list(chain.from_iterable(candidates.ids[row] for row in block))
+            # Whatever store they come from, torch needs them contiguous and writable.
+            flat = torch.from_numpy(np.require(gallery.globals(names), np.float32, ["C", "W"]))
+            vectors = flat.view(len(block), len(names) // len(block), -1)
+            asked = torch.from_numpy(np.stack([queries[row].vector for row in block]))
+            result = self.refine(asked, vectors).cpu().numpy()
             for row, values in zip(block, result, strict=True):
                 scores[row] = values
         return scores
 
     @torch.inference_mode()
     def refine(self, queries: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
-        """Scores [Q, M] of queries [Q, D] against their own candidates [Q, M, D], both float32 of unit length.
+        """Scores [Q, M] of queries [Q, D] against their own candidates [Q, M, D], both float32 of unit length."""
+        queries = queries.to(self._device)
+        refinement = self.neighbourhood(gallery)
+        first = refinement.similarity(queries)
+        second = refinement.similarity(self.expand(refinement, first))
+        return (1 - self._expansion) * first + self._expansion * second
 
-        A refined descriptor is a fixed mix of K + 1 candidates, so every product with one is the same mix of products
-        with the candidates: [Q, M, K + 1, D] is never made.
-        """
-        queries, gallery = queries.to(self._device), gallery.to(self._device)
-        count = min(self._k + 1, gallery.shape[1])
-        similarity, neighbours = torch.bmm(gallery, gallery.transpose(1, 2)).topk(count, dim=2)
+    @torch.inference_mode()
+    def neighbourhood(self, gallery: torch.Tensor) -> Refinement:
+        """Refine candidates [Q, M, D] by their K nearest among each other (equation 8)."""
+        gallery = gallery.to(self._device)
+        products = torch.bmm(gallery, gallery.transpose(1, 2))
+        similarity, neighbours = products.topk(min(self._k + 1, gallery.shape[1]), dim=2)
         weights = self._beta * (similarity if self._power == 1 else similarity.clamp(min=0) ** self._power)
         weights[:, :, 0] = 1
         weights = weights / weights.sum(dim=2, keepdim=True)
+        return Refinement(gallery, products.zero_().scatter_(2, neighbours, weights))
 
-        first = _mix(weights, neighbours, torch.bmm(gallery, queries.unsqueeze(2)).squeeze(2))
-        best = first.topk(count, dim=1).indices
-        expanded = _refined(weights, neighbours, gallery, best).amax(dim=1)
-        if self._normalise:
-            expanded = functional.normalize(expanded, dim=1)
-        second = _mix(weights, neighbours, torch.bmm(gallery, expanded.unsqueeze(2)).squeeze(2))
-        return (1 - self._expansion) * first + self._expansion * second
+    @torch.inference_mode()
+    def expand(self, refinement: Refinement, first: torch.Tensor) -> torch.Tensor:
+        """Expanded queries [Q, D]: the element-wise maximum of those refined candidates that `first` [Q, M] puts first
+        (equation 9)."""
+        best = first.topk(min(self._k + 1, first.shape[1]), dim=1).indices
+        expanded = refinement.descriptors(best).amax(dim=1)
+        return functional.normalize(expanded, dim=1) if self._normalise else expanded
 
     def _blocks(self, queries: Sequence[Description], candidates: Candidates) -> list[list[int]]:
         """Queries with equally many candidates, in blocks that fit."""
@@ -104,21 +138,3 @@ class SuperGlobalReranker:
             size = max(1, _BLOCK_BYTES // (length * (4 * queries[rows[0]].vector.shape[0] + 4 * length)))
             blocks += [rows[start : start + size] for start in range(0, len(rows), size)]
         return blocks
-
-
-def _mix(weights: torch.Tensor, neighbours: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-    """Weighted sums [Q, M] of `values` [Q, M] over the `neighbours` [Q, M, K + 1]."""
-    rows = neighbours.flatten(1)
-    return (weights * values.gather(1, rows).view_as(weights)).sum(dim=2)
-
-
-def _refined(
-    weights: torch.Tensor, neighbours: torch.Tensor, gallery: torch.Tensor, rows: torch.Tensor
-) -> torch.Tensor:
-    """The refined descriptors [Q, R, D] of the candidates `rows` [Q, R]."""
-    size = rows.shape[1], weights.shape[2]
-    chosen = rows.unsqueeze(2).expand(-1, -1, size[1])
-    mixing = weights.gather(1, chosen)
-    sources = neighbours.gather(1, chosen).flatten(1)
-    vectors = gallery.gather(1, sources.unsqueeze(2).expand(-1, -1, gallery.shape[2]))
-    return torch.einsum("qrk,qrkd->qrd", mixing, vectors.view(-1, *size, gallery.shape[2]))

@@ -23,7 +23,10 @@ from pipeline.stages.opening import new_describer, reading
 from pipeline.stages.progress import Reporter, Silent
 from pipeline.stores import IndexWriter
 from pipeline.stores.registry import table_format
-from pipeline.types import ImageRecord
+from pipeline.types import Description, ImageRecord
+
+# A part is closed when its descriptors take so much memory, however few photos it has.
+_PART_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,7 @@ class _Tally:
     def written(self, items: Iterator[Described | Failed]) -> Iterator[Described | Failed]:
         """Passes every item on; when it ends, all of them are committed."""
         part: list[Described] = []
+        size = 0
         with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
             running: Future[None] | None = None
             for item in items:
@@ -117,9 +121,10 @@ class _Tally:
                 yield item
                 if isinstance(item, Described):
                     part.append(item)
-                if len(part) == self._part_size:
+                    size += _bytes_of(item.description)
+                if len(part) == self._part_size or size >= _PART_BYTES:
                     running = self._next(pool, running, part)
-                    part = []
+                    part, size = [], 0
             if part:
                 running = self._next(pool, running, part)
             if running:
@@ -138,6 +143,13 @@ class _Tally:
             self.changed += 1
         else:
             self.added += 1
+
+
+def _bytes_of(description: Description) -> int:
+    arrays = [description.vector, *(description.maps or ())]
+    if description.locals is not None:
+        arrays.append(description.locals.descriptors)
+    return sum(array.nbytes for array in arrays)
 
 
 def _fit(describer: Any, catalog: Catalog, config: Config, reporter: Reporter) -> None:

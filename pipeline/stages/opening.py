@@ -18,7 +18,7 @@ from pipeline.describe import Reading, describer_for_card, load_describer
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import Look, load_reranker
 from pipeline.stores import Index, open_store
-from pipeline.types import Describer, FloatArray, LocalDescriptors, ModelCard, VectorStore
+from pipeline.types import Describer, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, VectorStore
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,10 @@ class Gallery:
     def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
         """See `DescriptorSource.locals`."""
         return self.index.locals(ids)
+
+    def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
+        """See `DescriptorSource.maps`."""
+        return self.index.maps(ids)
 
 
 def choose_device(config: Config) -> str:
@@ -61,7 +65,9 @@ def open_describer(config: Config, index: Index) -> Describer:
         RelookError: the configuration asks for another one; the message says what differs.
     """
     card = index.card
-    asked = config.describe.model_dump(mode="json", exclude_unset=True, exclude={"fit_from", "fit_images"})
+    # A projection for AMES lies in the index; the file that it came from is not needed again.
+    elsewhere: Any = {"fit_from": True, "fit_images": True, "locals": {"projection"}}
+    asked = config.describe.model_dump(mode="json", exclude_unset=True, exclude=elsewhere)
     have: dict[str, Any] = {
         "name": card.name,
         "weights": "random" if card.random else "pretrained",
@@ -75,7 +81,8 @@ def open_describer(config: Config, index: Index) -> Describer:
 
 def new_describer(config: Config) -> Any:
     """The describer that a configuration asks for, its projections taken from `describe.fit_from` where that is set."""
-    options = config.describe.model_dump(exclude={"name", "checkpoint"})
+    # What nobody set is left to the describer, which knows how its paper did it.
+    options = config.describe.model_dump(exclude={"name", "checkpoint"}, exclude_unset=True)
     describer = load_describer(config.describe.name, config.describe.checkpoint, choose_device(config), **options)
     if config.describe.fit_from is not None:
         describer.use_fitted(Index(config.describe.fit_from).fitted())
@@ -134,7 +141,7 @@ def _differences(asked: Mapping[str, Any], have: Mapping[str, Any], prefix: str 
     found = []
     for key, value in asked.items():
         if isinstance(value, Mapping):
-            found += _differences(value, have.get(key, {}), f"{prefix}{key}.")
+            found += _differences(value, have.get(key) or {}, f"{prefix}{key}.")
         elif key in have and value is not None and have[key] != value:
             found.append(f"{prefix}{key}: {value!r} asked for, {have[key]!r} in the index")
     return found

@@ -16,8 +16,9 @@ from pipeline.errors import RelookError
 from pipeline.files import sha256_of
 from pipeline.stores.local_store import LocalStore
 from pipeline.stores.manifest import Manifest, Part, PartKind, read_manifest
+from pipeline.stores.map_store import MapStore
 from pipeline.stores.tables import FAILURES_SCHEMA, GlobalsTable, read_globals, read_ids, read_records, read_table
-from pipeline.types import FloatArray, ImageRecord, LocalDescriptors, ModelCard
+from pipeline.types import FeatureMaps, FloatArray, ImageRecord, LocalDescriptors, ModelCard
 
 
 class Index:
@@ -70,17 +71,20 @@ class Index:
     @cached_property
     def local_store(self) -> LocalStore:
         """Reads local descriptors by image id."""
-        rows: dict[str, tuple[Path, int]] = {}
-        for part in self._parts_with("locals"):
-            dead = set(part.deleted)
-            path = self._file(part, "locals")
-            ids = read_ids(self._file(part, "catalog"))
-            rows |= {name: (path, row) for row, name in enumerate(ids) if row not in dead}
-        return LocalStore(rows)
+        return LocalStore(self._rows_with("locals"))
+
+    @cached_property
+    def map_store(self) -> MapStore:
+        """Reads feature maps by image id."""
+        return MapStore(self._rows_with("maps"))
 
     def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
         """Local descriptors in the order of `ids`. Raises RelookError for an id that has none."""
         return self.local_store.read(ids)
+
+    def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
+        """Feature maps in the order of `ids`, float16. Raises RelookError for an id that has none."""
+        return self.map_store.read(ids)
 
     def failures(self) -> list[str]:
         """The ids of what the last extraction could not read."""
@@ -115,6 +119,16 @@ class Index:
             except OSError as error:  # a bad disk, of all things, must not end the check
                 wrong.append(f"{path}: cannot be read ({error.strerror})")
         return wrong
+
+    def _rows_with(self, kind: PartKind) -> dict[str, tuple[Path, int]]:
+        """For each image id, the part file of this kind that holds it and its row there."""
+        rows: dict[str, tuple[Path, int]] = {}
+        for part in self._parts_with(kind):
+            dead = set(part.deleted)
+            path = self._file(part, kind)
+            ids = read_ids(self._file(part, "catalog"))
+            rows |= {name: (path, row) for row, name in enumerate(ids) if row not in dead}
+        return rows
 
     def _parts_with(self, kind: PartKind) -> list[Part]:
         return [part for part in self.manifest.parts if kind in part.files]

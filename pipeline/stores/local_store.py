@@ -2,93 +2,73 @@
 
 Written once per part by the index writer, read by rerankers. A part holds offsets [m+1] int64, ids [m], and
 descriptors [n, d] float16, xy [n, 2], scale [n], weight [n] float32, where image i has rows offsets[i]:offsets[i+1].
-float16 changes a unit vector's cosine by less than 1e-3 and halves the bytes (AMES stores them so too).
+float16 changes a unit vector's cosine by less than 1e-3 and halves the bytes (AMES stores them so too). Binarised
+descriptors are `bits` [n, d / 8] uint8 instead, most significant bit first, 1 for +1 and 0 for -1. The three arrays of
+geometry are not there where an index does without.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
 
-from pipeline.errors import RelookError
-from pipeline.types import LocalDescriptors
+from pipeline.stores.ragged import RaggedStore, write_hdf5
+from pipeline.types import FloatArray, LocalDescriptors
 
-_OPEN_FILES = 64
-
-
-def write_locals(path: Path, ids: Sequence[str], items: Sequence[LocalDescriptors]) -> None:
-    """Write the local descriptors of m images, in order."""
-    offsets = np.cumsum([0, *(len(item) for item in items)], dtype=np.int64)
-    # Made in memory first: where the disk is full, the HDF5 library ends the whole process instead of raising.
-    content = io.BytesIO()
-    with h5py.File(content, "w") as file:
-        file["offsets"] = offsets
-        file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
-        file["descriptors"] = np.concatenate([item.descriptors for item in items]).astype(np.float16)
-        for name in ("xy", "scale", "weight"):
-            file[name] = np.concatenate([getattr(item, name) for item in items]).astype(np.float32)
-    path.write_bytes(content.getbuffer())
+_GEOMETRY = {"xy": 2, "scale": None, "weight": None}
 
 
-class LocalStore:
-    """Reads local descriptors of the images in `rows`; files are opened when first needed.
+def write_locals(
+    path: Path,
+    ids: Sequence[str],
+    items: Sequence[LocalDescriptors],
+    *,
+    bits: bool = False,
+    geometry: bool = True,
+) -> None:
+    """Write the local descriptors of m images, in order.
 
     Args:
-        rows: for each image id, the part file that holds it and its row there.
+        path: the part.
+        ids: of the images.
+        items: what they have.
+        bits: every value is +1 or -1, their number a multiple of 8: eight go into a byte.
+        geometry: keep xy, scale and weight.
     """
 
-    def __init__(self, rows: dict[str, tuple[Path, int]]) -> None:
-        self._rows = rows
-        self._files: dict[Path, h5py.File] = {}
-        self._offsets: dict[Path, np.ndarray] = {}
+    def fill(file: h5py.File) -> None:
+        descriptors = np.concatenate([item.descriptors for item in items])
+        if bits:
+            file["bits"] = np.packbits(descriptors > 0, axis=1)
+        else:
+            file["descriptors"] = descriptors.astype(np.float16)
+        for name in _GEOMETRY if geometry else ():
+            file[name] = np.concatenate([getattr(item, name) for item in items]).astype(np.float32)
 
-    def read(self, ids: Sequence[str]) -> list[LocalDescriptors]:
-        """Local descriptors in the order of `ids`. Raises RelookError that names an id without any."""
-        return [self._read_one(name) for name in ids]
+    write_hdf5(path, ids, [len(item) for item in items], fill)
 
-    def close(self) -> None:
-        """Close every file; reading again opens them again."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
-        self._offsets.clear()
 
-    def __enter__(self) -> LocalStore:
-        return self
+class LocalStore(RaggedStore[LocalDescriptors]):
+    """Reads local descriptors by image id."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+    what = "local descriptors"
+    hint = "extract with describe.locals.count > 0"
 
-    def _read_one(self, name: str) -> LocalDescriptors:
-        if name not in self._rows:
-            raise RelookError(
-                f"the index holds no local descriptors of {name!r}; extract with describe.locals.count > 0"
-            )
-        path, row = self._rows[name]
-        try:
-            file = self._open(path)
-            first, last = self._offsets[path][row : row + 2]
-            return LocalDescriptors(
-                file["descriptors"][first:last].astype(np.float32),
-                file["xy"][first:last],
-                file["scale"][first:last],
-                file["weight"][first:last],
-            )
-        except (OSError, KeyError, ValueError, RuntimeError) as error:  # h5py has no error of its own
-            raise RelookError(f"{path}: cannot be read ({error})") from None
+    def slice_of(self, file: h5py.File, row: int, first: int, last: int) -> LocalDescriptors:
+        """See `RaggedStore.slice_of`."""
+        return LocalDescriptors(_descriptors(file, first, last), *_geometry(file, first, last))
 
-    def _open(self, path: Path) -> h5py.File:
-        if path not in self._files:
-            if len(self._files) >= _OPEN_FILES:
-                self.close()
-            file = h5py.File(path, "r")
-            self._offsets[path] = file["offsets"][:]
-            self._files[path] = file
-        return self._files[path]
+
+def _descriptors(file: h5py.File, first: int, last: int) -> FloatArray:
+    if "bits" in file:
+        return np.unpackbits(file["bits"][first:last], axis=1).astype(np.float32) * 2 - 1
+    return np.asarray(file["descriptors"][first:last], dtype=np.float32)
+
+
+def _geometry(file: h5py.File, first: int, last: int) -> list[FloatArray]:
+    if "xy" in file:
+        return [file[name][first:last] for name in _GEOMETRY]
+    return [np.zeros((0, width) if width else 0, dtype=np.float32) for width in _GEOMETRY.values()]

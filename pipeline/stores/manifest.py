@@ -18,7 +18,7 @@ from pipeline.types import ModelCard
 FORMAT = 1
 NAME = "index.json"
 
-PartKind = Literal["catalog", "globals", "locals"]
+PartKind = Literal["catalog", "globals", "locals", "maps"]
 TableFormat = Literal["parquet", "csv"]
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -38,6 +38,7 @@ from pipeline.stores.manifest import (
     read_manifest,
     write_manifest,
 )
+from pipeline.stores.map_store import write_maps
 from pipeline.stores.tables import (
     FAILURES_SCHEMA,
     read_ids,
@@ -47,6 +48,8 @@ from pipeline.stores.tables import (
 )
 from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
 
+Item = TypeVar("Item")
+
 _PART = r"part-\d{6,}-[0-9a-f]{6}\.(parquet|csv|h5)"
 _TEMPORARY = rf"\.\d+{re.escape(TEMPORARY)}"
 # Names of files that a killed writer leaves, by folder; whatever else lies there is not ours to remove.
@@ -54,6 +57,7 @@ _LEFTOVERS = {
     "catalog": rf"{_PART}({_TEMPORARY})?",
     "globals": rf"{_PART}({_TEMPORARY})?",
     "locals": rf"{_PART}({_TEMPORARY})?",
+    "maps": rf"{_PART}({_TEMPORARY})?",
     "model": rf"fitted\.safetensors({_TEMPORARY})?",
     "runs": rf".+\.json{_TEMPORARY}",
     ".": rf"({re.escape(NAME)}|failures\.(parquet|csv)){_TEMPORARY}",
@@ -151,24 +155,31 @@ class IndexWriter:
         """Write one part and commit it; rows of the same ids in earlier parts are deleted by the same commit.
 
         Raises:
-            RelookError: an id stands twice, a vector is of another dimension or not finite, only some have locals.
+            RelookError: an id stands twice, a vector is of another dimension or not finite, only some have locals or
+                maps.
         """
         if not records:
             return
         ids = [record.id for record in records]
         metadata = [{"label": r.label, "path": r.path, "split": r.split} for r in records]
         vectors = np.stack([description.vector for description in descriptions])
-        local = [description.locals for description in descriptions if description.locals is not None]
         _check_part(ids, vectors, self._current.card.dimension)
-        if local and len(local) != len(records):
-            raise RelookError(f"only {len(local)} of {len(records)} images of a part have local descriptors")
+        local = _all_or_none([description.locals for description in descriptions], "local descriptors")
+        maps = _all_or_none([description.maps for description in descriptions], "feature maps")
         name = self._new_name()
         files: dict[PartKind, PartFile] = {
             "catalog": self._write_part("catalog", name, lambda path: write_records(path, records)),
             "globals": self._write_part("globals", name, lambda path: write_globals(path, ids, vectors, metadata)),
         }
         if local:
-            files["locals"] = self._write_part("locals", name, lambda path: write_locals(path, ids, local))
+            settings = self._current.card.settings.get("locals", {})
+            bits = (settings.get("projection") or {}).get("kind") == "ames_bits"
+            geometry = settings.get("geometry", True)
+            files["locals"] = self._write_part(
+                "locals", name, lambda path: write_locals(path, ids, local, bits=bits, geometry=geometry)
+            )
+        if maps:
+            files["maps"] = self._write_part("maps", name, lambda path: write_maps(path, ids, maps))
         self._commit_part(Part(name=name, rows=len(records), files=files), ids)
 
     def add_vectors(self, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> None:
@@ -262,7 +273,7 @@ class IndexWriter:
         return f"part-{self._current.generation + 1:06d}-{secrets.token_hex(3)}"
 
     def _write_part(self, kind: PartKind, name: str, write: Any) -> PartFile:
-        suffix = "h5" if kind == "locals" else self._current.tables
+        suffix = "h5" if kind in ("locals", "maps") else self._current.tables
         return self._write_file(f"{kind}/{name}.{suffix}", write)
 
     def _write_fitted(self, fitted: Mapping[str, FloatArray]) -> PartFile:
@@ -285,6 +296,14 @@ class IndexWriter:
                 if known and re.fullmatch(pattern, path.name) and f"{folder}/{path.name}" not in kept:
                     with writing(path):
                         path.unlink()
+
+
+def _all_or_none(items: Sequence[Item | None], what: str) -> list[Item]:
+    """What every image has, or nothing where none has it. Raises RelookError when only some have."""
+    there = [item for item in items if item is not None]
+    if there and len(there) != len(items):
+        raise RelookError(f"only {len(there)} of {len(items)} images of a part have {what}")
+    return there
 
 
 def _check_part(ids: Sequence[str], vectors: FloatArray, dimension: int) -> None:

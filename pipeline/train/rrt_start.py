@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.rerank.rrt_network import RRTNetwork
+from pipeline.rerank.transformer import EncoderLayer
 from pipeline.train.whitening import Whitening
 
 # Segments are this long, as a part of the tokens' length: enough to tell the two images apart.
@@ -39,7 +40,7 @@ def start_comparing(network: RRTNetwork, whitening: Whitening) -> None:
         network.remap.requires_grad_(False)
         side, kind, cls, sep = _directions(width, 4) * math.sqrt(width) * _SEGMENT
         network.seg_encoder.weight.copy_(torch.stack([side, -side, cls, sep, side + kind, kind - side]))
-        layers = [layer for layer in network.encoder.layers if isinstance(layer, nn.TransformerEncoderLayer)]
+        layers = [layer for layer in network.encoder.layers if isinstance(layer, EncoderLayer)]
         _compare(layers[0].self_attn, side / side.norm())
         for layer in layers:
             layer.linear2.weight.mul_(_QUIET)

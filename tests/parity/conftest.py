@@ -1,4 +1,5 @@
-"""The official numbers, folder by folder: the one named by RELOOK_PARITY, else `../shared/parity` beside the project."""
+"""The official numbers, folder by folder: the one named by RELOOK_PARITY, else `../shared/parity` beside the
+project."""
 
 from __future__ import annotations
 

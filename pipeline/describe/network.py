@@ -1,0 +1,177 @@
+"""The network of a describer: a backbone with the heads that its model has, and where their weights come from.
+
+Built by the registry, run by the describer. timm's models bring a backbone alone; the papers' models (`presets.py`) are
+a ResNet with heads, whose weights are one file, relook's or official.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint
+from pipeline.config import DescribeConfig
+from pipeline.describe.backbones import RANDOM, Backbone, load_backbone
+from pipeline.describe.heads import AttentionHead, GlobalHead, MapsHead
+from pipeline.describe.official import to_relook
+from pipeline.describe.presets import IMAGENET_MEAN, IMAGENET_STD, PRESETS
+from pipeline.describe.resnet import ResNetBackbone
+from pipeline.errors import RelookError
+
+ARCHITECTURES = {"r50": "resnet50", "r101": "resnet101"}
+
+# Sizes that the papers' files have where a network is built without one.
+_GLOBAL, _SOP_GLOBAL, _LOCAL, _HIDDEN, _MAPS = 2048, 128, 128, 512, 256
+
+# Parts of a file that are not run when describing: rerankers, heads used in training, constants.
+_NOT_RUN = ("cv_learner.", "matcher.", "autoencoder.", "desc_cls.", "att_cls.", "image.")
+
+
+class DescriberNetwork(nn.Module):
+    """All weights that describe a picture.
+
+    Attributes:
+        backbone: gives maps.
+        head: makes the global descriptor.
+        attention: how much each cell matters; None: its norm says it.
+        reduce: 1x1 convolution from a map to local descriptors; None: cells as they are.
+        maps: the levels that CVNet-Rerank compares; None: none are asked for.
+        classifier: of the product network's classes, on the global descriptor; describes nothing, but its training
+            goes on from it. None: the file has none.
+    """
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: GlobalHead,
+        attention: AttentionHead | None = None,
+        reduce: nn.Conv2d | None = None,
+        maps: MapsHead | None = None,
+        classifier: nn.Linear | None = None,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+        self.attention = attention
+        self.reduce = reduce
+        self.maps = maps
+        self.classifier = classifier
+
+
+def build_network(config: DescribeConfig) -> DescriberNetwork:
+    """The network of a configuration with its weights, in evaluation mode.
+
+    Raises:
+        UsageError: no such model.
+        RelookError: the weights cannot be had or do not fit, or the configuration asks for what the model lacks.
+    """
+    network = _published(config) if config.name in PRESETS else _from_timm(config)
+    return network.eval().requires_grad_(False)
+
+
+def _from_timm(config: DescribeConfig) -> DescriberNetwork:
+    backbone = load_backbone(config.name, weights=config.weights, checkpoint=config.checkpoint)
+    p = config.globals.p
+    if p == "learned":
+        if backbone.learned_p is None:
+            raise RelookError("describe.globals.p = learned: the checkpoint holds no exponent (no key pool.p)")
+        p = backbone.learned_p
+    if config.superglobal is not None and (config.superglobal.relup or config.superglobal.relup_inside):
+        raise RelookError(
+            f"describe.superglobal.relup: {config.name} has no place for it; set relup and relup_inside off"
+        )
+    if config.locals.kind == "attention":
+        raise RelookError(f"describe.locals.kind = attention: {config.name} has no attention; delg_r50 has")
+    if config.maps.levels and config.maps.projection == "checkpoint":
+        raise RelookError(f"describe.maps.projection = checkpoint: {config.name} has no conv2ds; use pca or none")
+    maps = MapsHead(config.maps.levels, 0, None) if config.maps.levels else None
+    return DescriberNetwork(backbone, GlobalHead(p, None, config.superglobal), maps=maps)
+
+
+def _published(config: DescribeConfig) -> DescriberNetwork:
+    family, depth = config.name.rsplit("_", 1)
+    if config.weights == "random":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            network = _empty(family, depth, config, {})
+        network.backbone.weights = RANDOM
+    elif config.checkpoint is None:
+        raise RelookError(
+            f"the weights of {config.name} do not come with relook: give --set describe.checkpoint=FILE, relook's own "
+            "file or the official one, or --set describe.weights=random to run without them"
+        )
+    else:
+        file = to_relook(_read(config.checkpoint, config.name))
+        network = _empty(family, depth, config, file.state)
+        _load(network, file, fixed_p=family in ("sop", "delg"))
+    if config.globals.p != "learned":
+        network.head.p.fill_(config.globals.p)
+    if config.superglobal is not None:
+        modules = config.superglobal
+        assert isinstance(network.backbone, ResNetBackbone)
+        network.backbone.use_relup(inside=modules.relup_inside, outside=modules.relup)
+    return network
+
+
+def _read(path: Path, name: str) -> Checkpoint:
+    file = read_checkpoint(path)
+    if file.header is not None and (file.header.get("kind"), file.header.get("name")) != ("describer", name):
+        raise RelookError(f"{path}: a checkpoint of {file.header.get('name')}, not of {name}")
+    return file
+
+
+def _empty(family: str, depth: str, config: DescribeConfig, state: dict[str, torch.Tensor]) -> DescriberNetwork:
+    """The network, its heads as wide as those of `state`, or as the papers' where that does not say."""
+
+    def width(key: str, default: int) -> int:
+        return state[key].shape[0] if key in state else default
+
+    backbone = ResNetBackbone(ARCHITECTURES[depth])
+    backbone.mean = _constant(state, "image.mean", IMAGENET_MEAN)
+    backbone.std = _constant(state, "image.std", IMAGENET_STD)
+    fc = nn.Linear(2048, width("head.fc.weight", _SOP_GLOBAL if family == "sop" else _GLOBAL))
+    head = GlobalHead(1.0 if family == "sop" else 3.0, fc, config.superglobal)
+    attention = reduce = maps = classifier = None
+    if family == "delg":
+        attention = AttentionHead(1024, width("attention.conv1.weight", _HIDDEN))
+        reduce = nn.Conv2d(1024, width("reduce.weight", _LOCAL), 1)
+    elif family == "sop":
+        reduce = nn.Conv2d(2048, width("reduce.weight", _LOCAL), 1)
+        if "classifier.weight" in state:
+            classifier = nn.Linear(fc.out_features, width("classifier.weight", 0))
+    elif config.locals.kind == "attention":
+        raise RelookError(f"describe.locals.kind = attention: {config.name} has no attention; delg_{depth} has")
+    if config.maps.levels:
+        projected = config.maps.projection == "checkpoint"
+        if projected and family not in ("cvnet", "superglobal"):
+            raise RelookError(f"describe.maps.projection = checkpoint: {config.name} has no conv2ds; use pca or none")
+        maps = MapsHead(config.maps.levels, 1024, width("maps.conv2ds.0.weight", _MAPS) if projected else None)
+    return DescriberNetwork(backbone, head, attention, reduce, maps, classifier)
+
+
+def _load(network: DescriberNetwork, file: Checkpoint, *, fixed_p: bool) -> None:
+    """Load what describes. Where `fixed_p`, the file need not hold an exponent: the network was trained without."""
+    not_run = _NOT_RUN if network.maps is not None and network.maps.conv2ds else (*_NOT_RUN, "maps.")
+    run = {key: value for key, value in file.state.items() if not key.startswith(not_run)}
+    missing_maps = network.maps is not None and network.maps.conv2ds and not any(k.startswith("maps.") for k in run)
+    if missing_maps:
+        raise RelookError(
+            f"{file.path}: holds no conv2ds, which the maps for re-ranking need; for the global search alone give "
+            "--set describe.maps.levels=[]"
+        )
+    if fixed_p and "head.p" not in run:
+        run["head.p"] = network.head.p
+    Checkpoint(file.path, run).load_into(network)
+    network.backbone.weights = hash_weights(network.state_dict())
+
+
+def _constant(
+    state: dict[str, torch.Tensor], key: str, default: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    if key not in state:
+        return default
+    # As float32 they are 0.48500001...; the card shows what was meant.
+    red, green, blue = (round(float(value), 6) for value in state[key].flatten())
+    return red, green, blue

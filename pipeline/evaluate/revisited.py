@@ -1,0 +1,135 @@
+"""Revisited Oxford and Paris: Easy, Medium and Hard, AP by trapezoids, and mean precision at k.
+
+One of the protocols of this room; `published` makes the rankings that papers report on it. Follows Radenovic et al.,
+"Revisiting Oxford and Paris", CVPR 2018, and the evaluation code that its authors released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import RelookError, unknown_name
+from pipeline.evaluate.metrics import IntArray, Scores
+
+# Per setup, which grades are positives; junk and the other grade are ignored, as if the ranking did not hold them.
+SETUPS = {"E": ("easy",), "M": ("easy", "hard"), "H": ("hard",)}
+CUTOFFS = (1, 5, 10)
+
+
+@dataclass(frozen=True)
+class RevisitedTruth:
+    """What is known of one query: three disjoint integer arrays of database rows; every other row is a negative.
+
+    Attributes:
+        easy: shows the same thing, plain to see.
+        hard: shows it, but hard to see.
+        junk: shows too little of it to ask for, or is the query itself.
+    """
+
+    easy: IntArray
+    hard: IntArray
+    junk: IntArray
+
+    def positives(self, setup: str) -> IntArray:
+        """The rows that should come first in `setup`, one of E, M, H. Raises UsageError for another name."""
+        return self._rows(_grades(setup))
+
+    def ignored(self, setup: str) -> IntArray:
+        """The rows that count neither for nor against a ranking in `setup`, one of E, M, H."""
+        return self._rows({"junk", "easy", "hard"} - set(_grades(setup)))
+
+    def _rows(self, grades: Iterable[str]) -> IntArray:
+        # An empty list becomes a float array, hence the type.
+        return np.concatenate([np.asarray(getattr(self, grade), dtype=np.intp) for grade in grades])
+
+
+def by_revisited(
+    rankings: Iterable[IntArray],
+    truths: Sequence[RevisitedTruth],
+    setup: str,
+    cutoffs: Sequence[int] = CUTOFFS,
+) -> Scores:
+    """Score rankings of database rows in one setup.
+
+    The precision at k is the official one: k is lowered to the place of the last positive found, so it is not plain
+    P@k. A ranking without any positive, where the official code fails, has AP 0 and precision 0.
+
+    Args:
+        rankings: one per query, database rows from 0, best first, each row at most once; they may be cut short, and
+            positives beyond the cut count as never found.
+        truths: one per query.
+        setup: E, M or H.
+        cutoffs: the k of mP@k.
+
+    Returns:
+        "mAP" and "mP@k"; NaN for queries without positives, which are left out of means.
+
+    Raises:
+        RelookError: no query has a positive in this setup, or a ranking holds a negative number.
+        UsageError: the setup is unknown.
+    """
+    rows = [
+        _score(ranking, truth.positives(setup), truth.ignored(setup), cutoffs)
+        for ranking, truth in zip(rankings, truths, strict=True)
+    ]
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), 1 + len(cutoffs))
+    if np.isnan(table).all():
+        raise RelookError(f"no query has a positive in setup {setup}: {' and '.join(SETUPS[setup])} are empty")
+    return Scores(dict(zip(["mAP", *(f"mP@{k}" for k in cutoffs)], table.T, strict=True)))
+
+
+def trapezoid_average_precision(places: Sequence[int] | IntArray, positives: int) -> float:
+    """AP by the trapezoid rule: at each positive the mean of the precision before and after it.
+
+    Args:
+        places: places (from 0, ascending) of the positives that the ranking holds, ignored rows not counted.
+        positives: how many there are in all; those that the ranking lacks count as never found.
+    """
+    if positives == 0:
+        raise ValueError("a query without positives has no average precision")
+    place = np.asarray(places, dtype=np.float64)
+    found = np.arange(len(place), dtype=np.float64)
+    # Nothing stands before the first place; the precision there is 1 by definition.
+    before = np.divide(found, place, out=np.ones_like(place), where=place > 0)
+    after = (found + 1) / (place + 1)
+    return float((before + after).sum() / (2 * positives))
+
+
+def places_of_positives(ranking: IntArray, positives: IntArray, ignored: IntArray) -> IntArray:
+    """Places (from 0, ascending) at which `ranking` holds positives once the ignored rows are taken out of it."""
+    if ranking.min(initial=0) < 0:
+        raise RelookError(f"a ranking holds the row {ranking.min()}; rows of the database count from 0")
+    is_positive, is_ignored = np.uint8(1), np.uint8(2)
+    # A table of all rows and one gather: a ranking of a million takes milliseconds.
+    marks = np.zeros(1 + max(int(rows.max(initial=0)) for rows in (ranking, positives, ignored)), dtype=np.uint8)
+    marks[positives] |= is_positive
+    marks[ignored] |= is_ignored
+    found = marks[ranking]
+    marked = np.flatnonzero(found)
+    found = found[marked]
+    out = (found & is_ignored) > 0
+    return (marked - (np.cumsum(out) - out))[(found & is_positive) > 0]
+
+
+def _score(ranking: IntArray, positives: IntArray, ignored: IntArray, cutoffs: Sequence[int]) -> list[float]:
+    """AP and the precision at each cutoff."""
+    if len(positives) == 0:
+        return [float("nan")] * (1 + len(cutoffs))
+    places = places_of_positives(np.asarray(ranking), positives, ignored)
+    return [trapezoid_average_precision(places, len(positives)), *(_precision_at(places, k) for k in cutoffs)]
+
+
+def _precision_at(places: IntArray, k: int) -> float:
+    if len(places) == 0:
+        return 0.0
+    depth = min(k, int(places[-1]) + 1)
+    return float(np.searchsorted(places, depth) / depth)
+
+
+def _grades(setup: str) -> tuple[str, ...]:
+    if setup not in SETUPS:
+        raise unknown_name("setup", setup, SETUPS)
+    return SETUPS[setup]

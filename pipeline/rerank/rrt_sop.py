@@ -1,0 +1,160 @@
+"""The Reranking Transformer for products as a reranker: whole maps of local descriptors, pairs become probabilities.
+
+One of the second looks; its network is in `rrt_sop_network.py`. Tan, Yuan, Ordonez, ICCV 2021: it was learnt together
+with its backbone (the describer `sop_r50`), whose map it reads as it is, without unit length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from pipeline.checkpoints import Checkpoint
+from pipeline.errors import RelookError
+from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
+from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, refuse_without_locals
+from pipeline.rerank.rrt_sop_network import RRTSOPNetwork, RRTSOPShape, embed, shape_of
+from pipeline.rerank.transformer import inference
+from pipeline.types import Description, FloatArray, LocalDescriptors, ModelCard
+
+# The transformer's part of the whole official model, and the other parts, which describers read.
+_MATCHER = "matcher."
+_OTHERS = ("remap.", "remap_local.", "classifier.", "conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+_BUFFERS = ("mean", "std")
+# Coordinates that differ by less, in pixels, are the same row or column.
+_SAME = 1e-3
+
+
+class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
+    """Compares two maps of local descriptors; see `PairReranker` for the arguments."""
+
+    name = "rrt_sop"
+    needs = frozenset({"locals"})
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path | None,
+        device: str = "cpu",
+        batch_size: int = 128,
+        heads: int = 4,
+        precision: str = "float32",
+    ) -> RRTSOPReranker:
+        """Read relook's own checkpoint, the whole official model, or the `matcher` of one.
+
+        Args:
+            checkpoint: the file.
+            device: where it runs.
+            batch_size: pairs per forward pass, at most.
+            heads: of an official checkpoint, whose tensors do not tell; relook's own says it.
+            precision: see `PairReranker`.
+
+        Raises:
+            RelookError: no file, or a file of another network; the message lists the keys that differ.
+        """
+        if checkpoint is None:
+            raise RelookError("rrt_sop needs a checkpoint: --set rerank.rrt_sop.checkpoint=FILE")
+        path = Path(checkpoint)
+        read = read_checkpoint(path, "rrt_sop")
+        state = _matcher(path, read.state)
+        try:
+            shape = RRTSOPShape(**read.shape) if read.shape else shape_of(state, heads)
+            network = RRTSOPNetwork(shape)
+        except (AssertionError, KeyError, TypeError, ValueError) as error:
+            raise RelookError(f"{path}: not a checkpoint of rrt_sop ({error})") from None
+        Checkpoint(path, state).load_into(network)
+        return cls(network, read.card, read.weight, read.temperature, batch_size, device, precision)
+
+    def to_checkpoint(self) -> RerankCheckpoint:
+        """What `load` needs to make the same reranker again."""
+        return RerankCheckpoint(
+            "rrt_sop",
+            dict(self.network.state_dict()),
+            self.network.shape.to_json(),
+            self.card,
+            self.weight,
+            self.temperature,
+        )
+
+    def check(self, card: ModelCard) -> None:
+        """See `Reranker.check`: local descriptors have to be whole maps, and those that it was trained on."""
+        refuse_without_locals(card, "rrt_sop")
+        kind = (card.settings.get("locals") or {}).get("kind")
+        if kind != "map":
+            raise RelookError(
+                f"rrt_sop reads whole maps of local descriptors (describe.name=sop_r50); those of the index, made by "
+                f"{card.name}, are a selection"
+            )
+        width = self.network.shape.d_model
+        if card.local_dimension != width:
+            raise RelookError(
+                f"this rrt_sop takes local descriptors of {width} values; the index has {card.local_dimension}"
+            )
+        self.refuse_other_card(card)
+
+    def logits(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Raw logits [B] of pairs of maps [B, d_model, h, w]; the two sides may be of different sizes."""
+        sides = []
+        for maps in (source, target):
+            lengths = torch.full((len(maps),), maps.shape[2] * maps.shape[3])
+            rows = embed(maps.to(self._device)).flatten(0, 1)
+            sides.append(Ragged(rows, lengths, rows.new_zeros(len(maps), 0)))
+        places = torch.arange(len(source))
+        return self.pairs(sides[0], sides[1], places, places)
+
+    def read(self, images: Sequence[Description], gallery: bool) -> Ragged:
+        """See `PairReranker.read`; both sides are read in the same way."""
+        maps = [map_of(first_locals(image, None, "rrt_sop"), self.network.shape.d_model) for image in images]
+        with inference(self._device, self._precision):
+            rows = torch.cat([embed(torch.from_numpy(part)[None].to(self._device))[0] for part in maps])
+        lengths = torch.tensor([part.shape[1] * part.shape[2] for part in maps])
+        return Ragged(rows, lengths, rows.new_zeros(len(maps), 0))
+
+    def compare(self, queries: Batch, gallery: Batch) -> torch.Tensor:
+        """See `PairReranker.compare`."""
+        logits: torch.Tensor = self.network(queries, gallery)
+        return logits
+
+
+def map_of(part: LocalDescriptors, width: int) -> FloatArray:
+    """The map [width, h, w] whose cells the local descriptors of an image are, in whatever order they come.
+
+    Raises:
+        RelookError: they have another number of values, or their places are no full grid.
+    """
+    count = len(part)
+    if not count or part.descriptors.shape[1] != width:
+        raise RelookError(f"rrt_sop takes maps of {width} values; an image has descriptors {part.descriptors.shape}")
+    (columns, w), (rows, h) = _lines(part.xy[:, 0]), _lines(part.xy[:, 1])
+    cells = rows * w + columns
+    if not w or not h or h * w != count or len(np.unique(cells)) != count:
+        raise RelookError(f"rrt_sop reads whole maps; the {count} local descriptors of an image are no full grid")
+    grid = np.empty_like(part.descriptors)
+    grid[cells] = part.descriptors
+    return np.ascontiguousarray(grid.T.reshape(width, h, w), dtype=np.float32)
+
+
+def _lines(values: FloatArray) -> tuple[npt.NDArray[np.intp], int]:
+    """Which line each coordinate belongs to, and how many evenly spaced lines there are; 0 when they are not even."""
+    order = np.argsort(values, kind="stable")
+    steps = np.diff(values[order].astype(np.float64))
+    apart = steps > max(_SAME, 0.25 * steps.max(initial=0))
+    spaces = np.diff(np.append(values[order][:1], values[order][1:][apart]).astype(np.float64))
+    if len(spaces) and spaces.max() > 1.5 * spaces.min():
+        return np.zeros(len(values), np.intp), 0
+    lines = np.empty(len(values), np.intp)
+    lines[order] = np.concatenate([[0], np.cumsum(apart)])
+    return lines, int(apart.sum()) + 1
+
+
+def _matcher(path: Path, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The transformer's tensors without their prefix. Raises RelookError listing keys of no known part."""
+    if not any(key.startswith(_MATCHER) for key in state):
+        return state
+    strange = [key for key in state if not key.startswith((_MATCHER, *_OTHERS)) and key not in _BUFFERS]
+    Checkpoint(path, state).refuse(unexpected=strange)
+    return {key.removeprefix(_MATCHER): value for key, value in state.items() if key.startswith(_MATCHER)}

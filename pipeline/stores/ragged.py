@@ -1,0 +1,92 @@
+"""What the HDF5 stores share: part files opened when first needed, one contiguous slice read per image.
+
+Below `local_store.py` and `map_store.py`, which say what a slice holds.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import h5py
+import numpy as np
+
+from pipeline.errors import RelookError
+
+_OPEN_FILES = 64
+
+Item = TypeVar("Item")
+
+
+def write_hdf5(path: Path, ids: Sequence[str], lengths: Sequence[int], fill: Callable[[h5py.File], None]) -> None:
+    """Write a part of m images: `ids`, `offsets` [m+1] int64 from `lengths`, and what `fill` adds."""
+    # Made in memory first: where the disk is full, the HDF5 library ends the whole process instead of raising.
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["offsets"] = np.cumsum([0, *lengths], dtype=np.int64)
+        file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
+        fill(file)
+    path.write_bytes(content.getbuffer())
+
+
+class RaggedStore(Generic[Item]):
+    """Reads what images have in part files.
+
+    Args:
+        rows: for each image id, the part file that holds it and its row there.
+    """
+
+    # What errors call the contents, and what to do when there are none.
+    what = ""
+    hint = ""
+
+    def __init__(self, rows: dict[str, tuple[Path, int]]) -> None:
+        self._rows = rows
+        self._files: dict[Path, h5py.File] = {}
+        self._offsets: dict[Path, np.ndarray] = {}
+
+    def read(self, ids: Sequence[str]) -> list[Item]:
+        """Items in the order of `ids`. Raises RelookError that names an id without any."""
+        return [self._read_one(name) for name in ids]
+
+    def close(self) -> None:
+        """Close every file; reading again opens them again."""
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+        self._offsets.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def slice_of(self, file: h5py.File, row: int, first: int, last: int) -> Item:
+        """What the image in `row` has in `file`, whose values lie at first:last."""
+        raise NotImplementedError
+
+    def _read_one(self, name: str) -> Item:
+        if name not in self._rows:
+            raise RelookError(f"the index holds no {self.what} of {name!r}; {self.hint}")
+        path, row = self._rows[name]
+        try:
+            file = self._open(path)
+            first, last = self._offsets[path][row : row + 2]
+            return self.slice_of(file, row, first, last)
+        except (OSError, KeyError, ValueError, RuntimeError) as error:  # h5py has no error of its own
+            raise RelookError(f"{path}: cannot be read ({error})") from None
+
+    def _open(self, path: Path) -> h5py.File:
+        if path not in self._files:
+            if len(self._files) >= _OPEN_FILES:
+                self.close()
+            file = h5py.File(path, "r")
+            self._offsets[path] = file["offsets"][:]
+            self._files[path] = file
+        return self._files[path]
