@@ -20,7 +20,7 @@ from safetensors.torch import save
 from torch import nn
 
 from pipeline.errors import RelookError
-from pipeline.files import write_bytes
+from pipeline.files import replacing, write_bytes, writing
 
 # Wrappers in which official files hold their state dict: CVNet, RRT and AMES, torch's habit, DELG.
 _WRAPPERS = ("model_state", "state", "state_dict", "model")
@@ -96,11 +96,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def write_checkpoint(path: Path, state: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
     """Write relook's own format; the file appears whole or not at all. Raises RelookError when it cannot."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    data = save(tensors, metadata={_HEADER: json.dumps(header)})
-    try:
-        write_bytes(path, data)
-    except OSError as error:
-        raise RelookError(f"{path}: cannot be written ({error.strerror})") from None
+    with writing(path):
+        write_bytes(path, save(tensors, metadata={_HEADER: json.dumps(header)}))
+
+
+def write_official(path: Path, state: Mapping[str, torch.Tensor], wrapper: str) -> None:
+    """Write a state dict as the official code reads it: pickled by torch, below the key `wrapper`."""
+    with writing(path), replacing(path) as temporary:
+        torch.save({wrapper: dict(state)}, temporary)
 
 
 def hash_weights(state: Mapping[str, torch.Tensor]) -> str:

@@ -186,6 +186,21 @@ def evaluate(
 
 
 @app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="Weights: an official file, or relook's own.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help=".safetensors: relook's format; .pt: the official.")],
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Official weights to relook's own format, and back."""
+    from pipeline.stages import convert as stage
+
+    run = _Run(None, None, {}, as_json, verbose, quiet)
+    run.show(stage.convert(source, target).to_json(), lambda document: show_rows(out, "convert", document))
+
+
+@app.command()
 def demo(
     folder: Annotated[Path, typer.Option("--out", help="Where index, checkpoint and page go.")] = Path("relook-demo"),
     verbose: Verbose = 0,

@@ -23,6 +23,7 @@ YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
 
 Positive = Annotated[int, Field(gt=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
+Precision = Literal["float32", "bfloat16", "float16"]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -133,7 +134,7 @@ class DescribeConfig(_Section):
     checkpoint: Path | None = Field(None, description="a local file of weights, relook's or official")
     fit_from: Path | None = Field(None, description="an index whose fitted projections are used again")
     fit_images: Positive = Field(128, description="pictures that the projections are fitted on")
-    precision: Literal["float32", "bfloat16", "float16"] = Field("float32", description="of the network, on CUDA")
+    precision: Precision = Field("float32", description="of the network")
     image: ImageConfig = ImageConfig()
     globals: GlobalsConfig = GlobalsConfig()
     superglobal: SuperGlobalModulesConfig | None = Field(None, description="null: plain GeM")
@@ -176,6 +177,43 @@ class RRTConfig(_Section):
     top: Positive = Field(100, description="candidates looked at again")
     weight: Fraction | None = Field(None, description="of the global similarity; None: as tuned in training")
     batch_size: Positive = Field(128, description="pairs per forward pass")
+    precision: Precision = Field("float32", description="of the transformer")
+    locals: Positive | None = Field(
+        None,
+        description="local descriptors compared per picture; None: as the checkpoint says, 500 for an official one",
+    )
+
+
+class RRTSOPConfig(_Section):
+    """The Reranking Transformer for products, of whole maps (Tan, Yuan, Ordonez, ICCV 2021)."""
+
+    checkpoint: Path | None = Field(None, description="None: rerankers/rrt_sop.safetensors of the index")
+    top: Positive = Field(100, description="candidates looked at again")
+    weight: Fraction | None = Field(
+        None, description="of the global similarity; None: as tuned in training; the paper's is 0"
+    )
+    batch_size: Positive = Field(128, description="pairs per forward pass")
+    precision: Precision = Field("float32", description="of the transformer")
+
+
+class AMESConfig(_Section):
+    """AMES (Suma et al., ECCV 2024); its readme gives the values of `weight` and `temperature`."""
+
+    checkpoint: Path | None = Field(None, description="None: rerankers/ames.safetensors of the index")
+    top: Positive = Field(100, description="candidates looked at again")
+    weight: Fraction | None = Field(
+        None, description="of the global similarity, the paper's lambda; None: as tuned in training"
+    )
+    temperature: PositiveFloat | None = Field(
+        None, description="factor on the logit, the paper's gamma; None: as the checkpoint says, 1 for an official one"
+    )
+    query_locals: Positive = Field(600, description="local descriptors of the query that are compared")
+    gallery_locals: Positive = Field(50, description="and of each candidate")
+    round_gallery: bool | None = Field(
+        None, description="candidates' projected descriptors pass through float16; None: as the official code does"
+    )
+    batch_size: Positive = Field(128, description="pairs per forward pass")
+    precision: Precision = Field("float32", description="of the transformer")
 
 
 class CVNetConfig(_Section):
@@ -186,6 +224,11 @@ class CVNetConfig(_Section):
     weight: Fraction | None = Field(
         2 / 3, description="of the global similarity; the paper adds half the score to it, which is 2/3 to 1/3"
     )
+    project: bool = Field(
+        True,
+        description="with the checkpoint's conv2ds, maps that were not when extracting; false: compared as they are",
+    )
+    precision: Precision = Field("float32", description="of products and convolutions")
 
 
 class RerankConfig(_Section):
@@ -194,6 +237,8 @@ class RerankConfig(_Section):
     chain: tuple[str, ...] = ("superglobal",)
     superglobal: SuperGlobalConfig = SuperGlobalConfig()
     rrt: RRTConfig = RRTConfig()
+    rrt_sop: RRTSOPConfig = RRTSOPConfig()
+    ames: AMESConfig = AMESConfig()
     cvnet: CVNetConfig = CVNetConfig()
 
 

@@ -182,7 +182,7 @@ def test_wrong_checkpoints_are_one_line_each(rrt: RRTReranker, tmp_path: Path) -
     (tmp_path / "garbage").write_bytes(b"garbage garbage")
     refused(tmp_path / "garbage", "cannot be read as a checkpoint")
     save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors")
-    refused(tmp_path / "foreign.safetensors", "not one that relook wrote")
+    refused(tmp_path / "foreign.safetensors", "not a checkpoint of rrt")
     state = rrt.network.state_dict()
     state.pop("remap.bias")
     torch.save({"state": {**state, "extra": torch.zeros(1)}}, tmp_path / "short.pt")

@@ -116,9 +116,12 @@ def _published(config: DescribeConfig) -> DescriberNetwork:
 
 
 def _read(path: Path, name: str) -> Checkpoint:
+    """A file of weights for the describer `name`; relook's own says what it is for."""
     file = read_checkpoint(path)
-    if file.header is not None and (file.header.get("kind"), file.header.get("name")) != ("describer", name):
-        raise RelookError(f"{path}: a checkpoint of {file.header.get('name')}, not of {name}")
+    found = file.header.get("name") if file.header else name
+    # SuperGlobal's describers are CVNet's weights.
+    if file.header and (file.header.get("kind") != "describer" or found != name.replace("superglobal", "cvnet")):
+        raise RelookError(f"{path}: a checkpoint of {found}, not of {name}")
     return file
 
 

@@ -19,6 +19,10 @@ from pipeline.errors import RelookError
 _FIELDS = {"stage": r"\d", "block": r"\d+", "level": r"\d", "rest": r".+"}
 
 
+# Blocks of stage 3.
+_DEPTHS = {6: "r50", 23: "r101"}
+
+
 @dataclass(frozen=True)
 class Layout:
     """How one family of official files names its tensors.
@@ -27,6 +31,8 @@ class Layout:
         name: of the family, for `to_official`.
         marks: beginnings of keys by which a file is recognised; one of them is enough.
         pairs: (official template, relook's template) each, with fields of `_FIELDS`.
+        wrapper: key under which the official code expects the state dict.
+        family: of describers that read it; "cvnet" stands for those of SuperGlobal too, which are the same weights.
         others: beginnings of official keys that belong to no describer: rerankers, and heads used in training. They
             keep their names.
         first_block: what the first {block} of a stage is called; relook's, which are timm's, count from 0.
@@ -35,6 +41,8 @@ class Layout:
     name: str
     marks: tuple[str, ...]
     pairs: tuple[tuple[str, str], ...]
+    wrapper: str
+    family: str
     others: tuple[str, ...] = ()
     first_block: int = 0
 
@@ -76,7 +84,7 @@ def _below(prefix: str) -> tuple[tuple[str, str], ...]:
 
 
 LAYOUTS = (
-    Layout("cvnet", ("encoder_q.",), (*_below("encoder_q."), _CONV2DS), ("cv_learner.",), 1),
+    Layout("cvnet", ("encoder_q.",), (*_below("encoder_q."), _CONV2DS), "model_state", "cvnet", ("cv_learner.",), 1),
     Layout(
         "delg",
         ("localmodel.", "autoencoder."),
@@ -85,11 +93,21 @@ LAYOUTS = (
             ("localmodel.{rest}", "attention.{rest}"),
             ("autoencoder.encoder.{rest}", "reduce.{rest}"),
         ),
+        "model_state",
+        "delg",
         ("autoencoder.decoder.", "desc_cls.", "att_cls."),
         1,
     ),
     # SuperGlobal's loader renames this prefix to encoder_q, so released files may hold it.
-    Layout("superglobal", ("globalmodel.",), (*_below("globalmodel."), _CONV2DS), ("cv_learner.",), 1),
+    Layout(
+        "superglobal",
+        ("globalmodel.",),
+        (*_below("globalmodel."), _CONV2DS),
+        "model_state",
+        "cvnet",
+        ("cv_learner.",),
+        1,
+    ),
     Layout(
         "sop",
         ("remap_local.weight",),
@@ -103,6 +121,8 @@ LAYOUTS = (
             ("bn1.{rest}", "backbone.model.bn1.{rest}"),
             ("layer{stage}.{rest}", "backbone.model.layer{stage}.{rest}"),
         ),
+        "state",
+        "sop",
         ("matcher.",),
     ),
 )
@@ -111,6 +131,22 @@ LAYOUTS = (
 def recognise(state: Mapping[str, torch.Tensor]) -> Layout | None:
     """The layout of an official describer's state dict, or None where it is another model's."""
     return next((layout for layout in LAYOUTS if any(key.startswith(layout.marks) for key in state)), None)
+
+
+def layout_named(name: str) -> Layout:
+    """The layout of this name. Raises KeyError when there is none."""
+    return {layout.name: layout for layout in LAYOUTS}[name]
+
+
+def registry_name(state: Mapping[str, torch.Tensor]) -> str | None:
+    """The describer that official weights belong to, such as "cvnet_r101"; None when they are of no known one."""
+    layout = recognise(state)
+    if layout is None:
+        return None
+    names = [layout.to_relook(key) or "" for key in state]
+    blocks = {name.split(".")[3] for name in names if name.startswith("backbone.model.layer3.")}
+    depth = _DEPTHS.get(len(blocks))
+    return f"{layout.family}_{depth}" if depth else None
 
 
 def to_relook(file: Checkpoint) -> Checkpoint:
@@ -131,7 +167,7 @@ def to_relook(file: Checkpoint) -> Checkpoint:
 
 def to_official(file: Checkpoint, layout_name: str) -> dict[str, torch.Tensor]:
     """The inverse of `to_relook`. Raises RelookError for tensors that the layout has no name for."""
-    layout = next(layout for layout in LAYOUTS if layout.name == layout_name)
+    layout = layout_named(layout_name)
     names = {key: layout.to_official(key) for key in file.state}
     file.refuse(unexpected=[key for key, name in names.items() if name is None])
     return {name: file.state[key] for key, name in names.items() if name}

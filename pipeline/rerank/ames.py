@@ -18,7 +18,7 @@ from pipeline.checkpoints import hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank.ames_network import AMESNetwork, AMESShape, shape_of
 from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
-from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, refuse_without_locals
+from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, local_settings, refuse_without_locals
 from pipeline.rerank.transformer import inference
 from pipeline.types import Description, ModelCard
 
@@ -114,9 +114,9 @@ class AMESReranker(PairReranker[AMESNetwork]):
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`; remembers whether descriptors of `card` were projected when they were described."""
-        refuse_without_locals(card, "ames")
+        refuse_without_locals(card, "ames", geometry=False)
         shape = self.network.shape
-        projection = (card.settings.get("locals") or {}).get("projection")
+        projection = local_settings(card).get("projection")
         if projection is not None:
             self._refuse_other_projection(projection)
         expected = shape.local_dim if projection is None else shape.model_dim
@@ -155,7 +155,7 @@ class AMESReranker(PairReranker[AMESNetwork]):
         """See `PairReranker.read`: projection, and the first layer's attention within each image."""
         shape = self.network.shape
         width = shape.model_dim if self._projected else shape.local_dim
-        parts = [first_locals(image, self._counts[gallery], "ames").descriptors for image in images]
+        parts = [first_locals(image, self._counts[gallery], "ames", geometry=False).descriptors for image in images]
         for part in parts:
             if part.shape[1] != width:
                 raise RelookError(f"this ames takes local descriptors of {width} values, not of {part.shape[1]}")

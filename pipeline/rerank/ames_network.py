@@ -256,4 +256,5 @@ def _by_image(
 
 def _scores(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """Scaled products [B, heads, n, m], in float32."""
-    return torch.matmul(query, key.transpose(2, 3)).float() * float(query.shape[-1]) ** -0.5
+    scale: float = query.shape[-1] ** -0.5
+    return torch.matmul(query, key.transpose(2, 3)).float() * scale

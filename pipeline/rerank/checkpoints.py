@@ -70,6 +70,15 @@ def read_checkpoint(path: Path, name: str) -> RerankCheckpoint:
     return checkpoint
 
 
+def recognise(state: Mapping[str, torch.Tensor]) -> str | None:
+    """The reranker that an official state dict belongs to, by its keys; None when it is of no known one."""
+    if "mtc_token" in state:
+        return "ames"
+    if "seg_encoder.weight" in state:  # the product matcher has no globals to project
+        return "rrt" if "remap.weight" in state else "rrt_sop"
+    return "cvnet" if any(key.startswith("cv_learner.") for key in state) else None
+
+
 def save_checkpoint(path: Path, checkpoint: RerankCheckpoint) -> None:
     """Write relook's own format; the file appears whole or not at all. Raises RelookError when it cannot."""
     header = {

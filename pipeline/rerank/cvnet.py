@@ -90,7 +90,7 @@ class CVNetReranker:
             raise RelookError(f"{path}: not a checkpoint of cvnet (no cv_learner.block1.0.conv1.weight)")
         file.refuse(unexpected=[k for k in file.state if not k.startswith(("cv_learner.", "conv2ds.", *_DESCRIBER))])
         learner = CVLearner(round(first.shape[1] ** 0.5))
-        file.part("cv_learner.").renamed("cv_learner.", "").load_into(learner)
+        file.part("cv_learner.").load_into(nn.ModuleDict({"cv_learner": learner}))
         convolutions = file.part("conv2ds.")
         projection = _projection(convolutions) if convolutions.state and project else None
         return cls(learner, projection, read.card, read.weight, precision, device)
@@ -182,5 +182,5 @@ class CVNetReranker:
 def _projection(file: Checkpoint) -> nn.ModuleList:
     weights = [file.state[key] for key in sorted(file.state)]
     layers = nn.ModuleList([nn.Conv2d(w.shape[1], w.shape[0], 3, padding=1, bias=False) for w in weights])
-    file.renamed("conv2ds.", "").load_into(layers)
+    file.load_into(nn.ModuleDict({"conv2ds": layers}))
     return layers

@@ -91,7 +91,7 @@ class CentrePivotConv4d(nn.Module):
         """
         conv = self.conv1
         first = functional.conv2d(over_query.flatten(0, 2), query_weight, conv.bias, conv.stride, conv.padding)
-        second = self.conv2(over_key.flatten(0, 2))
+        second: torch.Tensor = self.conv2(over_key.flatten(0, 2))
         first = first.view(*over_query.shape[:3], *first.shape[1:]).permute(0, 3, 4, 5, 1, 2)
         second = second.view(*over_key.shape[:3], *second.shape[1:]).permute(0, 3, 1, 2, 4, 5)
         return first + second
@@ -104,21 +104,17 @@ class CVLearner(nn.Module):
         levels: L, of the maps that are compared.
     """
 
+    block1: nn.Sequential
+    block2: nn.Sequential
+    block3: nn.Sequential
+    block4: nn.Sequential
+
     def __init__(self, levels: int = 3) -> None:
         super().__init__()
         self.levels = levels
-        inputs = levels * levels
-        for number, block in enumerate(_BLOCKS, 1):
-            layers: list[nn.Module] = []
-            for outputs, kernel, stride in block:
-                layers += [
-                    CentrePivotConv4d(inputs, outputs, kernel, stride),
-                    nn.GroupNorm(_GROUPS, outputs),
-                    nn.ReLU(),
-                ]
-                inputs = outputs
-            setattr(self, f"block{number}", nn.Sequential(*layers))
-        self.mlp = nn.Sequential(nn.Linear(inputs, inputs), nn.ReLU(), nn.Linear(inputs, 2))
+        self.block1, self.block2, self.block3, self.block4 = _blocks(levels * levels)
+        width = _BLOCKS[-1][-1][0]
+        self.mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
 
     def forward(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
         """Logits [B, 2] of one query [L, C, hq, wq] with B candidates [B, L, C, hk, wk], both of `expand`.
@@ -126,11 +122,12 @@ class CVLearner(nn.Module):
         The first convolution reads each half of the volume in steps of its stride, so only those are computed: half of
         the whole volume.
         """
-        first = self.block1[0]
+        first, *rest = self.block1.children()
+        assert isinstance(first, CentrePivotConv4d)
         step = first.stride
         over_key = correlate(query[..., ::step, ::step], keys)
         volume = first.join(self._over_query(query, keys[..., ::step, ::step]), over_key, self._swapped(first))
-        for layer in self.block1[1:]:
+        for layer in rest:
             volume = layer(volume)
         for block in (self.block2, self.block3, self.block4):
             volume = block(volume)
@@ -154,3 +151,14 @@ class CVLearner(nn.Module):
         weight = convolution.conv1.weight
         split = weight.view(weight.shape[0], self.levels, self.levels, *weight.shape[2:])
         return split.transpose(1, 2).reshape(weight.shape)
+
+
+def _blocks(inputs: int) -> list[nn.Sequential]:
+    blocks = []
+    for block in _BLOCKS:
+        layers: list[nn.Module] = []
+        for outputs, kernel, stride in block:
+            layers += [CentrePivotConv4d(inputs, outputs, kernel, stride), nn.GroupNorm(_GROUPS, outputs), nn.ReLU()]
+            inputs = outputs
+        blocks.append(nn.Sequential(*layers))
+    return blocks

@@ -7,9 +7,9 @@ different numbers of rows are kept without padding, and padded only beside their
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,10 @@ _CHUNK = 64
 _HELD = 2048
 # Tokens per forward pass on a CPU: what the layers write in between then stays in its caches.
 _CPU_TOKENS = 4096
+_GEOMETRY = (
+    "places and scales of local descriptors, which the index does without; extract with "
+    "--set describe.locals.geometry=true"
+)
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -192,18 +196,32 @@ def joint_padding(left: Batch, right: Batch, before: tuple[int, int]) -> torch.T
     return torch.cat(parts, dim=1)
 
 
-def first_locals(description: Description, count: int | None, name: str) -> LocalDescriptors:
-    """The strongest `count` local descriptors of an image. Raises RelookError when it was described without any."""
+def first_locals(description: Description, count: int | None, name: str, geometry: bool) -> LocalDescriptors:
+    """The strongest `count` local descriptors of an image for the reranker `name`.
+
+    Raises:
+        RelookError: it was described without any, or without the places and scales that `geometry` asks for.
+    """
     part = description.locals
     if part is None:
         raise RelookError(f"{name} needs local descriptors; extract with --set describe.locals.count=50")
+    if geometry and not len(part.descriptors) == len(part.xy) == len(part.scale):
+        raise RelookError(f"{name} needs {_GEOMETRY}")
     return LocalDescriptors(part.descriptors[:count], part.xy[:count], part.scale[:count], part.weight[:count])
 
 
-def refuse_without_locals(card: ModelCard, name: str) -> None:
-    """Raises RelookError when descriptors of `card` have no local part."""
+def refuse_without_locals(card: ModelCard, name: str, geometry: bool) -> None:
+    """Raises RelookError when an index of this card does not hold what `first_locals` needs."""
     if not card.local_dimension:
         raise RelookError(f"{name} needs local descriptors; extract with --set describe.locals.count=50")
+    if geometry and not local_settings(card).get("geometry", True):
+        raise RelookError(f"{name} needs {_GEOMETRY}")
+
+
+def local_settings(card: ModelCard) -> Mapping[str, Any]:
+    """What a card says of local descriptors."""
+    settings: Mapping[str, Any] = card.settings.get("locals") or {}
+    return settings
 
 
 def _chunks(count: int) -> Iterator[slice]:

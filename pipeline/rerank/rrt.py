@@ -81,7 +81,7 @@ class RRTReranker(PairReranker[RRTNetwork]):
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`: dimensions have to fit, and the descriptors must be those it was trained on."""
         shape = self.network.shape
-        refuse_without_locals(card, "rrt")
+        refuse_without_locals(card, "rrt", geometry=True)
         if (card.dimension, card.local_dimension) != (shape.d_global, shape.width_of_locals):
             raise RelookError(
                 f"this rrt takes descriptors of {shape.d_global} (global) and {shape.width_of_locals} (local) values; "
@@ -115,7 +115,7 @@ class RRTReranker(PairReranker[RRTNetwork]):
 
 def tokens_of(descriptions: Sequence[Description], shape: RRTShape) -> Tokens:
     """The first `shape.locals` descriptors of B images, padded. Raises RelookError when an image was given none."""
-    parts = [first_locals(item, shape.locals, "rrt") for item in descriptions]
+    parts = [first_locals(item, shape.locals, "rrt", geometry=True) for item in descriptions]
     longest = max((len(part) for part in parts), default=0)
     return Tokens(
         torch.from_numpy(np.stack([item.vector for item in descriptions])),

@@ -16,7 +16,7 @@ import torch
 from pipeline.checkpoints import Checkpoint
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
-from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, refuse_without_locals
+from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, local_settings, refuse_without_locals
 from pipeline.rerank.rrt_sop_network import RRTSOPNetwork, RRTSOPShape, embed, shape_of
 from pipeline.rerank.transformer import inference
 from pipeline.types import Description, FloatArray, LocalDescriptors, ModelCard
@@ -82,9 +82,8 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`: local descriptors have to be whole maps, and those that it was trained on."""
-        refuse_without_locals(card, "rrt_sop")
-        kind = (card.settings.get("locals") or {}).get("kind")
-        if kind != "map":
+        refuse_without_locals(card, "rrt_sop", geometry=True)
+        if local_settings(card).get("kind") != "map":
             raise RelookError(
                 f"rrt_sop reads whole maps of local descriptors (describe.name=sop_r50); those of the index, made by "
                 f"{card.name}, are a selection"
@@ -108,7 +107,8 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
 
     def read(self, images: Sequence[Description], gallery: bool) -> Ragged:
         """See `PairReranker.read`; both sides are read in the same way."""
-        maps = [map_of(first_locals(image, None, "rrt_sop"), self.network.shape.d_model) for image in images]
+        width = self.network.shape.d_model
+        maps = [map_of(first_locals(image, None, "rrt_sop", geometry=True), width) for image in images]
         with inference(self._device, self._precision):
             rows = torch.cat([embed(torch.from_numpy(part)[None].to(self._device))[0] for part in maps])
         lengths = torch.tensor([part.shape[1] * part.shape[2] for part in maps])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,22 @@ from pipeline.types import Candidates, Description
 # Measured noise between two correct implementations is 2e-8 for descriptors and 5e-8 for scores.
 DESCRIPTORS = 2e-6
 SCORES = 2e-6
+
+
+@contextmanager
+def watched(modules: dict[str, torch.nn.Module]) -> Iterator[dict[str, torch.Tensor]]:
+    """The last output of each module while the block runs."""
+    seen: dict[str, torch.Tensor] = {}
+
+    def watch(name: str) -> Any:
+        return lambda module, inputs, output: seen.__setitem__(name, output)
+
+    hooks = [module.register_forward_hook(watch(name)) for name, module in modules.items()]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 @pytest.fixture(scope="module", params=folders("cvnet_r[0-9]*"))
@@ -82,16 +99,14 @@ def test_what_the_network_computes_on_the_way(official: Any, one_scale: Any) -> 
     network = one_scale.network
     for name in official.config["images"]:
         images = one_scale.normalised([one_scale.prepare(official.picture(name))])
-        seen: list[torch.Tensor] = []
-        hook = network.backbone.model.maxpool.register_forward_hook(lambda m, i, output, seen=seen: seen.append(output))
         taps = [*(Tap(stage) for stage in range(1, 5)), Tap(3, True)]
-        final, maps = network.backbone(images, taps)
-        hook.remove()
+        with watched({"stem": network.backbone.model.maxpool}) as seen:
+            final, maps = network.backbone(images, taps)
         official.stats(f"rawfc_{name}_stats", network.head.pool(final))
         if name not in official.config["intermediates_for"]:
             continue
         pooled = gem(final, float(network.head.p))[..., None, None]
-        steps = {"stem": seen[0], **{f"s{n}": m for n, m in enumerate(maps[:4], 1)}, "pool": pooled}
+        steps = {**seen, **{f"s{n}": m for n, m in enumerate(maps[:4], 1)}, "pool": pooled}
         for step, value in {**steps, "s3_prerelu": maps[4]}.items():
             official.stats(f"{step}_{name}_stats", value, rtol=2e-5)
             official.equals(f"{step}_{name}_shape", np.array(value.shape))
@@ -117,16 +132,8 @@ def test_correlations_blocks_and_logits(official: Any, described: dict[str, Desc
         official.equals(f"corr_{pair}_shape", np.array(volume.shape))
         official.agrees(f"corr_{pair}_chan_mean", volume[0].flatten(1).mean(dim=1), atol=SCORES)
         official.agrees(f"corr_{pair}_first64", volume.flatten()[:64], atol=SCORES)
-        seen: dict[str, torch.Tensor] = {}
-        hooks = [
-            getattr(learner, f"block{number}")[-1].register_forward_hook(
-                lambda m, i, output, number=number: seen.__setitem__(f"block{number}", output)
-            )
-            for number in range(1, 5)
-        ]
-        official.agrees(f"logits_{pair}", learner(asked, other)[0], atol=1e-5)
-        for hook in hooks:
-            hook.remove()
+        with watched({f"block{number}": getattr(learner, f"block{number}")[-1] for number in range(1, 5)}) as seen:
+            official.agrees(f"logits_{pair}", learner(asked, other)[0], atol=1e-5)
         for block, value in seen.items():
             official.stats(f"{block}_{pair}_stats", value)
             official.equals(f"{block}_{pair}_shape", np.array(value.shape))

@@ -156,7 +156,7 @@ def test_positions_and_labels_as_in_the_official_data_set(official: Any, tmp_pat
     labels = [record.label for record in load_catalog(str(manifest)).records]
     numbers = np.unique(labels, return_inverse=True)[1]
     length = len(official.outputs[f"dataset_{names[0]}_mask"])
-    places = [first_locals(official_description(official, name), length, "rrt").xy for name in names]
+    places = [first_locals(official_description(official, name), length, "rrt", geometry=True).xy for name in names]
     sizes = [official.inputs[f"dataset_{name}_wh"].astype(np.float32) for name in names]
     relative = [torch.from_numpy(xy / size) for xy, size in zip(places, sizes, strict=True)]
     relative.append(torch.ones(length, 2))

@@ -1,0 +1,117 @@
+"""`convert`: official files of weights to relook's own, and back.
+
+Beside the flow: every verb reads both kinds, but relook's own says what it is for, loads without unpickling, and holds
+the model card. Nothing is computed; a tensor that has no place on the other side is an error that names it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.checkpoints import Checkpoint, read_checkpoint, write_checkpoint, write_official
+from pipeline.describe import load_describer
+from pipeline.describe.official import layout_named, recognise, registry_name, to_official, to_relook
+from pipeline.errors import RelookError, UsageError
+from pipeline.files import replacing, writing
+from pipeline.rerank import load_reranker
+from pipeline.rerank.checkpoints import recognise as recognise_reranker
+from pipeline.rerank.checkpoints import save_checkpoint
+
+OFFICIAL = (".pt", ".pth", ".pyth")
+# What a network's shape says of how it is used, not of what it computes.
+_FREE = ("dropout", "locals")
+_WRAPPERS = {"cvnet": "model_state", "rrt": "state", "rrt_sop": "state", "ames": "state"}
+
+
+@dataclass(frozen=True)
+class ConvertResult:
+    """What was written: `name` is what load_describer or load_reranker calls it."""
+
+    checkpoint: str
+    name: str
+    kind: str
+    format: str
+    tensors: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return asdict(self)
+
+
+def convert(source: Path, target: Path) -> ConvertResult:
+    """Convert a file of weights; the suffix of `target` says to what.
+
+    Args:
+        source: an official file, or relook's own.
+        target: .safetensors for relook's own format, .pt, .pth or .pyth for the official one.
+
+    Raises:
+        UsageError: the target has another suffix.
+        RelookError: the source cannot be read, is of no known model, or is of the target's format already.
+    """
+    file = read_checkpoint(source)
+    if target.suffix == ".safetensors":
+        if file.header is not None:
+            raise RelookError(f"{source}: is relook's own format already; give a target that ends in {OFFICIAL[0]}")
+        return _to_relook(file, target)
+    if target.suffix in OFFICIAL:
+        if file.header is None:
+            raise RelookError(f"{source}: is no file of relook's; give a target that ends in .safetensors")
+        return _to_official(file, target)
+    raise UsageError(f"{target}: expected .safetensors for relook's format, or {', '.join(OFFICIAL)} for the official")
+
+
+def _to_relook(file: Checkpoint, target: Path) -> ConvertResult:
+    layout = recognise(file.state)
+    if layout is None:
+        name = recognise_reranker(file.state)
+        if name is None:
+            raise RelookError(
+                f"{file.path}: the weights of no model that relook knows (its first key: {min(file.state)})"
+            )
+        reranker: Any = load_reranker(name, file.path)
+        save_checkpoint(target, reranker.to_checkpoint())
+        return ConvertResult(str(target), name, "reranker", "relook", len(file.state))
+    name = registry_name(file.state)
+    if name is None:
+        raise RelookError(f"{file.path}: a ResNet of {layout.family} that is neither 50 nor 101 layers deep")
+    ours = to_relook(file)
+    has_maps = any(key.startswith("maps.") for key in ours.state)
+    options: dict[str, Any] = {} if has_maps or layout.family != "cvnet" else {"maps": {"levels": ()}}
+    # Loading it checks every key, and gives the card.
+    card = load_describer(name, file.path, **options).card
+    header = {"kind": "describer", "name": name, "layout": layout.name, "card": card.to_json()}
+    write_checkpoint(target, ours.state, header)
+    return ConvertResult(str(target), name, "describer", "relook", len(ours.state))
+
+
+def _to_official(file: Checkpoint, target: Path) -> ConvertResult:
+    header = file.header or {}
+    name = str(header.get("name"))
+    if header.get("kind") == "describer":
+        layout = layout_named(str(header["layout"]))
+        write_official(target, to_official(file, layout.name), layout.wrapper)
+        return ConvertResult(str(target), name, "describer", "official", len(file.state))
+    if name not in _WRAPPERS:
+        raise RelookError(f"{file.path}: {name} has no official format")
+    ours: Any = load_reranker(name, file.path)
+    with writing(target), replacing(target) as temporary:
+        write_official(temporary, file.state, _WRAPPERS[name])
+        _refuse_variants(ours, name, temporary)
+    return ConvertResult(str(target), name, "reranker", "official", len(file.state))
+
+
+def _refuse_variants(ours: Any, name: str, official: Path) -> None:
+    """A network that the official code would compute otherwise must not pass for one of its own."""
+    shape = getattr(getattr(ours, "network", None), "shape", None)
+    if shape is None:  # cvnet: its tensors say all
+        return
+    theirs: Any = load_reranker(name, official, heads=shape.heads)
+    there = theirs.network.shape.to_json()
+    differences = [
+        f"{key}: {value!r}" for key, value in shape.to_json().items() if key not in _FREE and there[key] != value
+    ]
+    if differences:
+        raise RelookError(f"the official {name} cannot do what this one does ({', '.join(differences)})")
