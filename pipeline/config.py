@@ -99,6 +99,9 @@ class LocalsConfig(_Section):
     """Many descriptors per picture, for rerankers that compare part by part."""
 
     count: Annotated[int, Field(ge=0)] = Field(50, description="how many per picture; 0: none at all")
+    stored: Positive | None = Field(
+        None, description="how many of them the index keeps; null: all. A query is compared by all (AMES: 600 and 50)"
+    )
     kind: Literal["strongest", "attention", "map"] = Field(
         "strongest",
         description="cells of largest norm; of largest learnt attention; or a whole map, row by row, as it is",

@@ -80,6 +80,10 @@ class LocalDescriptors:
     def __len__(self) -> int:
         return len(self.descriptors)
 
+    def first(self, count: int | None) -> LocalDescriptors:
+        """The first `count`, which are the strongest; all where `count` is None."""
+        return LocalDescriptors(self.descriptors[:count], self.xy[:count], self.scale[:count], self.weight[:count])
+
 
 @dataclass(frozen=True)
 class Description:

@@ -155,10 +155,8 @@ class AMESReranker(PairReranker[AMESNetwork]):
         """See `PairReranker.read`: projection, and the first layer's attention within each image."""
         shape = self.network.shape
         width = shape.model_dim if self._projected else shape.local_dim
-        parts = [first_locals(image, self._counts[gallery], "ames", geometry=False).descriptors for image in images]
-        for part in parts:
-            if part.shape[1] != width:
-                raise RelookError(f"this ames takes local descriptors of {width} values, not of {part.shape[1]}")
+        chosen = [first_locals(image, self._counts[gallery], "ames", width, geometry=False) for image in images]
+        parts = [part.descriptors for part in chosen]
         lengths = torch.tensor([len(part) for part in parts])
         return self._begun(torch.from_numpy(np.concatenate(parts)), lengths, gallery, self._projected)
 

@@ -196,15 +196,20 @@ def joint_padding(left: Batch, right: Batch, before: tuple[int, int]) -> torch.T
     return torch.cat(parts, dim=1)
 
 
-def first_locals(description: Description, count: int | None, name: str, geometry: bool) -> LocalDescriptors:
-    """The strongest `count` local descriptors of an image for the reranker `name`.
+def first_locals(
+    description: Description, count: int | None, name: str, width: int, geometry: bool
+) -> LocalDescriptors:
+    """The strongest `count` local descriptors of an image for the reranker `name`; None: all of them.
 
     Raises:
-        RelookError: it was described without any, or without the places and scales that `geometry` asks for.
+        RelookError: it was described without any, with others than of `width` values, or without the places and scales
+            that `geometry` asks for.
     """
     part = description.locals
     if part is None:
         raise RelookError(f"{name} needs local descriptors; extract with --set describe.locals.count=50")
+    if part.descriptors.shape[1] != width:
+        raise RelookError(f"this {name} takes local descriptors of {width} values, not of {part.descriptors.shape[1]}")
     if geometry and not len(part.descriptors) == len(part.xy) == len(part.scale):
         raise RelookError(f"{name} needs {_GEOMETRY}")
     return LocalDescriptors(part.descriptors[:count], part.xy[:count], part.scale[:count], part.weight[:count])

@@ -115,7 +115,7 @@ class RRTReranker(PairReranker[RRTNetwork]):
 
 def tokens_of(descriptions: Sequence[Description], shape: RRTShape) -> Tokens:
     """The first `shape.locals` descriptors of B images, padded. Raises RelookError when an image was given none."""
-    parts = [first_locals(item, shape.locals, "rrt", geometry=True) for item in descriptions]
+    parts = [first_locals(item, shape.locals, "rrt", shape.width_of_locals, geometry=True) for item in descriptions]
     longest = max((len(part) for part in parts), default=0)
     return Tokens(
         torch.from_numpy(np.stack([item.vector for item in descriptions])),

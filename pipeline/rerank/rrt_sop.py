@@ -108,7 +108,7 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
     def read(self, images: Sequence[Description], gallery: bool) -> Ragged:
         """See `PairReranker.read`; both sides are read in the same way."""
         width = self.network.shape.d_model
-        maps = [map_of(first_locals(image, None, "rrt_sop", geometry=True), width) for image in images]
+        maps = [map_of(first_locals(image, None, "rrt_sop", width, geometry=True)) for image in images]
         with inference(self._device, self._precision):
             rows = torch.cat([embed(torch.from_numpy(part)[None].to(self._device))[0] for part in maps])
         lengths = torch.tensor([part.shape[1] * part.shape[2] for part in maps])
@@ -120,22 +120,20 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
         return logits
 
 
-def map_of(part: LocalDescriptors, width: int) -> FloatArray:
-    """The map [width, h, w] whose cells the local descriptors of an image are, in whatever order they come.
+def map_of(part: LocalDescriptors) -> FloatArray:
+    """The map [d, h, w] whose cells the local descriptors of an image are, in whatever order they come.
 
     Raises:
-        RelookError: they have another number of values, or their places are no full grid.
+        RelookError: their places are no full grid.
     """
     count = len(part)
-    if not count or part.descriptors.shape[1] != width:
-        raise RelookError(f"rrt_sop takes maps of {width} values; an image has descriptors {part.descriptors.shape}")
     (columns, w), (rows, h) = _lines(part.xy[:, 0]), _lines(part.xy[:, 1])
     cells = rows * w + columns
     if not w or not h or h * w != count or len(np.unique(cells)) != count:
         raise RelookError(f"rrt_sop reads whole maps; the {count} local descriptors of an image are no full grid")
     grid = np.empty_like(part.descriptors)
     grid[cells] = part.descriptors
-    return np.ascontiguousarray(grid.T.reshape(width, h, w), dtype=np.float32)
+    return np.ascontiguousarray(grid.T.reshape(-1, h, w), dtype=np.float32)
 
 
 def _lines(values: FloatArray) -> tuple[npt.NDArray[np.intp], int]:

@@ -46,7 +46,7 @@ from pipeline.stores.tables import (
     write_records,
     write_table,
 )
-from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
+from pipeline.types import Description, FloatArray, ImageRecord, LocalDescriptors, ModelCard
 
 Item = TypeVar("Item")
 
@@ -172,12 +172,7 @@ class IndexWriter:
             "globals": self._write_part("globals", name, lambda path: write_globals(path, ids, vectors, metadata)),
         }
         if local:
-            settings = self._current.card.settings.get("locals", {})
-            bits = (settings.get("projection") or {}).get("kind") == "ames_bits"
-            geometry = settings.get("geometry", True)
-            files["locals"] = self._write_part(
-                "locals", name, lambda path: write_locals(path, ids, local, bits=bits, geometry=geometry)
-            )
+            files["locals"] = self._write_part("locals", name, lambda path: self._write_locals(path, ids, local))
         if maps:
             files["maps"] = self._write_part("maps", name, lambda path: write_maps(path, ids, maps))
         self._commit_part(Part(name=name, rows=len(records), files=files), ids)
@@ -275,6 +270,17 @@ class IndexWriter:
     def _write_part(self, kind: PartKind, name: str, write: Any) -> PartFile:
         suffix = "h5" if kind in ("locals", "maps") else self._current.tables
         return self._write_file(f"{kind}/{name}.{suffix}", write)
+
+    def _write_locals(self, path: Path, ids: Sequence[str], items: Sequence[LocalDescriptors]) -> None:
+        """As the model card says: how many, of which kind, with or without their geometry."""
+        settings = self._current.card.settings.get("locals", {})
+        write_locals(
+            path,
+            ids,
+            [item.first(settings.get("stored")) for item in items],
+            bits=(settings.get("projection") or {}).get("kind") == "ames_bits",
+            geometry=settings.get("geometry", True),
+        )
 
     def _write_fitted(self, fitted: Mapping[str, FloatArray]) -> PartFile:
         return self._write_file("model/fitted.safetensors", lambda path: save_file(dict(fitted), path))

@@ -156,12 +156,14 @@ def test_positions_and_labels_as_in_the_official_data_set(official: Any, tmp_pat
     labels = [record.label for record in load_catalog(str(manifest)).records]
     numbers = np.unique(labels, return_inverse=True)[1]
     length = len(official.outputs[f"dataset_{names[0]}_mask"])
-    places = [first_locals(official_description(official, name), length, "rrt", geometry=True).xy for name in names]
+    images = [official_description(official, name) for name in names]
+    width = official.config["d_model"]
+    places = [first_locals(image, length, "rrt", width, geometry=True).xy for image in images]
     sizes = [official.inputs[f"dataset_{name}_wh"].astype(np.float32) for name in names]
     relative = [torch.from_numpy(xy / size) for xy, size in zip(places, sizes, strict=True)]
     relative.append(torch.ones(length, 2))
-    images = Ragged(torch.cat(relative), torch.tensor([len(xy) for xy in relative]), torch.zeros(len(relative), 0))
-    batch = images.batch(torch.arange(len(relative)))
+    ragged = Ragged(torch.cat(relative), torch.tensor([len(xy) for xy in relative]), torch.zeros(len(relative), 0))
+    batch = ragged.batch(torch.arange(len(relative)))
     for row, name in enumerate(names):
         official.agrees(f"dataset_{name}_positions", batch.rows[row], atol=5e-7)
         official.equals(f"dataset_{name}_label", numbers[row])
