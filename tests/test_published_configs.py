@@ -153,6 +153,11 @@ def test_published_figures() -> None:
         assert configs[name].describe.locals.count >= ames.query_locals
 
 
+def test_every_registered_name_is_in_the_page_on_papers() -> None:
+    page = (ROOT / "docs" / "papers.md").read_text(encoding="utf-8")
+    assert {name for name in (*PRESETS, *RERANKERS) if f"`{name}`" not in page} == set()
+
+
 def test_scales_of_delg_are_the_ones_that_rrt_learnt() -> None:
     """Some fall just below their entry of the official table, as in the files that the released weights learnt from."""
     scales = load_config(CONFIGS / "rrt_delg_r50_iccv2021.yaml").describe.locals.scales

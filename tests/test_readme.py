@@ -23,6 +23,8 @@ PAGES = [
     "docs/training.md",
     "docs/results.md",
     "docs/index-format.md",
+    "docs/papers.md",
+    "docs/representations.md",
     "docs/licences.md",
     "data/README.md",
 ]
@@ -46,8 +48,9 @@ def commands(page: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the user's `photos/` (and `photos/labels.csv`) and a `photo.jpg` to ask with."""
+    """A folder with the user's `photos/` (and `photos/labels.csv`), a `photo.jpg` to ask with, and `configs/`."""
     folder = tmp_path_factory.mktemp("home")
+    shutil.copytree(ROOT / "configs", folder / "configs")
     (folder / "photos").mkdir()
     with (SAMPLES / "manifest.csv").open() as stream:
         rows = list(csv.DictReader(stream))
@@ -88,6 +91,15 @@ def succeeds(home: Path, what: str, *words: str) -> None:
 
 def test_the_readme_begins_with_the_two_commands() -> None:
     assert commands("README.md")[:2] == ["pip install -e . && python cli.py demo", "pip install -e '.[dev]' && pytest"]
+
+
+def test_bytes_are_what_their_formulas_say() -> None:
+    text = (ROOT / "docs" / "representations.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|[^|]*\|[^|]*\| ([\d,x()+/ ]+) \| ([\d,]+) \| ([\d,]+) \|$", text, re.M)
+    assert len(rows) >= 10
+    for formula, payload, file in rows:
+        assert eval(formula.replace(",", "").replace("x", "*")) == float(payload.replace(",", "")), formula
+        assert float(file.replace(",", "")) >= float(payload.replace(",", "")), formula
 
 
 def test_named_files_exist() -> None:

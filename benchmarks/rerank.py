@@ -1,0 +1,355 @@
+"""How fast each reranker looks at 100 candidates, against the straightforward way, in one run.
+
+    python benchmarks/rerank.py [--only cvnet,superglobal,rrt,ames] [--pairs 10]
+
+The straightforward way does what the official scripts do: one pair at a time, nothing kept from one pair to the next,
+and for SuperGlobal every neighbour of every candidate written out. Both sides have the same random weights and inputs;
+their scores are compared. Seconds are the best of `--repeat`; the pairs of the straightforward way are timed on
+`--pairs` candidates and scaled to 100. "Of the limit" is the operations that have to be done, divided by the time and
+by what one large matrix product reaches in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from naive_rerankers import ames_pair, cvnet_pair, pyramid, rrt_pair, superglobal_all
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from pipeline.rerank.ames import AMESReranker
+from pipeline.rerank.ames_network import AMESNetwork, AMESShape
+from pipeline.rerank.cvnet import CVNetReranker
+from pipeline.rerank.cvnet_network import CVLearner
+from pipeline.rerank.rrt import RRTReranker
+from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
+from pipeline.rerank.superglobal import SuperGlobalReranker
+from pipeline.types import Candidates, Description, LocalDescriptors
+
+CANDIDATES = 100
+# CVNet-Rerank's maps at stage 3 of a picture of 320 x 240 pixels.
+MAP = (20, 15)
+LEVELS = (0.25, 0.5, 1.0)
+RRT_LOCALS = 500
+AMES_LOCALS = 600, 50
+SUPERGLOBAL = {"queries": 70, "gallery": 6000, "dimension": 2048, "top": 400, "k": 9}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One row: seconds for all candidates, operations that cannot be avoided (multiply and add count as two)."""
+
+    name: str
+    what: str
+    straightforward: float
+    relook: float
+    operations: float
+    difference: float
+    note: str = ""
+
+
+class Gallery:
+    """Descriptions in memory, as an index would hand them over."""
+
+    def __init__(self, items: list[Description]) -> None:
+        self._items = items
+
+    def globals(self, ids: list[str]) -> np.ndarray:
+        return np.stack([self._items[int(name)].vector for name in ids])
+
+    def locals(self, ids: list[str]) -> list[LocalDescriptors]:
+        return [self._items[int(name)].locals for name in ids]
+
+    def maps(self, ids: list[str]) -> list:
+        return [self._items[int(name)].maps for name in ids]
+
+
+def best(work: Callable[[], object], repeat: int) -> tuple[float, object]:
+    """The shortest time of `repeat`, and what the last run returned."""
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        result = work()
+        times.append(time.perf_counter() - started)
+    return min(times), result
+
+
+def candidates_of(count: int) -> Candidates:
+    return Candidates(["q"], [[str(number) for number in range(count)]], [np.ones(count, np.float32)])
+
+
+def compare(
+    name: str,
+    what: str,
+    pair: Callable[[int], float],
+    reranker: object,
+    query: Description,
+    items: list[Description],
+    operations: float,
+    options: argparse.Namespace,
+    tolerance: float,
+) -> Measured:
+    """Time both ways in turn."""
+    count = min(options.pairs, len(items))
+    gallery, asked = Gallery(items), candidates_of(len(items))
+
+    def slowly() -> list[float]:
+        return [pair(number) for number in range(count)]
+
+    def fast() -> np.ndarray:
+        return reranker.score([query], asked, gallery)[0]
+
+    best(lambda: [pair(0), reranker.score([query], candidates_of(2), gallery)], 1)
+    slow, expected = best(slowly, options.repeat)
+    quick, found = best(fast, options.repeat)
+    difference = float(np.abs(np.array(expected) - found[:count]).max())
+    assert difference < tolerance, f"{name}: the two ways differ by {difference}"
+    return Measured(name, what, slow * len(items) / count, quick, operations, difference)
+
+
+@torch.inference_mode()
+def cvnet(options: argparse.Namespace) -> Measured:
+    torch.manual_seed(0)
+    learner = CVLearner(len(LEVELS)).eval()
+    convolutions = nn.ModuleList([nn.Conv2d(1024, 256, 3, padding=1, bias=False) for _ in LEVELS]).eval()
+    query, *others = torch.randn(CANDIDATES + 1, 1024, *MAP)
+    stored = [tuple(level.numpy().astype(np.float16) for level in pyramid(m, convolutions, LEVELS)) for m in others]
+    asked = tuple(level.numpy() for level in pyramid(query, convolutions, LEVELS))
+    vector = np.zeros(1, np.float32)
+    return compare(
+        "cvnet",
+        f"maps of {MAP[0]} x {MAP[1]}",
+        lambda number: cvnet_pair(query, others[number], convolutions, LEVELS, learner),
+        CVNetReranker(learner),
+        Description(vector, maps=asked),
+        [Description(vector, maps=item) for item in stored],
+        CANDIDATES * _cvnet_operations(),
+        options,
+        2e-3,  # the stored maps are float16
+    )
+
+
+def _cvnet_operations() -> float:
+    """Products of half the volume, and the convolutions, of one pair."""
+    height, width = MAP
+    total = 0.0
+    inputs, q = 9, (height, width)
+    total += 2 * 9 * 256 * height * width * -(-height // 2) * -(-width // 2)
+    for block in (
+        ((16, 5, 2),),
+        ((16, 3, 1), (32, 3, 2)),
+        ((32, 3, 1), (32, 3, 1), (64, 3, 2)),
+        ((64, 3, 1), (64, 3, 1), (128, 3, 1)),
+    ):
+        for outputs, kernel, stride in block:
+            q = -(-q[0] // stride), -(-q[1] // stride)
+            total += 2 * (q[0] * q[1]) ** 2 * kernel**2 * inputs * outputs
+            inputs = outputs
+    return 2 * total
+
+
+@torch.inference_mode()
+def rrt(options: argparse.Namespace) -> Measured:
+    torch.manual_seed(0)
+    network = RRTNetwork(RRTShape()).eval()
+    query, items = _described(RRT_LOCALS, RRT_LOCALS, 128, 2048)
+    tokens, width, feedforward, layers = 2 * RRT_LOCALS + 4, 128, 1024, 6
+    layer = 2 * tokens * (4 * width**2 + 2 * width * feedforward) + 4 * tokens**2 * width
+    # The last layer has to say nothing but its first token, for which it needs keys and values of all.
+    last = 2 * tokens * 2 * width**2
+    return compare(
+        "rrt",
+        f"{RRT_LOCALS} + {RRT_LOCALS} locals",
+        lambda number: rrt_pair(network, query, items[number]),
+        RRTReranker(network),
+        query,
+        items,
+        CANDIDATES * ((layers - 1) * layer + last),
+        options,
+        1e-5,
+    )
+
+
+@torch.inference_mode()
+def ames(options: argparse.Namespace, binarised: bool = False) -> Measured:
+    torch.manual_seed(0)
+    network = AMESNetwork(AMESShape(local_dim=768, binarised=binarised)).eval()
+    asked, stored = AMES_LOCALS
+    query, items = _described(asked, stored, 768, 1)
+    width, feedforward, layers, tokens = 128, 1024, 5, asked + stored + 1
+    within = 2 * tokens * 4 * width**2 + 4 * width * ((asked + 1) ** 2 + (stored + 1) ** 2)
+    across = 2 * tokens * 4 * width**2 + 4 * width * 2 * (asked + 1) * (stored + 1)
+    forward = 2 * tokens * 2 * width * feedforward
+    shared = 2 * (asked + 1) * 4 * width**2 + 4 * width * (asked + 1) ** 2
+    pair = layers * within + (layers - 1) * (across + forward) + 2 * tokens * 2 * width**2
+    return compare(
+        "ames (bits)" if binarised else "ames",
+        f"{asked} + {stored} locals",
+        lambda number: ames_pair(network, query, items[number]),
+        AMESReranker(network),
+        query,
+        items,
+        CANDIDATES * pair - (CANDIDATES - 1) * shared,
+        options,
+        1e-5,
+    )
+
+
+def _described(asked: int, stored: int, width: int, dimension: int) -> tuple[Description, list[Description]]:
+    rng = np.random.default_rng(0)
+
+    def one(count: int) -> Description:
+        rows = rng.normal(size=(count, width)).astype(np.float32)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        vector = rng.normal(size=dimension).astype(np.float32)
+        ones = np.ones(count, np.float32)
+        return Description(
+            vector / np.linalg.norm(vector), LocalDescriptors(rows, np.zeros((count, 2), np.float32), ones, ones)
+        )
+
+    return one(asked), [one(stored) for _ in range(CANDIDATES)]
+
+
+def superglobal(options: argparse.Namespace) -> Measured:
+    """Each way in a process of its own, because what is measured beside the time is the peak of memory."""
+    slow, slow_bytes, expected = _superglobal_alone("straightforward", options)
+    quick, quick_bytes, found = _superglobal_alone("relook", options)
+    asked, top, width, k = (SUPERGLOBAL[key] for key in ("queries", "top", "dimension", "k"))
+    vectors = 4 * asked * top * width
+    operations = asked * (2 * top * top * width + 4 * top * width + 2 * (k + 1) ** 2 * width)
+    note = (
+        f"peak memory beyond the gallery: {slow_bytes / 2**20:,.0f} MB against {quick_bytes / 2**20:,.0f} MB, which is "
+        f"{quick_bytes / vectors:.2f} times the candidates' vectors ({vectors / 2**20:,.0f} MB)"
+    )
+    difference = float(np.abs(expected - found).max())
+    assert difference < 2e-6, f"superglobal: the two ways differ by {difference}"
+    what = f"{asked} queries, top {top} of {SUPERGLOBAL['gallery']:,} x {width}"
+    return Measured("superglobal", what, slow, quick, operations, difference, note)
+
+
+def _superglobal_alone(way: str, options: argparse.Namespace) -> tuple[float, float, np.ndarray]:
+    """Seconds, peak of memory in bytes, and scores."""
+    with tempfile.TemporaryDirectory() as work:
+        file = Path(work) / "scores.npy"
+        command = [sys.executable, __file__, "--superglobal", way, "--scores", str(file)]
+        command += ["--repeat", str(options.repeat), "--threads", str(options.threads)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        seconds, peak = map(float, done.stdout.split())
+        return seconds, peak, np.load(file)
+
+
+@torch.inference_mode()
+def superglobal_process(way: str, repeat: int, file: Path) -> None:
+    """Print seconds and the bytes of memory above those of the gallery; the scores go to `file`."""
+    rng = np.random.default_rng(0)
+    count, width, asked, top, k = (SUPERGLOBAL[key] for key in ("gallery", "dimension", "queries", "top", "k"))
+    centres = rng.normal(size=(count // 40, width)).astype(np.float32)
+    gallery = centres[rng.integers(0, len(centres), count)] + rng.normal(size=(count, width)).astype(np.float32)
+    gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+    queries = gallery[rng.permutation(count)[:asked]] + 0.01 * rng.normal(size=(asked, width)).astype(np.float32)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    order = np.argsort(-(queries @ gallery.T), axis=1)[:, :top]
+    names = [[str(row) for row in rows] for rows in order]
+    descriptions = [Description(query) for query in queries]
+    candidates = Candidates([str(row) for row in range(asked)], names, [np.zeros(top, np.float32)] * asked)
+
+    class Stored:
+        def globals(self, ids: list[str]) -> np.ndarray:
+            return gallery[[int(name) for name in ids]]
+
+    reranker = SuperGlobalReranker(k=k)
+    torch.mm(torch.randn(512, 512), torch.randn(512, 512))
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of what was done until here
+    before = _peak()
+    if way == "relook":
+        seconds, scores = best(lambda: np.stack(reranker.score(descriptions, candidates, Stored())), repeat)
+    else:
+        tensors = torch.from_numpy(gallery), torch.from_numpy(queries), torch.from_numpy(order)
+        seconds, scores = best(lambda: superglobal_all(*tensors, k=k).numpy(), repeat)
+    peak = _peak() - before
+    np.save(file, scores)
+    print(seconds, peak)
+
+
+def _peak() -> int:
+    """Bytes of memory that this process has held at most (Linux)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def matmul_rate() -> float:
+    """Operations per second of one large float32 product: what this machine reaches when nothing else has to move."""
+    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    seconds, _ = best(lambda: torch.mm(a, b), 5)
+    return 2 * 2048**3 / seconds
+
+
+MEASURES: dict[str, Callable[[argparse.Namespace], Measured]] = {
+    "cvnet": cvnet,
+    "superglobal": superglobal,
+    "rrt": rrt,
+    "ames": ames,
+    "ames-bits": lambda options: ames(options, binarised=True),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(MEASURES))
+    parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--superglobal", choices=["straightforward", "relook"], help=argparse.SUPPRESS)
+    parser.add_argument("--scores", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.superglobal:
+        superglobal_process(options.superglobal, options.repeat, options.scores)
+        return
+    console = Console(width=140)
+    rate = matmul_rate()
+    table = Table(
+        title=f"{CANDIDATES} candidates, {options.threads} threads; a matrix product reaches {rate / 1e9:.0f} GFLOP/s"
+    )
+    for column in (
+        "reranker",
+        "input",
+        "straightforward s",
+        "relook s",
+        "ratio",
+        "GFLOP",
+        "of the limit",
+        "largest difference",
+    ):
+        table.add_column(column)
+    notes = []
+    for name in options.only.split(","):
+        row = MEASURES[name](options)
+        table.add_row(
+            row.name,
+            row.what,
+            f"{row.straightforward:.2f}",
+            f"{row.relook:.3f}",
+            f"{row.straightforward / row.relook:.1f}",
+            f"{row.operations / 1e9:.1f}",
+            f"{row.operations / row.relook / rate:.0%}",
+            f"{row.difference:.0e}",
+        )
+        notes += [f"{row.name}: {row.note}"] if row.note else []
+    console.print(table)
+    for note in notes:
+        console.print(note)
+
+
+if __name__ == "__main__":
+    main()
