@@ -53,17 +53,26 @@ def cvnet_pair(
 def superglobal_all(
     gallery: torch.Tensor, queries: torch.Tensor, order: torch.Tensor, k: int, beta: float = 0.15
 ) -> torch.Tensor:
-    """SuperGlobal's scores [Q, M] of the candidates `order` [Q, M]: every neighbour of every candidate written out."""
+    """SuperGlobal's scores [Q, M] of the candidates `order` [Q, M], in the steps of the official modules.
+
+    Both gather the candidates anew, sort all similarities to find the nearest, write out every neighbour of every
+    candidate, and sort the refined descriptors before the second product.
+    """
+    vectors = gallery[order].clone()
+    similarity = torch.einsum("abc,adc->abd", vectors, vectors)
+    neighbours = torch.argsort(-similarity.clone(), dim=-1)[:, :, : k + 1]
+    weights = -torch.sort(-similarity.clone(), dim=-1)[0][:, :, : k + 1].unsqueeze(-1)
+    weights[:, :, 1:] *= beta
+    weights[:, :, :1] = 1
     vectors = gallery[order]
-    similarity, neighbours = torch.matmul(vectors, vectors.transpose(1, 2)).topk(k + 1, dim=2)
     around = torch.stack([item[rows] for item, rows in zip(vectors, neighbours, strict=True)])  # [Q, M, K + 1, D]
-    weights = beta * similarity
-    weights[:, :, 0] = 1
-    refined = (around * weights.unsqueeze(-1)).sum(dim=2) / weights.sum(dim=2, keepdim=True)
-    first = (refined * queries.unsqueeze(1)).sum(dim=2)
-    best = first.topk(k + 1, dim=1).indices
-    expanded = torch.stack([item[rows] for item, rows in zip(refined, best, strict=True)]).amax(dim=1)
-    return (first + (refined * expanded.unsqueeze(1)).sum(dim=2)) / 2
+    refined = torch.sum(around * weights, dim=2) / torch.sum(weights, dim=2)
+    first = torch.einsum("ac,adc->ad", queries, refined)
+    places = torch.argsort(-first, dim=-1)
+    expanded = torch.take_along_dim(refined, places[:, : k + 1, None], 1).amax(dim=1)
+    second = torch.einsum("ac,adc->ad", expanded, torch.take_along_dim(refined, places[:, :, None], 1))
+    mixed = (torch.take_along_dim(first, places, 1) + second) / 2
+    return torch.empty_like(mixed).scatter_(1, places, mixed)
 
 
 def rrt_pair(network: RRTNetwork, query: Description, key: Description) -> float:

@@ -23,6 +23,7 @@ from pipeline.describe.backbones import Tap
 from pipeline.describe.fitting import Fitted, Samples
 from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.preparing import prepare
+from pipeline.describe.presets import PRESETS
 from pipeline.describe.selection import Cells, all_cells, strongest_cells
 from pipeline.errors import RelookError
 from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared
@@ -77,7 +78,6 @@ class NetworkDescriber:
         if self.to_fit:
             raise RelookError(f"the projections of {', '.join(self.to_fit)} have not been fitted")
         config = self._config
-        p = round(float(self.network.head.p), 6)
         return ModelCard(
             name=config.name,
             architecture=self.network.backbone.architecture,
@@ -85,7 +85,7 @@ class NetworkDescriber:
             settings={
                 "precision": config.precision,
                 "image": self._image.model_dump(mode="json", exclude={"max_pixels", "max_bytes"}),
-                "globals": {**config.globals.model_dump(mode="json"), "p": p},
+                "globals": {**config.globals.model_dump(mode="json"), "p": self._exponent()},
                 "superglobal": config.superglobal.model_dump(mode="json") if config.superglobal else None,
                 "locals": {
                     **config.locals.model_dump(mode="json"),
@@ -160,6 +160,11 @@ class NetworkDescriber:
                         images, size, mode="bilinear", align_corners=False, antialias=self._image.antialias
                     ),
                 )
+
+    def _exponent(self) -> float | str:
+        """GeM's on the card: what a published model's file holds goes with its weights."""
+        p = self._config.globals.p
+        return p if p != "learned" or self._config.name in PRESETS else float(self.network.head.p)
 
     def _maps_card(self) -> dict[str, Any]:
         """What a reranker of maps has to know: their channels, and the weights that projected them."""

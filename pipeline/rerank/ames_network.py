@@ -55,7 +55,9 @@ class Binarised(nn.Module):
 
     def forward(self, descriptors: torch.Tensor) -> torch.Tensor:
         """[..., model_dim] of descriptors [..., local_dim]."""
-        return (functional.normalize(descriptors, dim=-1) @ self.W).sign()
+        # In float32 whatever the precision: near 0 a rounded product changes its sign, and with it a whole bit.
+        with torch.autocast(descriptors.device.type, enabled=False):
+            return (functional.normalize(descriptors.float(), dim=-1) @ self.W).sign()
 
 
 class AMESLayer(nn.Module):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from pipeline.checkpoints import Checkpoint, hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
 from pipeline.rerank.cvnet_network import CVLearner, expand
+from pipeline.rerank.transformer import check_precision, inference
 from pipeline.types import Candidates, Description, DescriptorSource, FeatureMaps, FloatArray, ModelCard
 
 # Candidates whose volumes are in memory together: 16 of them at 20 x 15 cells take 28 MB, which stays near the cores.
@@ -57,7 +57,7 @@ class CVNetReranker:
         self.projection = None if projection is None else projection.to(device).eval()
         self.card = card
         self.weight = weight
-        self._precision = precision
+        self._precision = check_precision("cvnet", precision, device)
         self._device = torch.device(device)
 
     @classmethod
@@ -123,7 +123,6 @@ class CVNetReranker:
                 "rerank.cvnet.project = false compares them as they are"
             )
 
-    @torch.inference_mode()
     def score(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
     ) -> list[FloatArray]:
@@ -135,11 +134,10 @@ class CVNetReranker:
             scores.append(self.probabilities(query.maps, gallery.maps(ids)) if ids else np.zeros(0, np.float32))
         return scores
 
-    @torch.inference_mode()
     def probabilities(self, query: FeatureMaps, others: Sequence[FeatureMaps]) -> FloatArray:
         """[K] float32 of one image's maps against K others', which may be of any sizes."""
         result = np.zeros(len(others), dtype=np.float32)
-        with self._autocast():
+        with inference(self._device, self._precision):
             asked = self.expanded([query])[0]
             for rows in self._blocks(asked, others):
                 logits = self.learner(asked, self.expanded([others[row] for row in rows]))
@@ -172,11 +170,6 @@ class CVNetReranker:
     def _is_mine(self, maps: dict[str, Any]) -> bool:
         assert self.projection is not None
         return maps.get("projected_by") == hash_weights(self.projection.state_dict())
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self._precision == "float32":
-            return nullcontext()
-        return torch.autocast(self._device.type, getattr(torch, self._precision))
 
 
 def _projection(file: Checkpoint) -> nn.ModuleList:

@@ -114,11 +114,11 @@ def inference(device: torch.device, precision: Precision) -> Iterator[None]:
 
 
 def check_precision(reranker: str, precision: str, device: str) -> Precision:
-    """`precision` as it is. Raises UsageError when it is unknown, or reduced on anything but CUDA."""
+    """`precision` as it is. Raises UsageError when it is unknown, or float16 on a CPU, which lacks some operations."""
     if precision == "float32":
         return "float32"
     if precision not in _TYPES:
         raise UsageError(f"reranker {reranker}: precision = {precision!r}; known: float32, {', '.join(_TYPES)}")
-    if torch.device(device).type != "cuda":
-        raise UsageError(f"reranker {reranker}: precision = {precision} needs device cuda, not {device}; use float32")
+    if precision == "float16" and torch.device(device).type == "cpu":
+        raise UsageError(f"reranker {reranker}: precision = float16 needs a GPU; use bfloat16 or float32")
     return "bfloat16" if precision == "bfloat16" else "float16"

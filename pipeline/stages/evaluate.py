@@ -69,10 +69,17 @@ class EvaluateResult:
 
 @dataclass(frozen=True)
 class _Asked:
-    """The queries of a protocol: Q records and descriptions, and for each the gallery ids that are the query itself."""
+    """The queries of a protocol.
+
+    Attributes:
+        records: Q of them.
+        describe: descriptions of a slice of them, read when they are needed: maps of all queries may not fit.
+        excluded: for each query the gallery ids that are the query itself.
+        failed: how many could not be read.
+    """
 
     records: list[ImageRecord]
-    descriptions: list[Description]
+    describe: Callable[[slice], list[Description]]
     excluded: list[frozenset[str]]
     failed: int = 0
 
@@ -152,14 +159,11 @@ def _ask(
     if queries is None:
         records = [record for record in truth.values() if record.label]
         ids = [record.id for record in records]
-        vectors = gallery.globals(ids)
-        needs_locals = any("locals" in look.reranker.needs for look in chain)
-        parts = gallery.locals(ids) if needs_locals else [None] * len(ids)
-        descriptions = [Description(vector, part) for vector, part in zip(vectors, parts, strict=True)]
-        return _Asked(records, descriptions, [frozenset({name}) for name in ids])
+        needs = {need for look in chain for need in look.reranker.needs}
+        return _Asked(records, lambda rows: gallery.describe(ids[rows], needs), [frozenset({name}) for name in ids])
     asked = describe_queries([queries], gallery, config, reporter)
     excluded = own_ids(gallery, asked.records)
-    return _Asked(asked.records, asked.descriptions, excluded, len(asked.failed))
+    return _Asked(asked.records, lambda rows: asked.descriptions[rows], excluded, len(asked.failed))
 
 
 def _rank(
@@ -173,7 +177,7 @@ def _rank(
     with reporter.bar("evaluate", len(asked.records), "queries") as bar:
         for start in range(0, len(asked.records), _BLOCK):
             block = slice(start, start + _BLOCK)
-            descriptions = asked.descriptions[block]
+            descriptions = asked.describe(block)
             names = [record.id for record in asked.records[block]]
             excluded = [itself | outside for itself in asked.excluded[block]]
             clock = time.monotonic()

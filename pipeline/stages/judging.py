@@ -48,7 +48,7 @@ class Judge:
         self._labels = {record.id: record.label for record in records}
         self._gallery, self._reranker = gallery, reranker
         self._top = config.rerank.rrt.top
-        self._descriptions = stored_descriptions(gallery, self._asked)
+        self._descriptions = gallery.describe([record.id for record in self._asked], reranker.needs)
         outside = frozenset(gallery.index.records.keys() - self._labels.keys())
         self._itself = [frozenset({record.id}) for record in self._asked]
         self._candidates = find_candidates(
@@ -95,12 +95,6 @@ class Judge:
     def _score(self, rankings: list[Ranking]) -> Scores:
         labels = [record.label for record in self._asked]
         return by_labels(rankings, labels, self._labels, self._itself)[0]
-
-
-def stored_descriptions(gallery: Gallery, records: Sequence[ImageRecord]) -> list[Description]:
-    """Global and local descriptors of the index's own pictures."""
-    ids = [record.id for record in records]
-    return [Description(v, part) for v, part in zip(gallery.globals(ids), gallery.locals(ids), strict=True)]
 
 
 class _Known:

@@ -6,7 +6,7 @@ Below the verbs of this room. Everything that can be wrong with an existing inde
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from pipeline.describe import Reading, describer_for_card, load_describer
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import Look, load_reranker
 from pipeline.stores import Index, open_store
-from pipeline.types import Describer, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, VectorStore
+from pipeline.types import Describer, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, VectorStore
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Gallery:
     def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
         """See `DescriptorSource.maps`."""
         return self.index.maps(ids)
+
+    def describe(self, ids: Sequence[str], needs: Collection[str]) -> list[Description]:
+        """The index's own pictures as queries: their globals, and of the rest what rerankers need."""
+        locals_ = self.locals(ids) if "locals" in needs else [None] * len(ids)
+        maps = self.maps(ids) if "maps" in needs else [None] * len(ids)
+        return [Description(*parts) for parts in zip(self.globals(ids), locals_, maps, strict=True)]
 
 
 def choose_device(config: Config) -> str:
@@ -68,6 +74,8 @@ def open_describer(config: Config, index: Index) -> Describer:
     # A projection for AMES lies in the index; the file that it came from is not needed again.
     elsewhere: Any = {"fit_from": True, "fit_images": True, "locals": {"projection"}}
     asked = config.describe.model_dump(mode="json", exclude_unset=True, exclude=elsewhere)
+    if asked.get("globals", {}).get("p") == "learned":  # the card may hold what was learnt
+        del asked["globals"]["p"]
     have: dict[str, Any] = {
         "name": card.name,
         "weights": "random" if card.random else "pretrained",

@@ -20,7 +20,7 @@ from pipeline.errors import RelookError, unknown_name
 from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.rerank.rrt import RRTReranker, tokens_of
 from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
-from pipeline.stages.judging import Judge, stored_descriptions
+from pipeline.stages.judging import Judge
 from pipeline.stages.opening import Gallery, choose_device, default_checkpoint, open_gallery
 from pipeline.stages.progress import Reporter, Silent, logger
 from pipeline.train import (
@@ -182,7 +182,7 @@ def _task(
     """
     settings = config.train_rerank
     labels = [record.label for record in learn]
-    described = stored_descriptions(gallery, learn)
+    described = gallery.describe([record.id for record in learn], RRTReranker.needs)
     vectors = np.stack([description.vector for description in described])
     half = halves(labels, vectors)
     triplets = Triplets(labels, _candidates(gallery, learn, vectors, half, settings.candidates), half.tolist())

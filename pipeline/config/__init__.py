@@ -1,0 +1,31 @@
+"""One typed model of a run, read from a YAML file and overridden by `--set a.b=c`.
+
+Every stage takes a `Config`; every field says what it means. The defaults are the set-up that README and
+docs/results.md measure; `configs/default.yaml` writes them out.
+"""
+
+from pipeline.config.describe import (
+    DescribeConfig,
+    GlobalsConfig,
+    ImageConfig,
+    LocalsConfig,
+    MapsConfig,
+    SuperGlobalModulesConfig,
+)
+from pipeline.config.loading import load_config, parse_config
+from pipeline.config.rerank import RerankConfig
+from pipeline.config.run import Config, TrainRerankConfig
+
+__all__ = [
+    "Config",
+    "DescribeConfig",
+    "GlobalsConfig",
+    "ImageConfig",
+    "LocalsConfig",
+    "MapsConfig",
+    "RerankConfig",
+    "SuperGlobalModulesConfig",
+    "TrainRerankConfig",
+    "load_config",
+    "parse_config",
+]

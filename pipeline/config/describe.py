@@ -1,0 +1,121 @@
+"""The `describe` section: what turns pictures into descriptors.
+
+Read by the room of that name, whose `presets.py` holds the published set-ups. What is set here is on the model card.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.config.section import Positive, PositiveFloat, Precision, Section
+
+
+class ImageConfig(Section):
+    """How a picture becomes what the network reads. None: what the backbone was trained with."""
+
+    size: Positive = Field(320, description="pixels, what the resize rule aims at")
+    resize: Literal["area", "short", "long", "exact", "none"] = Field(
+        "area",
+        description="area: size^2 pixels, aspect kept; short/long: that side; exact: a square; none: as the file is",
+    )
+    max_side: Positive | None = Field(None, description="a longer side is resized to this, whatever the rule")
+    multiple: Positive | None = Field(None, description="sides are rounded to multiples of this")
+    crop: Positive | None = Field(None, description="side of a central square cut out after resizing")
+    interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "opencv"] = Field(
+        "bicubic",
+        description="Pillow's, antialiased; opencv: cv2.resize by a factor, area to shrink and bilinear to enlarge",
+    )
+    scaling: Literal["picture", "tensor"] = Field(
+        "picture", description="what further scales resize: the picture, or the normalised tensor (SuperGlobal)"
+    )
+    antialias: bool = Field(True, description="of scaling = tensor; torchvision before 0.17 had none")
+    channels: Literal["rgb", "bgr"] = Field("rgb", description="order in which the network reads them")
+    mean: tuple[float, float, float] | None = Field(None, description="per RGB channel, of values in [0, 1]")
+    std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
+        None, description="per RGB channel, of values in [0, 1]"
+    )
+    max_pixels: Positive = Field(200_000_000, description="larger pictures are refused before they are decoded")
+    max_bytes: Positive = Field(500_000_000, description="larger files are refused before they are read")
+
+    @model_validator(mode="after")
+    def _opencv_resizes_by_a_factor(self) -> Self:
+        if self.interpolation == "opencv" and self.resize != "none":
+            raise ValueError(f"interpolation = opencv resizes by a factor: it needs resize = none, not {self.resize}")
+        return self
+
+
+class GlobalsConfig(Section):
+    """One descriptor per picture."""
+
+    p: PositiveFloat | Literal["learned"] = Field(
+        1.0, description="exponent of GeM: 1 is the average; learned: the checkpoint's pool.p"
+    )
+    scales: tuple[PositiveFloat, ...] = Field(
+        (0.7071, 1.0, 1.4142), min_length=1, description="descriptors of several sizes are averaged"
+    )
+    whiten: Positive | None = Field(None, description="PCA-whiten to so many dimensions, fitted on the gallery")
+
+
+class SuperGlobalModulesConfig(Section):
+    """SuperGlobal's pooling (Shao et al., ICCV 2023, section 3.2) in place of plain GeM."""
+
+    gemp: bool = Field(True, description="GeM+: exponent 4.6 instead of the checkpoint's")
+    rgem: bool = Field(True, description="Regional-GeM before pooling")
+    sgem: bool = Field(True, description="Scale-GeM: the maximum over scales instead of the mean")
+    relup: bool = Field(True, description="ReLUP: ReLUs after blocks cut at 0.014 instead of 0")
+    relup_inside: bool = Field(
+        True, description="ReLUP inside stage 1 too; the official code does so even when relup is off"
+    )
+
+
+class LocalsConfig(Section):
+    """Many descriptors per picture, for rerankers that compare part by part."""
+
+    count: Annotated[int, Field(ge=0)] = Field(50, description="how many per picture; 0: none at all")
+    stored: Positive | None = Field(
+        None, description="how many of them the index keeps; null: all. A query is compared by all (AMES: 600 and 50)"
+    )
+    kind: Literal["strongest", "attention", "map"] = Field(
+        "strongest",
+        description="cells of largest norm; of largest learnt attention; or a whole map, row by row, as it is",
+    )
+    stage: int | Literal["final"] = Field("final", description="index of the backbone's stage, or its last map")
+    pre_relu: bool = Field(False, description="the stage's map before its last ReLU (ResNets)")
+    scales: tuple[PositiveFloat, ...] = Field((0.7071, 1.0, 1.4142), min_length=1)
+    threshold: Annotated[float, Field(ge=0)] = Field(0.0, description="weaker ones are left out (kind: attention)")
+    dimension: Positive | None = Field(128, description="reduced to this by a PCA fitted on the gallery; null: not")
+    projection: Path | None = Field(
+        None, description="an AMES checkpoint whose projection is applied when extracting: 128 values, or as many bits"
+    )
+    geometry: bool = Field(True, description="keep place, scale and weight beside each descriptor (16 bytes)")
+
+
+class MapsConfig(Section):
+    """Whole maps per picture, for the reranker cvnet."""
+
+    levels: tuple[PositiveFloat, ...] = Field((), description="shares of the map's cells, such as 0.25, 0.5, 1")
+    stage: int | Literal["final"] = Field("final", description="index of the backbone's stage, or its last map")
+    pre_relu: bool = Field(False, description="the stage's map before its last ReLU (ResNets)")
+    projection: Literal["checkpoint", "pca", "none"] = Field(
+        "pca", description="to fewer channels: by the checkpoint's conv2ds (CVNet), by a fitted PCA, or not at all"
+    )
+    dimension: Positive = Field(256, description="channels that the PCA keeps")
+
+
+class DescribeConfig(Section):
+    """What turns pictures into descriptors. A paper's describer has its own defaults (configs/)."""
+
+    name: str = Field("efficientnet_lite0", description="a registry name, or any timm model")
+    weights: Literal["pretrained", "random"] = "pretrained"
+    checkpoint: Path | None = Field(None, description="a local file of weights, relook's or official")
+    fit_from: Path | None = Field(None, description="an index whose fitted projections are used again")
+    fit_images: Positive = Field(128, description="pictures that the projections are fitted on")
+    precision: Precision = Field("float32", description="of the network")
+    image: ImageConfig = ImageConfig()
+    globals: GlobalsConfig = GlobalsConfig()
+    superglobal: SuperGlobalModulesConfig | None = Field(None, description="null: plain GeM")
+    locals: LocalsConfig = LocalsConfig()
+    maps: MapsConfig = MapsConfig()

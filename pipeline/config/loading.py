@@ -1,0 +1,120 @@
+"""Reading a configuration: a YAML file, then `--set a.b=c`, checked against `Config`.
+
+An unknown key is an error with the nearest known one; a value of the wrong type is one that names key and value.
+"""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.run import Config
+from pipeline.errors import UsageError
+
+# A value such as 2020-13-45 looks like a date and raises ValueError; endless nesting raises RecursionError.
+YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
+
+
+def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        file: a YAML file of any subset of `Config`; None: the defaults.
+        overrides: "a.b=value" each, applied after the file; the value is read as YAML.
+
+    Raises:
+        UsageError: the file cannot be read, a key is unknown, or a value is not of its type.
+    """
+    values = _read_yaml(file) if file else {}
+    if file:
+        parse_config(values, source=str(file))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {override}: expected KEY=VALUE, such as describe.image.size=224")
+        _put(values, key.strip().split("."), _parse(override, text))
+    return parse_config(values, source="--set")
+
+
+def parse_config(values: Mapping[str, Any], source: str) -> Config:
+    """Build a `Config` from nested plain values. Raises UsageError naming `source`, the key and the value."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{source}: {_explain(error)}") from None
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}: cannot read the configuration ({error})") from None
+    except YAML_ERRORS as error:
+        raise UsageError(f"{file}: not valid YAML ({' '.join(str(error).split())})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UsageError(f"{file}: expected keys and values, found {type(values).__name__}")
+    return values
+
+
+def _parse(override: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except YAML_ERRORS:
+        raise UsageError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
+
+
+def _put(values: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        inner = values.setdefault(key, {})
+        if not isinstance(inner, dict):
+            inner = values[key] = {}
+        values = inner
+    values[keys[-1]] = value
+
+
+def _explain(error: ValidationError) -> str:
+    first, *others = error.errors()
+    location = _written(first["loc"])
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(location[:-1])
+        nearest = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {'.'.join([*location[:-1], nearest[0]])}?" if nearest else f"known: {', '.join(known)}"
+        return f"unknown key {key}; {hint}"
+    reasons = [first["msg"], *(other["msg"] for other in others if _written(other["loc"]) == location)]
+    return f"{key} = {first['input']!r}: {', or '.join(reasons)}"
+
+
+def _written(location: Sequence[str | int]) -> list[str]:
+    """The keys as the user wrote them: for a union pydantic appends the name of the member that it tried."""
+    keys: list[str] = []
+    model: Any = Config
+    for part in location:
+        fields = getattr(model, "model_fields", {})
+        if fields or isinstance(part, int):
+            keys.append(str(part))
+        model = _section(fields[part].annotation) if part in fields else None
+    return keys
+
+
+def _fields_at(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for name in location:
+        model = _section(model.model_fields[name].annotation)
+    return sorted(model.model_fields)
+
+
+def _section(annotation: Any) -> Any:
+    """The section of a field that may also be None."""
+    if isinstance(annotation, types.UnionType):
+        return typing.get_args(annotation)[0]
+    return annotation

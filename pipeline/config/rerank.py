@@ -1,0 +1,100 @@
+"""The `rerank` section: the second look, one group of keys per reranker.
+
+Read by the stages, which hand each group to `pipeline.rerank.load_reranker`. The defaults are those that
+docs/results.md measures; the papers' own are in `configs/`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.config.section import Fraction, Positive, PositiveFloat, Precision, Section
+
+
+class SuperGlobalConfig(Section):
+    """SuperGlobal's second look (Shao et al., ICCV 2023, section 3.3)."""
+
+    top: Positive = Field(400, description="M: candidates looked at again")
+    k: Positive = Field(9, description="K: neighbours that refine a descriptor")
+    beta: Annotated[float, Field(ge=0)] = Field(1.0, description="factor on a neighbour's weight; the paper's is 0.15")
+    power: Annotated[float, Field(gt=0)] = Field(
+        8.0, description="a neighbour weighs beta * similarity^power; the paper's is 1"
+    )
+    expansion: Fraction = Field(0.15, description="share of the expanded query in the score; the paper's is 0.5")
+    normalise: bool = Field(True, description="whether the expanded query gets unit length; the paper's does not")
+    weight: Fraction = Field(0.3, description="of the global similarity in the fused score; the paper's is 0")
+
+
+class RRTConfig(Section):
+    """The Reranking Transformer (Tan, Yuan, Ordonez, ICCV 2021)."""
+
+    checkpoint: Path | None = Field(None, description="None: rerankers/rrt.safetensors of the index")
+    top: Positive = Field(100, description="candidates looked at again")
+    weight: Fraction | None = Field(None, description="of the global similarity; None: as tuned in training")
+    batch_size: Positive = Field(128, description="pairs per forward pass")
+    precision: Precision = Field("float32", description="of the transformer")
+    locals: Positive | None = Field(
+        None,
+        description="local descriptors compared per picture; None: as the checkpoint says, 500 for an official one",
+    )
+
+
+class RRTSOPConfig(Section):
+    """The Reranking Transformer for products, of whole maps (Tan, Yuan, Ordonez, ICCV 2021)."""
+
+    checkpoint: Path | None = Field(None, description="None: rerankers/rrt_sop.safetensors of the index")
+    top: Positive = Field(100, description="candidates looked at again")
+    weight: Fraction | None = Field(
+        None, description="of the global similarity; None: as tuned in training; the paper's is 0"
+    )
+    batch_size: Positive = Field(128, description="pairs per forward pass")
+    precision: Precision = Field("float32", description="of the transformer")
+
+
+class AMESConfig(Section):
+    """AMES (Suma et al., ECCV 2024); its readme gives the values of `weight` and `temperature`."""
+
+    checkpoint: Path | None = Field(None, description="None: rerankers/ames.safetensors of the index")
+    top: Positive = Field(100, description="candidates looked at again")
+    weight: Fraction | None = Field(
+        None, description="of the global similarity, the paper's lambda; None: as tuned in training"
+    )
+    temperature: PositiveFloat | None = Field(
+        None, description="factor on the logit, the paper's gamma; None: as the checkpoint says, 1 for an official one"
+    )
+    query_locals: Positive = Field(600, description="local descriptors of the query that are compared")
+    gallery_locals: Positive = Field(50, description="and of each candidate")
+    round_gallery: bool | None = Field(
+        None, description="candidates' projected descriptors pass through float16; None: as the official code does"
+    )
+    batch_size: Positive = Field(128, description="pairs per forward pass")
+    precision: Precision = Field("float32", description="of the transformer")
+
+
+class CVNetConfig(Section):
+    """CVNet-Rerank (Lee et al., CVPR 2022)."""
+
+    checkpoint: Path | None = Field(None, description="None: rerankers/cvnet.safetensors of the index")
+    top: Positive = Field(100, description="candidates looked at again")
+    weight: Fraction | None = Field(
+        2 / 3, description="of the global similarity; the paper adds half the score to it, which is 2/3 to 1/3"
+    )
+    project: bool = Field(
+        True,
+        description="with the checkpoint's conv2ds, maps that were not when extracting; false: compared as they are",
+    )
+    precision: Precision = Field("float32", description="of products and convolutions")
+
+
+class RerankConfig(Section):
+    """The second look: rerankers by name, applied one after the other."""
+
+    chain: tuple[str, ...] = ("superglobal",)
+    superglobal: SuperGlobalConfig = SuperGlobalConfig()
+    rrt: RRTConfig = RRTConfig()
+    rrt_sop: RRTSOPConfig = RRTSOPConfig()
+    ames: AMESConfig = AMESConfig()
+    cvnet: CVNetConfig = CVNetConfig()
