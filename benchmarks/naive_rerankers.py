@@ -6,6 +6,7 @@ What `rerank.py` compares with. Written from the papers; plain enough to be read
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -75,62 +76,73 @@ def superglobal_all(
     return torch.empty_like(mixed).scatter_(1, places, mixed)
 
 
-def rrt_pair(network: RRTNetwork, query: Description, key: Description) -> float:
-    """The Reranking Transformer's score of two images, both padded to 500 locals as the official data set does."""
-    parts, masks = [network.seg_encoder.weight[2:3]], [torch.zeros(1, dtype=torch.bool)]
-    for number, item in enumerate((query, key)):
-        vector = functional.normalize(network.remap(torch.from_numpy(item.vector)), dim=0)
-        rows = functional.normalize(torch.from_numpy(item.locals.descriptors), dim=1)
-        rows = rows + network.scale_encoder.weight[_scale_rows(item)] + network.seg_encoder.weight[number]
-        padding = RRT_LENGTH - len(rows)
-        parts += [(vector + network.seg_encoder.weight[4 + number])[None], functional.pad(rows, (0, 0, 0, padding))]
-        masks += [torch.zeros(1, dtype=torch.bool), torch.arange(RRT_LENGTH) >= len(rows)]
-        if number == 0:
-            parts.append(network.seg_encoder.weight[3:4])
-            masks.append(torch.zeros(1, dtype=torch.bool))
-    sequence, mask = torch.cat(parts)[None], torch.cat(masks)[None]
+def rrt_scores(network: RRTNetwork, query: Description, items: Sequence[Description]) -> list[float]:
+    """The Reranking Transformer's scores of one query in one batch, every image padded to 500 locals."""
+    left, right = _rrt_side(network, [query], 0), _rrt_side(network, items, 1)
+    count = len(items)
+    special = network.seg_encoder.weight[2:4]
+    sequence = torch.cat(
+        [
+            special[:1].expand(count, 1, -1),
+            left[0].expand(count, -1, -1),
+            special[1:].expand(count, 1, -1),
+            right[0],
+        ],
+        dim=1,
+    )
+    seen = torch.zeros(count, 1, dtype=torch.bool)
+    padding = torch.cat([seen, left[1].expand(count, -1), seen, right[1]], dim=1)
+    tokens = sequence.transpose(0, 1)
     for layer in network.encoder.layers:
-        sequence = _encoder_layer(layer, sequence, mask)
-    return float(network.classifier(sequence[:, 0]).sigmoid())
+        attended = _official(layer.self_attn)(tokens, tokens, tokens, key_padding_mask=padding)[0]
+        tokens = layer.norm1(tokens + attended)
+        tokens = layer.norm2(tokens + layer.linear2(torch.relu(layer.linear1(tokens))))
+    return network.classifier(tokens[0]).squeeze(-1).sigmoid().tolist()
 
 
-def ames_pair(network: AMESNetwork, query: Description, key: Description) -> float:
-    """AMES's score of two images: both attentions over one sequence, with what may not be seen masked."""
+def ames_scores(network: AMESNetwork, query: Description, items: Sequence[Description]) -> list[float]:
+    """AMES's scores of one query in one batch: both attentions over one sequence, with what may not be seen masked."""
     ours = network.remap_local(_unit(query))
-    theirs = network.remap_local(_unit(key))
+    theirs = torch.stack([network.remap_local(_unit(item)) for item in items])
     if not network.shape.binarised:
         theirs = theirs.half().float()
-    sequence = torch.cat([network.mtc_token[None], ours, theirs])[None]
-    side = torch.tensor([0] + [1] * len(ours) + [2] * len(theirs))
+    count = len(items)
+    sequence = torch.cat([network.mtc_token.expand(count, 1, -1), ours.expand(count, -1, -1), theirs], dim=1)
+    side = torch.tensor([0] + [1] * len(ours) + [2] * theirs.shape[1])
     token = (side == 0)[:, None] | (side == 0)[None]
     same = side[:, None] == side[None]
-    hidden = {"self_attn": ~(same | token), "cross_attn": same & ~token}
+    tokens = sequence.transpose(0, 1)
     for layer in network.decoder.layers:
-        for name, norm in (("self_attn", layer.norm1), ("cross_attn", layer.norm2)):
-            attention = getattr(layer, name)
-            sequence = norm(sequence + _attend(attention, sequence, hidden[name]))
-        sequence = layer.norm3(sequence + layer.linear2(torch.relu(layer.linear1(sequence))))
-    return float(network.classifier(sequence[:, 0]).sigmoid())
+        within = _official(layer.self_attn)(tokens, tokens, tokens, attn_mask=~(same | token))[0]
+        tokens = layer.norm1(tokens + within)
+        across = _official(layer.cross_attn)(tokens, tokens, tokens, attn_mask=same & ~token)[0]
+        tokens = layer.norm2(tokens + across)
+        tokens = layer.norm3(tokens + layer.linear2(torch.relu(layer.linear1(tokens))))
+    return network.classifier(tokens[0]).squeeze(-1).sigmoid().tolist()
+
+
+def _rrt_side(network: RRTNetwork, items: Sequence[Description], number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens [B, 501, d] of images as the first (0) or second (1) of a pair, and where they are padding."""
+    segments = network.seg_encoder.weight
+    vectors = functional.normalize(network.remap(torch.from_numpy(np.stack([item.vector for item in items]))), dim=1)
+    rows, padding = [], []
+    for item in items:
+        local = functional.normalize(torch.from_numpy(item.locals.descriptors), dim=1)
+        local = local + network.scale_encoder.weight[2] + segments[number]  # all of the benchmark's are seen at scale 1
+        rows.append(functional.pad(local, (0, 0, 0, RRT_LENGTH - len(local))))
+        padding.append(torch.arange(RRT_LENGTH) >= len(local))
+    tokens = torch.cat([(vectors + segments[4 + number]).unsqueeze(1), torch.stack(rows)], dim=1)
+    return tokens, functional.pad(torch.stack(padding), (1, 0))
 
 
 def _unit(item: Description) -> torch.Tensor:
     return functional.normalize(torch.from_numpy(item.locals.descriptors), dim=1)
 
 
-def _scale_rows(item: Description) -> torch.Tensor:
-    return torch.full((len(item.locals),), 2)  # all of the benchmark's are seen at scale 1
-
-
-def _encoder_layer(layer: nn.Module, sequence: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    attended = layer.norm1(sequence + _attend(layer.self_attn, sequence, mask.expand(sequence.shape[1], -1)))
-    return layer.norm2(attended + layer.linear2(torch.relu(layer.linear1(attended))))
-
-
-def _attend(attention: nn.Module, sequence: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Multi-head attention as it stands in the textbooks: all scores, mask, softmax, sum."""
-    heads = attention.num_heads
-    projected = functional.linear(sequence, attention.in_proj_weight, attention.in_proj_bias)
-    query, key, value = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in projected.chunk(3, dim=-1))
-    scores = query @ key.transpose(2, 3) / np.sqrt(query.shape[-1])
-    weights = scores.masked_fill(hidden, -torch.inf).softmax(dim=-1)
-    return attention.out_proj((weights @ value).transpose(1, 2).flatten(2))
+@cache
+def _official(attention: nn.MultiheadAttention) -> nn.MultiheadAttention:
+    """The same weights in the layout of the official code, sequence first, where torch takes no fused path; its calls
+    ask for the weights as well, because they do not say otherwise."""
+    made = nn.MultiheadAttention(attention.embed_dim, attention.num_heads).eval()
+    made.load_state_dict(attention.state_dict())
+    return made

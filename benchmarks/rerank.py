@@ -16,13 +16,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from naive_rerankers import ames_pair, cvnet_pair, pyramid, rrt_pair, superglobal_all
+from naive_rerankers import ames_scores, cvnet_pair, pyramid, rrt_scores, superglobal_all
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -42,7 +42,7 @@ MAP = (20, 15)
 LEVELS = (0.25, 0.5, 1.0)
 RRT_LOCALS = 500
 AMES_LOCALS = 600, 50
-SUPERGLOBAL = {"queries": 70, "gallery": 6000, "dimension": 2048, "top": 400, "k": 9}
+SUPERGLOBAL = {"queries": 70, "gallery": 6000, "dimension": 2048, "k": 9}
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Measured:
     name: str
     what: str
     straightforward: float
+    batch: float | None
     relook: float
     operations: float
     difference: float
@@ -91,7 +92,7 @@ def candidates_of(count: int) -> Candidates:
 def compare(
     name: str,
     what: str,
-    pair: Callable[[int], float],
+    plainly: Callable[[Sequence[int]], list[float]],
     reranker: object,
     query: Description,
     items: list[Description],
@@ -103,18 +104,16 @@ def compare(
     count = min(options.pairs, len(items))
     gallery, asked = Gallery(items), candidates_of(len(items))
 
-    def slowly() -> list[float]:
-        return [pair(number) for number in range(count)]
-
     def fast() -> np.ndarray:
         return reranker.score([query], asked, gallery)[0]
 
-    best(lambda: [pair(0), reranker.score([query], candidates_of(2), gallery)], 1)
-    slow, expected = best(slowly, options.repeat)
+    best(lambda: [plainly([0]), reranker.score([query], candidates_of(2), gallery)], 1)
+    slow, expected = best(lambda: [plainly([row])[0] for row in range(count)], options.repeat)
     quick, found = best(fast, options.repeat)
+    batch = None if name == "cvnet" else best(lambda: plainly(range(len(items))), 1)[0]
     difference = float(np.abs(np.array(expected) - found[:count]).max())
     assert difference < tolerance, f"{name}: the two ways differ by {difference}"
-    return Measured(name, what, slow * len(items) / count, quick, operations, difference)
+    return Measured(name, what, slow * len(items) / count, batch, quick, operations, difference)
 
 
 @torch.inference_mode()
@@ -129,7 +128,7 @@ def cvnet(options: argparse.Namespace) -> Measured:
     return compare(
         "cvnet",
         f"maps of {MAP[0]} x {MAP[1]}",
-        lambda number: cvnet_pair(query, others[number], convolutions, LEVELS, learner),
+        lambda rows: [cvnet_pair(query, others[row], convolutions, LEVELS, learner) for row in rows],
         CVNetReranker(learner),
         Description(vector, maps=asked),
         [Description(vector, maps=item) for item in stored],
@@ -170,7 +169,7 @@ def rrt(options: argparse.Namespace) -> Measured:
     return compare(
         "rrt",
         f"{RRT_LOCALS} + {RRT_LOCALS} locals",
-        lambda number: rrt_pair(network, query, items[number]),
+        lambda rows: rrt_scores(network, query, [items[row] for row in rows]),
         RRTReranker(network),
         query,
         items,
@@ -195,7 +194,7 @@ def ames(options: argparse.Namespace, binarised: bool = False) -> Measured:
     return compare(
         "ames (bits)" if binarised else "ames",
         f"{asked} + {stored} locals",
-        lambda number: ames_pair(network, query, items[number]),
+        lambda rows: ames_scores(network, query, [items[row] for row in rows]),
         AMESReranker(network),
         query,
         items,
@@ -220,11 +219,11 @@ def _described(asked: int, stored: int, width: int, dimension: int) -> tuple[Des
     return one(asked), [one(stored) for _ in range(CANDIDATES)]
 
 
-def superglobal(options: argparse.Namespace) -> Measured:
+def superglobal(options: argparse.Namespace, top: int = CANDIDATES) -> Measured:
     """Each way in a process of its own, because what is measured beside the time is the peak of memory."""
-    slow, slow_bytes, expected = _superglobal_alone("straightforward", options)
-    quick, quick_bytes, found = _superglobal_alone("relook", options)
-    asked, top, width, k = (SUPERGLOBAL[key] for key in ("queries", "top", "dimension", "k"))
+    slow, slow_bytes, expected = _superglobal_alone("straightforward", top, options)
+    quick, quick_bytes, found = _superglobal_alone("relook", top, options)
+    asked, width, k = (SUPERGLOBAL[key] for key in ("queries", "dimension", "k"))
     vectors = 4 * asked * top * width
     operations = asked * (2 * top * top * width + 4 * top * width + 2 * (k + 1) ** 2 * width)
     note = (
@@ -234,14 +233,14 @@ def superglobal(options: argparse.Namespace) -> Measured:
     difference = float(np.abs(expected - found).max())
     assert difference < 2e-6, f"superglobal: the two ways differ by {difference}"
     what = f"{asked} queries, top {top} of {SUPERGLOBAL['gallery']:,} x {width}"
-    return Measured("superglobal", what, slow, quick, operations, difference, note)
+    return Measured("superglobal", what, slow, None, quick, operations, difference, note)
 
 
-def _superglobal_alone(way: str, options: argparse.Namespace) -> tuple[float, float, np.ndarray]:
+def _superglobal_alone(way: str, top: int, options: argparse.Namespace) -> tuple[float, float, np.ndarray]:
     """Seconds, peak of memory in bytes, and scores."""
     with tempfile.TemporaryDirectory() as work:
         file = Path(work) / "scores.npy"
-        command = [sys.executable, __file__, "--superglobal", way, "--scores", str(file)]
+        command = [sys.executable, __file__, "--superglobal", way, "--top", str(top), "--scores", str(file)]
         command += ["--repeat", str(options.repeat), "--threads", str(options.threads)]
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         seconds, peak = map(float, done.stdout.split())
@@ -249,10 +248,10 @@ def _superglobal_alone(way: str, options: argparse.Namespace) -> tuple[float, fl
 
 
 @torch.inference_mode()
-def superglobal_process(way: str, repeat: int, file: Path) -> None:
+def superglobal_process(way: str, top: int, repeat: int, file: Path) -> None:
     """Print seconds and the bytes of memory above those of the gallery; the scores go to `file`."""
     rng = np.random.default_rng(0)
-    count, width, asked, top, k = (SUPERGLOBAL[key] for key in ("gallery", "dimension", "queries", "top", "k"))
+    count, width, asked, k = (SUPERGLOBAL[key] for key in ("gallery", "dimension", "queries", "k"))
     centres = rng.normal(size=(count // 40, width)).astype(np.float32)
     gallery = centres[rng.integers(0, len(centres), count)] + rng.normal(size=(count, width)).astype(np.float32)
     gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
@@ -297,6 +296,7 @@ def matmul_rate() -> float:
 MEASURES: dict[str, Callable[[argparse.Namespace], Measured]] = {
     "cvnet": cvnet,
     "superglobal": superglobal,
+    "superglobal-400": lambda options: superglobal(options, top=400),
     "rrt": rrt,
     "ames": ames,
     "ames-bits": lambda options: ames(options, binarised=True),
@@ -310,27 +310,30 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--superglobal", choices=["straightforward", "relook"], help=argparse.SUPPRESS)
+    parser.add_argument("--top", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--scores", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.superglobal:
-        superglobal_process(options.superglobal, options.repeat, options.scores)
+        superglobal_process(options.superglobal, options.top, options.repeat, options.scores)
         return
     console = Console(width=140)
     rate = matmul_rate()
     table = Table(
         title=f"{CANDIDATES} candidates, {options.threads} threads; a matrix product reaches {rate / 1e9:.0f} GFLOP/s"
     )
-    for column in (
+    columns = [
         "reranker",
         "input",
-        "straightforward s",
+        "one by one s",
+        "one batch s",
         "relook s",
         "ratio",
         "GFLOP",
         "of the limit",
-        "largest difference",
-    ):
+        "difference",
+    ]
+    for column in columns:
         table.add_column(column)
     notes = []
     for name in options.only.split(","):
@@ -339,13 +342,14 @@ def main() -> None:
             row.name,
             row.what,
             f"{row.straightforward:.2f}",
+            "" if row.batch is None else f"{row.batch:.2f}",
             f"{row.relook:.3f}",
-            f"{row.straightforward / row.relook:.1f}",
+            f"{row.straightforward / row.relook:.1f}" + (f" / {row.batch / row.relook:.1f}" if row.batch else ""),
             f"{row.operations / 1e9:.1f}",
             f"{row.operations / row.relook / rate:.0%}",
             f"{row.difference:.0e}",
         )
-        notes += [f"{row.name}: {row.note}"] if row.note else []
+        notes += [f"{row.name}, {row.what}: {row.note}"] if row.note else []
     console.print(table)
     for note in notes:
         console.print(note)

@@ -19,11 +19,12 @@ from pipeline.checkpoints import Checkpoint, hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
 from pipeline.rerank.cvnet_network import CVLearner, expand
+from pipeline.rerank.side_by_side import side_by_side
 from pipeline.rerank.transformer import check_precision, inference
 from pipeline.types import Candidates, Description, DescriptorSource, FeatureMaps, FloatArray, ModelCard
 
-# Candidates whose volumes are in memory together: 16 of them at 20 x 15 cells take 28 MB, which stays near the cores.
-_VOLUME_BYTES = 28 << 20
+# Candidates whose volumes are in memory together: 8 of them at 20 x 15 cells take 14 MB, which stays near a core.
+_VOLUME_BYTES = 14 << 20
 
 # What relook's and the official files of CVNet hold besides.
 _DESCRIBER = ("encoder_q.", "globalmodel.", "backbone.", "head.")
@@ -139,9 +140,16 @@ class CVNetReranker:
         result = np.zeros(len(others), dtype=np.float32)
         with inference(self._device, self._precision):
             asked = self.expanded([query])[0]
-            for rows in self._blocks(asked, others):
+            blocks = self._blocks(asked, others)
+
+        def compare(rows: list[int]) -> FloatArray:
+            with inference(self._device, self._precision):
                 logits = self.learner(asked, self.expanded([others[row] for row in rows]))
-                result[rows] = logits.float().softmax(dim=1)[:, 1].cpu().numpy()
+                found: FloatArray = logits.float().softmax(dim=1)[:, 1].cpu().numpy()
+                return found
+
+        for rows, found in zip(blocks, side_by_side(compare, blocks, self._device), strict=True):
+            result[rows] = found
         return result
 
     def expanded(self, items: Sequence[FeatureMaps]) -> torch.Tensor:

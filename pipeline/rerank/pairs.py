@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import RelookError
+from pipeline.rerank.side_by_side import side_by_side
 from pipeline.rerank.transformer import check_precision, inference
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, LocalDescriptors, ModelCard
 
@@ -24,7 +25,7 @@ _CHUNK = 64
 # Candidates that are held at once, unless one query alone has more; one of several queries is read once.
 _HELD = 2048
 # Tokens per forward pass on a CPU: what the layers write in between then stays in its caches.
-_CPU_TOKENS = 4096
+_CPU_TOKENS = 2048
 _GEOMETRY = (
     "places and scales of local descriptors, which the index does without; extract with "
     "--set describe.locals.geometry=true"
@@ -148,13 +149,13 @@ class PairReranker(ABC, Generic[Network]):
         size = self._batch_size
         if self._device.type == "cpu":
             size = max(1, min(size, _CPU_TOKENS // max(1, int((lengths[0] + lengths[1]).max()))))
-        with inference(self._device, self._precision):
-            found = [
-                self.compare(sources.batch(left[rows]), targets.batch(right[rows])).float()
-                for rows in torch.split(order, size)
-            ]
+
+        def compare(rows: torch.Tensor) -> torch.Tensor:
+            with inference(self._device, self._precision):
+                return self.compare(sources.batch(left[rows]), targets.batch(right[rows])).float()
+
         logits = torch.empty(len(left))
-        logits[order] = torch.cat(found).cpu()
+        logits[order] = torch.cat(list(side_by_side(compare, torch.split(order, size), self._device))).cpu()
         return logits
 
     def refuse_other_card(self, card: ModelCard) -> None:

@@ -9,9 +9,8 @@ the paper's; `pipeline.config.SuperGlobalConfig` has those that cost no R@1, and
 
 from __future__ import annotations
 
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 
@@ -20,6 +19,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.errors import RelookError
+from pipeline.rerank.side_by_side import side_by_side
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard
 
 # Bytes of candidate vectors that are looked at together; a block of queries is as large as fits.
@@ -89,21 +89,12 @@ class SuperGlobalReranker:
         if len(queries) != len(candidates.ids):
             raise RelookError(f"{len(queries)} queries for {len(candidates.ids)} lists of candidates")
         scores: list[FloatArray] = [np.zeros(0, np.float32)] * len(queries)
-        # One core per block beats all cores on one: most steps are too small to be divided.
-        workers = torch.get_num_threads() if self._device.type == "cpu" else 1
-        running: deque[tuple[list[int], Future[torch.Tensor]]] = deque()
-        with ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1)) as pool:
-            for block in self._blocks(queries, candidates):
-                names = list(chain.from_iterable(candidates.ids[row] for row in block))
-                # Whatever store they come from, torch needs them contiguous and writable.
-                flat = torch.from_numpy(np.require(gallery.globals(names), np.float32, ["C", "W"]))
-                vectors = flat.view(len(block), len(names) // len(block), -1)
-                asked = torch.from_numpy(np.stack([queries[row].vector for row in block]))
-                running.append((block, pool.submit(self.refine, asked, vectors)))
-                if len(running) > workers:
-                    _collect(*running.popleft(), scores)
-            while running:
-                _collect(*running.popleft(), scores)
+        blocks = self._blocks(queries, candidates)
+        read = (self._read(block, queries, candidates, gallery) for block in blocks)
+        found = side_by_side(lambda part: self.refine(*part).cpu().numpy(), read, self._device)
+        for block, result in zip(blocks, found, strict=True):
+            for row, values in zip(block, result, strict=True):
+                scores[row] = values
         return scores
 
     @torch.inference_mode()
@@ -138,6 +129,16 @@ class SuperGlobalReranker:
         expanded = refinement.descriptors(best).amax(dim=1)
         return functional.normalize(expanded, dim=1) if self._normalise else expanded
 
+    def _read(
+        self, block: Sequence[int], queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Queries [Q, D] and their candidates [Q, M, D], fetched at once."""
+        names = list(chain.from_iterable(candidates.ids[row] for row in block))
+        # Whatever store they come from, torch needs them contiguous and writable.
+        flat = torch.from_numpy(np.require(gallery.globals(names), np.float32, ["C", "W"]))
+        asked = torch.from_numpy(np.stack([queries[row].vector for row in block]))
+        return asked, flat.view(len(block), len(names) // len(block), -1)
+
     def _blocks(self, queries: Sequence[Description], candidates: Candidates) -> list[list[int]]:
         """Queries with equally many candidates, in blocks that fit."""
         by_length: dict[int, list[int]] = defaultdict(list)
@@ -168,8 +169,3 @@ def _kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
         place = values.shape[-1] - k
         return torch.from_numpy(np.partition(values.numpy(), place, axis=-1)[..., place : place + 1])
     return values.topk(k, dim=-1).values[..., -1:]
-
-
-def _collect(block: list[int], future: Future[torch.Tensor], scores: list[FloatArray]) -> None:
-    for row, values in zip(block, future.result().cpu().numpy(), strict=True):
-        scores[row] = values
