@@ -9,14 +9,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
-from photos import ROOT
+from photos import ROOT, make_collection
 
 from pipeline.config import Config, load_config, parse_config
 from pipeline.describe import load_describer
 from pipeline.describe.presets import PRESETS, with_preset
+from pipeline.rerank.checkpoints import save_checkpoint
+from pipeline.rerank.cvnet import CVNetReranker
+from pipeline.rerank.cvnet_network import CVLearner
 from pipeline.rerank.registry import RERANKERS
 from pipeline.rerank.rrt_network import scale_index
+from pipeline.stages.evaluate import evaluate
+from pipeline.stages.extract import extract
+from pipeline.stages.search import search
+from pipeline.stores import Index
 
 CONFIGS = ROOT / "configs"
 PUBLISHED = [file for file in sorted(CONFIGS.glob("*_*20[0-9][0-9].yaml")) if "describe" in file.read_text()]
@@ -121,8 +129,7 @@ def test_a_model_card_shows_the_files_values(file: Path) -> None:
             continue
         for key, value in values.items():
             shown = settings[section][key]
-            # A learnt exponent is shown as the number that it is: 3 in weights that were never trained.
-            assert shown == (3.0 if value == "learned" else value), f"{section}.{key}"
+            assert shown == value, f"{section}.{key}"
 
 
 def test_published_figures() -> None:
@@ -163,3 +170,23 @@ def test_scales_of_delg_are_the_ones_that_rrt_learnt() -> None:
     scales = load_config(CONFIGS / "rrt_delg_r50_iccv2021.yaml").describe.locals.scales
     stored = np.sort(1 / np.array(scales, dtype=np.float32))
     assert scale_index(stored, "official").tolist() == [0, 0, 2, 2, 4, 4, 6]
+
+
+@pytest.mark.parametrize("name", ["cvnet_r50_cvpr2022", "superglobal_r50_iccv2023"])
+def test_one_config_runs_every_verb(name: str, tmp_path: Path) -> None:
+    """Extraction, a search and an evaluation with the same file, as a user would; weights are random."""
+    collection = make_collection(tmp_path / "photos")
+    settings = [f"index={tmp_path / 'index'}", "describe.weights=random"]
+    if name.startswith("cvnet"):
+        torch.manual_seed(0)
+        save_checkpoint(tmp_path / "cvnet.safetensors", CVNetReranker(CVLearner()).to_checkpoint())
+        settings.append(f"rerank.cvnet.checkpoint={tmp_path / 'cvnet.safetensors'}")
+    config = load_config(CONFIGS / f"{name}.yaml", settings)
+    assert extract(config, str(collection.manifest)).added == 28
+    hits = search(config, [str(collection.folder / "disc" / "disc_0.png")]).answers[0].results
+    assert hits[0].label == "disc"
+    result = evaluate(config)
+    assert (result.queries, result.gallery, result.rerank) == (24, 28, list(config.rerank.chain))
+    assert result.after is not None
+    described = Index(tmp_path / "index").card.settings["globals"]
+    assert described["p"] == "learned"

@@ -7,7 +7,7 @@ docs/results.md measures; the papers' own are in `configs/`.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -39,6 +39,10 @@ class RRTConfig(Section):
     locals: Positive | None = Field(
         None,
         description="local descriptors compared per picture; None: as the checkpoint says, 500 for an official one",
+    )
+    scale_rule: Literal["official", "nearest"] | None = Field(
+        None,
+        description="entry of the scale table: as the official code finds it, or the nearest; None: as the checkpoint says",
     )
 
 

@@ -17,7 +17,7 @@ import torch
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
 from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, refuse_without_locals
-from pipeline.rerank.rrt_network import RRTNetwork, RRTShape, Tokens, scale_index, shape_of
+from pipeline.rerank.rrt_network import RRTNetwork, RRTShape, ScaleRule, Tokens, scale_index, shape_of
 from pipeline.rerank.transformer import inference
 from pipeline.types import Description, ModelCard
 
@@ -37,6 +37,7 @@ class RRTReranker(PairReranker[RRTNetwork]):
         heads: int = 4,
         locals: int | None = None,
         normalize: bool | None = None,
+        scale_rule: ScaleRule | None = None,
         precision: str = "float32",
     ) -> RRTReranker:
         """Read relook's own checkpoint or an official one.
@@ -48,6 +49,7 @@ class RRTReranker(PairReranker[RRTNetwork]):
             heads: of an official checkpoint, whose tensors do not tell; relook's own says it.
             locals: how many local descriptors an image gives; None: as the checkpoint says, 500 for an official one.
             normalize: see `RRTShape`; None: as the checkpoint says, and official ones do.
+            scale_rule: see `RRTShape`; None: as the checkpoint says, "official" for an official one.
             precision: see `PairReranker`.
 
         Raises:
@@ -57,7 +59,7 @@ class RRTReranker(PairReranker[RRTNetwork]):
             raise RelookError("rrt has to be trained first: relook train-rerank, or --set rerank.rrt.checkpoint=FILE")
         path = Path(checkpoint)
         read = read_checkpoint(path, "rrt")
-        given: dict[str, Any] = {"locals": locals, "normalize": normalize}
+        given: dict[str, Any] = {"locals": locals, "normalize": normalize, "scale_rule": scale_rule}
         try:
             shape = RRTShape(**read.shape) if read.shape else shape_of(read.state, heads)
             shape = dataclasses.replace(shape, **{key: value for key, value in given.items() if value is not None})
