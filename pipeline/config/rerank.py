@@ -41,8 +41,7 @@ class RRTConfig(Section):
         description="local descriptors compared per picture; None: as the checkpoint says, 500 for an official one",
     )
     scale_rule: Literal["official", "nearest"] | None = Field(
-        None,
-        description="entry of the scale table: as the official code finds it, or the nearest; None: as the checkpoint says",
+        None, description="entry of the scale table: as the official code finds it, or the nearest; None: as trained"
     )
 
 

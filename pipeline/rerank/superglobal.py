@@ -23,7 +23,7 @@ from pipeline.rerank.side_by_side import side_by_side
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard
 
 # Bytes of candidate vectors that are looked at together; a block of queries is as large as fits.
-_BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class SuperGlobalReranker:
         Candidates that are equally near as the Kth take part as well.
         """
         gallery = gallery.to(self._device)
-        products = _all_pairs(gallery)
+        products = torch.bmm(gallery, gallery.transpose(1, 2))
         far = products < _kth_largest(products, min(self._k + 1, gallery.shape[1]))
         if self._power != 1:
             products = products.clamp_(min=0).pow_(self._power)
@@ -150,17 +150,6 @@ class SuperGlobalReranker:
             size = max(1, _BLOCK_BYTES // (length * (4 * queries[rows[0]].vector.shape[0] + 4 * length)))
             blocks += [rows[start : start + size] for start in range(0, len(rows), size)]
         return blocks
-
-
-def _all_pairs(vectors: torch.Tensor) -> torch.Tensor:
-    """Products [Q, M, M] of vectors [Q, M, D]; those of the first half with the second are computed once."""
-    half = vectors.shape[1] // 2
-    products = vectors.new_empty(len(vectors), vectors.shape[1], vectors.shape[1])
-    products[:, :half, :half] = torch.bmm(vectors[:, :half], vectors[:, :half].transpose(1, 2))
-    rest = torch.bmm(vectors[:, half:], vectors.transpose(1, 2))
-    products[:, half:] = rest
-    products[:, :half, half:] = rest[:, :, :half].transpose(1, 2)
-    return products
 
 
 def _kth_largest(values: torch.Tensor, k: int) -> torch.Tensor:
