@@ -110,11 +110,11 @@ def test_locals_projected_when_extracting_score_like_those_projected_later(
 ) -> None:
     weights = write_ames(tmp_path / "ames.pt", 1280, bits=bits)
     common = [*SMALL, "describe.locals.count=9", "rerank.chain=[ames]", f"rerank.ames.checkpoint={weights}"]
-    common += ["rerank.ames.weight=0.0", "rerank.ames.gallery_locals=4", "describe.locals.dimension=null"]
+    common += ["rerank.ames.weight=0.0", "rerank.ames.gallery_locals=4"]
     query = str(collection.folder / "ring" / "ring_1.png")
     scores = {}
     for kind, extra in {
-        "later": [],
+        "later": ["describe.locals.dimension=null"],
         "before": [
             f"describe.locals.projection={weights}",
             "describe.locals.stored=4",
@@ -141,6 +141,16 @@ def test_locals_projected_when_extracting_score_like_those_projected_later(
         None, [f"index={tmp_path / 'before'}", f"rerank.ames.checkpoint={tmp_path / 'moved.pt'}", *common[3:4]]
     )
     assert search(config, [query]).answers[0].results
+
+
+def test_a_projection_of_another_width_is_refused_before_anything_is_written(
+    collection: SmallCollection, tmp_path: Path
+) -> None:
+    weights = write_ames(tmp_path / "ames.pt", 1024, bits=True)
+    config = load_config(None, [f"index={tmp_path / 'index'}", *SMALL, f"describe.locals.projection={weights}"])
+    with pytest.raises(RelookError, match="takes descriptors of 1024 values, efficientnet_lite0 gives 1280"):
+        extract(config, str(collection.manifest))
+    assert not (tmp_path / "index" / "index.json").exists()
 
 
 def test_what_makes_no_sense_is_refused(

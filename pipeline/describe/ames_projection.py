@@ -58,6 +58,11 @@ class AMESProjection:
         return self._weights[_BITS].shape[1] if self.binary else self._weights[_FLOATS[0]].shape[0]
 
     @property
+    def width(self) -> int:
+        """Values per descriptor that it takes."""
+        return self._weights[_BITS].shape[0] if self.binary else self._weights[_FLOATS[0]].shape[1]
+
+    @property
     def card(self) -> dict[str, str]:
         """What the model card says of it."""
         return {"kind": "ames_bits" if self.binary else "ames", "weights": hash_weights(self._weights)}
@@ -67,18 +72,8 @@ class AMESProjection:
         return {key: np.ascontiguousarray(value.float().numpy()) for key, value in self._weights.items()}
 
     def apply(self, features: torch.Tensor) -> torch.Tensor:
-        """Unit descriptors [..., D] to [..., d]: +1 and -1 for bits, else the values of the layer norm.
-
-        Raises:
-            RelookError: the descriptors are not as wide as the checkpoint's.
-        """
+        """Unit descriptors [..., width] to [..., dimension]: +1 and -1 for bits, else the values of the layer norm."""
         weights = {key: value.to(features.device) for key, value in self._weights.items()}
-        width = weights[_BITS].shape[0] if self.binary else weights[_FLOATS[0]].shape[1]
-        if features.shape[-1] != width:
-            raise RelookError(
-                f"describe.locals.projection: the AMES checkpoint takes descriptors of {width} values, this describer "
-                f"gives {features.shape[-1]}"
-            )
         if self.binary:
             signs = torch.sign(features @ weights[_BITS])
             return torch.where(signs == 0, torch.ones_like(signs), signs)  # a bit has no third value

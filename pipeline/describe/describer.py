@@ -70,7 +70,9 @@ class NetworkDescriber:
         self._std = torch.tensor(self._image.std, device=device).view(1, 3, 1, 1)
         self._widths = self._measure_widths()
         self._fitted = Fitted(config, self._widths)
-        self._ames = AMESProjection.read(config.locals.projection) if config.locals.projection else None
+        self._ames: AMESProjection | None = None
+        if config.locals.projection:
+            self._use_ames(AMESProjection.read(config.locals.projection))
 
     @property
     def card(self) -> ModelCard:
@@ -109,7 +111,9 @@ class NetworkDescriber:
 
     def use_fitted(self, arrays: Mapping[str, FloatArray]) -> None:
         """Take projections that were fitted before. Raises RelookError when they are of other dimensions."""
-        self._ames = self._ames or AMESProjection.from_arrays(arrays)
+        ames = AMESProjection.from_arrays(arrays)
+        if self._ames is None and ames is not None:
+            self._use_ames(ames)
         self._fitted.use(arrays)
 
     def fit(self, batches: Iterable[Sequence[Prepared]]) -> None:
@@ -160,6 +164,16 @@ class NetworkDescriber:
                         images, size, mode="bilinear", align_corners=False, antialias=self._image.antialias
                     ),
                 )
+
+    def _use_ames(self, projection: AMESProjection) -> None:
+        """Project locals for AMES, instead of by a fitted PCA. Raises RelookError when they are not as wide."""
+        if projection.width != self._widths["locals"]:
+            raise RelookError(
+                f"describe.locals.projection: the AMES checkpoint takes descriptors of {projection.width} values, "
+                f"{self._config.name} gives {self._widths['locals']}"
+            )
+        self._ames = projection
+        self._fitted.do_without("locals")
 
     def _exponent(self) -> float | str:
         """GeM's on the card: what a published model's file holds goes with its weights."""

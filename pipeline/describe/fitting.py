@@ -64,7 +64,7 @@ class Fitted:
         local, maps = config.locals, config.maps
         if config.globals.whiten:
             self._wanted["globals"] = (widths["globals"], config.globals.whiten)
-        if local.count and local.kind != "map" and not local.projection and local.dimension:
+        if local.count and local.kind != "map" and local.dimension:
             self._wanted["locals"] = (widths["locals"], local.dimension)
         if maps.levels and maps.projection == "pca":
             self._wanted["maps"] = (widths["maps"], maps.dimension)
@@ -76,6 +76,10 @@ class Fitted:
     def missing(self) -> tuple[str, ...]:
         """Names that are asked for and not there yet."""
         return tuple(name for name in self._wanted if name not in self._projections)
+
+    def do_without(self, name: str) -> None:
+        """Something else projects `name`."""
+        self._wanted.pop(name, None)
 
     @property
     def digest(self) -> str:

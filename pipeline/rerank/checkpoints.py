@@ -53,7 +53,8 @@ def read_checkpoint(path: Path, name: str) -> RerankCheckpoint:
         RelookError: there is no such file, it is damaged, or it belongs to another reranker.
     """
     if not path.is_file():
-        raise RelookError(f"{path}: no such checkpoint; make one with: relook train-rerank")
+        advice = "make one with: relook train-rerank" if name == "rrt" else f"give --set rerank.{name}.checkpoint=FILE"
+        raise RelookError(f"{path}: no such checkpoint; {advice}")
     file = read_file(path)
     if file.header is None or file.header.get("kind") == "describer":  # CVNet's and the product network hold both
         return RerankCheckpoint(name, file.state)
