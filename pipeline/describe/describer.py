@@ -54,6 +54,8 @@ class NetworkDescriber:
         self.network = network.to(device).to(memory_format=torch.channels_last)
         self._config = config
         self._device = device
+        if device.type == "cuda" and config.precision == "float32":
+            torch.backends.cudnn.allow_tf32 = False  # by default convolutions round to ten bits
         backbone = network.backbone
         self._image = config.image.model_copy(
             update={

@@ -123,7 +123,8 @@ class AMESReranker(PairReranker[AMESNetwork]):
         if card.local_dimension != expected:
             what = "local" if projection is None else "projected local"
             raise RelookError(
-                f"this ames takes {what} descriptors of {expected} values; the index has {card.local_dimension}"
+                f"this ames takes {what} descriptors of {expected} values; the index has {card.local_dimension} "
+                "(describe.locals.dimension projects to fewer)"
             )
         self.refuse_other_card(card)
         self._projected = projection is not None

@@ -60,6 +60,8 @@ class CVNetReranker:
         self.weight = weight
         self._precision = check_precision("cvnet", precision, device)
         self._device = torch.device(device)
+        if self._device.type == "cuda" and precision == "float32":
+            torch.backends.cudnn.allow_tf32 = False  # by default convolutions round to ten bits
 
     @classmethod
     def load(

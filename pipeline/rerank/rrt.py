@@ -87,7 +87,8 @@ class RRTReranker(PairReranker[RRTNetwork]):
         if (card.dimension, card.local_dimension) != (shape.d_global, shape.width_of_locals):
             raise RelookError(
                 f"this rrt takes descriptors of {shape.d_global} (global) and {shape.width_of_locals} (local) values; "
-                f"the index has {card.dimension} and {card.local_dimension}"
+                f"the index has {card.dimension} and {card.local_dimension} "
+                "(describe.globals.whiten and describe.locals.dimension project to fewer)"
             )
         self.refuse_other_card(card)
 

@@ -23,7 +23,7 @@ from pipeline.rerank.side_by_side import side_by_side
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard
 
 # Bytes of candidate vectors that are looked at together; a block of queries is as large as fits.
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
