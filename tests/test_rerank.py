@@ -108,6 +108,22 @@ def slow_superglobal(q, x, k=9, beta=0.15, power=1.0, expansion=0.5, normalise=F
     return (1 - expansion) * first + expansion * (refined @ expanded)
 
 
+def test_superglobal_on_more_duplicates_than_neighbours() -> None:
+    """Equal candidates refine each other to what they are, whichever of them count as the nearest."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(300, 16)).astype(np.float32)
+    vectors[:40] = vectors[0]
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    gallery, query = torch.from_numpy(vectors)[None], torch.from_numpy(vectors[:1])
+    for beta in (0.0, 0.15):
+        reranker = load_reranker("superglobal", k=9, beta=beta)
+        refined = reranker.neighbourhood(gallery).descriptors(torch.arange(40)[None])
+        torch.testing.assert_close(refined, gallery[:, :40], atol=1e-6, rtol=0)
+        scores = reranker.refine(query, gallery)
+        assert torch.isfinite(scores).all()
+        torch.testing.assert_close(scores[:, :40], scores[:, :1].expand(-1, 40), atol=1e-6, rtol=0)
+
+
 def test_superglobal_on_less_candidates_than_neighbours() -> None:
     gallery, asked = Gallery(3), queries(1)
     for depth in (1, 2, 3):
