@@ -115,22 +115,15 @@ def _describe(parity: Path, name: str, checkpoint: Path, precision: str, device:
 def _inputs(folder: Path, manifest: Path) -> tuple[list[Description], list[Description]]:
     with np.load(folder / "inputs.npz") as arrays:
         given = {name: arrays[name] for name in arrays.files}
+    suffix = manifest.stem.removeprefix("manifest")
+
+    def side(rows: str, mask: str, vectors: str) -> list[Description]:
+        globals_ = given.get(vectors, np.zeros((len(given[rows]), 1)))
+        return [_description(*parts) for parts in zip(given[rows], given[mask], globals_, strict=True)]
+
     if "src_local" in given:
-        return tuple(  # type: ignore[return-value]
-            [
-                _description(given[f"{side}_local"][row], given[f"{side}_mask"][row], given[f"{side}_global"][row])
-                for row in range(len(given["src_local"]))
-            ]
-            for side in ("src", "tgt")
-        )
-    size = manifest.stem.rsplit("_", 1)[1]
-    return tuple(  # type: ignore[return-value]
-        [
-            _description(rows, mask, np.zeros(1))
-            for rows, mask in zip(given[f"{s}_{size}"], given[f"{s}m_{size}"], strict=True)
-        ]
-        for s in ("q", "t")
-    )
+        return side("src_local", "src_mask", "src_global"), side("tgt_local", "tgt_mask", "tgt_global")
+    return side(f"q{suffix}", f"qm{suffix}", ""), side(f"t{suffix}", f"tm{suffix}", "")
 
 
 def _description(rows: np.ndarray, mask: np.ndarray, vector: np.ndarray) -> Description:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from stores_helpers import make_card
 from torch.nn import functional
 
+from pipeline.checkpoints import hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank import load_reranker
 from pipeline.rerank.checkpoints import save_checkpoint
@@ -134,6 +135,17 @@ def test_maps_are_projected_where_they_were_not(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.probabilities(query, [other]), found)
     as_they_are = load_reranker("cvnet", tmp_path / "cvnet.safetensors", project=False)
     assert abs(as_they_are.probabilities(query, [other])[0] - found[0]) > 1e-7
+
+
+def test_maps_that_its_own_projection_made_are_not_projected_again() -> None:
+    """Also where the projection gives as many channels as it takes."""
+    made = projecting(8, 8)
+    query, other = maps_of(5, 4), maps_of(4, 5)
+    before = made.probabilities(query, [other])
+    made.check(card_with(channels=8, projected_by=hash_weights(made.projection.state_dict())))
+    as_they_are = CVNetReranker(made.learner).probabilities(query, [other])
+    np.testing.assert_array_equal(made.probabilities(query, [other]), as_they_are)
+    assert before[0] != as_they_are[0]
 
 
 def card_with(**maps: Any) -> Any:

@@ -28,14 +28,24 @@ class SuperGlobalConfig(Section):
     weight: Fraction = Field(0.3, description="of the global similarity in the fused score; the paper's is 0")
 
 
-class RRTConfig(Section):
-    """The Reranking Transformer (Tan, Yuan, Ordonez, ICCV 2021)."""
+class PairConfig(Section):
+    """What rerankers that compare pictures two by two have in common."""
 
-    checkpoint: Path | None = Field(None, description="None: rerankers/rrt.safetensors of the index")
+    checkpoint: Path | None = Field(None, description="None: rerankers/NAME.safetensors of the index")
     top: Positive = Field(100, description="candidates looked at again")
     weight: Fraction | None = Field(None, description="of the global similarity; None: as tuned in training")
-    batch_size: Positive = Field(128, description="pairs per forward pass")
-    precision: Precision = Field("float32", description="of the transformer")
+    precision: Precision = Field("float32", description="of products and convolutions")
+
+
+class TransformerConfig(PairConfig):
+    """What the transformers among them have in common."""
+
+    batch_size: Positive = Field(128, description="pairs per forward pass, at most")
+
+
+class RRTConfig(TransformerConfig):
+    """The Reranking Transformer (Tan, Yuan, Ordonez, ICCV 2021)."""
+
     locals: Positive | None = Field(
         None,
         description="local descriptors compared per picture; None: as the checkpoint says, 500 for an official one",
@@ -45,43 +55,26 @@ class RRTConfig(Section):
     )
 
 
-class RRTSOPConfig(Section):
-    """The Reranking Transformer for products, of whole maps (Tan, Yuan, Ordonez, ICCV 2021)."""
-
-    checkpoint: Path | None = Field(None, description="None: rerankers/rrt_sop.safetensors of the index")
-    top: Positive = Field(100, description="candidates looked at again")
-    weight: Fraction | None = Field(
-        None, description="of the global similarity; None: as tuned in training; the paper's is 0"
-    )
-    batch_size: Positive = Field(128, description="pairs per forward pass")
-    precision: Precision = Field("float32", description="of the transformer")
+class RRTSOPConfig(TransformerConfig):
+    """The Reranking Transformer for products, of whole maps (Tan et al., ICCV 2021); the paper's weight is 0."""
 
 
-class AMESConfig(Section):
-    """AMES (Suma et al., ECCV 2024); its readme gives the values of `weight` and `temperature`."""
+class AMESConfig(TransformerConfig):
+    """AMES (Suma et al., ECCV 2024): weight is the paper's lambda, temperature its gamma; its readme has values."""
 
-    checkpoint: Path | None = Field(None, description="None: rerankers/ames.safetensors of the index")
-    top: Positive = Field(100, description="candidates looked at again")
-    weight: Fraction | None = Field(
-        None, description="of the global similarity, the paper's lambda; None: as tuned in training"
-    )
     temperature: PositiveFloat | None = Field(
-        None, description="factor on the logit, the paper's gamma; None: as the checkpoint says, 1 for an official one"
+        None, description="factor on the logit; None: as the checkpoint says, 1 for an official one"
     )
     query_locals: Positive = Field(600, description="local descriptors of the query that are compared")
     gallery_locals: Positive = Field(50, description="and of each candidate")
     round_gallery: bool | None = Field(
         None, description="candidates' projected descriptors pass through float16; None: as the official code does"
     )
-    batch_size: Positive = Field(128, description="pairs per forward pass")
-    precision: Precision = Field("float32", description="of the transformer")
 
 
-class CVNetConfig(Section):
+class CVNetConfig(PairConfig):
     """CVNet-Rerank (Lee et al., CVPR 2022)."""
 
-    checkpoint: Path | None = Field(None, description="None: rerankers/cvnet.safetensors of the index")
-    top: Positive = Field(100, description="candidates looked at again")
     weight: Fraction | None = Field(
         2 / 3, description="of the global similarity; the paper adds half the score to it, which is 2/3 to 1/3"
     )
@@ -89,7 +82,6 @@ class CVNetConfig(Section):
         True,
         description="with the checkpoint's conv2ds, maps that were not when extracting; false: compared as they are",
     )
-    precision: Precision = Field("float32", description="of products and convolutions")
 
 
 class RerankConfig(Section):

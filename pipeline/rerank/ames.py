@@ -17,7 +17,7 @@ import torch
 from pipeline.checkpoints import hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank.ames_network import AMESNetwork, AMESShape, shape_of
-from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
+from pipeline.rerank.checkpoints import building, read_checkpoint
 from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, local_settings, refuse_without_locals
 from pipeline.rerank.transformer import inference
 from pipeline.types import Description, ModelCard
@@ -89,28 +89,15 @@ class AMESReranker(PairReranker[AMESNetwork]):
             raise RelookError("ames needs a checkpoint: --set rerank.ames.checkpoint=FILE")
         path = Path(checkpoint)
         read = read_checkpoint(path, "ames")
-        try:
+        with building(path, cls.name):
             shape = AMESShape(**read.shape) if read.shape else shape_of(read.state, heads)
             if round_gallery is not None:
                 shape = dataclasses.replace(shape, round_gallery=round_gallery)
             network = AMESNetwork(shape)
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
-            raise RelookError(f"{path}: not a checkpoint of ames ({error})") from None
         read.load_into(network, path)
         factor = read.temperature if temperature is None else temperature
         options: dict[str, Any] = {"query_locals": query_locals, "gallery_locals": gallery_locals}
         return cls(network, read.card, read.weight, factor, batch_size, device, precision, **options)
-
-    def to_checkpoint(self) -> RerankCheckpoint:
-        """What `load` needs to make the same reranker again."""
-        return RerankCheckpoint(
-            "ames",
-            dict(self.network.state_dict()),
-            self.network.shape.to_json(),
-            self.card,
-            self.weight,
-            self.temperature,
-        )
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`; remembers whether descriptors of `card` were projected when they were described."""

@@ -7,7 +7,8 @@ official file has none of these, and its tensors tell the sizes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,15 @@ def read_checkpoint(path: Path, name: str) -> RerankCheckpoint:
     if checkpoint.name != name:
         raise RelookError(f"{path}: a checkpoint of {checkpoint.name}, not of {name}")
     return checkpoint
+
+
+@contextmanager
+def building(path: Path, name: str) -> Iterator[None]:
+    """Around making a network of a checkpoint's sizes: what its tensors or header lack is one line with its file."""
+    try:
+        yield
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise RelookError(f"{path}: not a checkpoint of {name} ({error})") from None
 
 
 def recognise(state: Mapping[str, torch.Tensor]) -> str | None:

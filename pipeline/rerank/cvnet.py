@@ -59,6 +59,7 @@ class CVNetReranker:
         self.card = card
         self.weight = weight
         self._precision = check_precision("cvnet", precision, device)
+        self._projected = False
         self._device = torch.device(device)
         if self._device.type == "cuda" and precision == "float32":
             torch.backends.cudnn.allow_tf32 = False  # by default convolutions round to ten bits
@@ -106,7 +107,10 @@ class CVNetReranker:
         return RerankCheckpoint("cvnet", state, {"levels": self.learner.levels}, self.card, self.weight)
 
     def check(self, card: ModelCard) -> None:
-        """See `Reranker.check`: the maps have to be those that this checkpoint projects, or projected by it."""
+        """See `Reranker.check`: the maps have to be those that this checkpoint projects, or projected by it.
+
+        Remembers which; without a check, maps of as many channels as the projection takes are projected.
+        """
         maps = card.settings.get("maps") or {}
         levels = len(maps.get("levels") or ())
         if not levels:
@@ -116,7 +120,8 @@ class CVNetReranker:
         if self.card is not None and self.card.fingerprint != card.fingerprint:
             differences = "; ".join(self.card.differences(card)[:3])
             raise RelookError(f"this cvnet was trained on another model's maps ({differences})")
-        if self.projection is None or self._is_mine(maps):
+        self._projected = self.projection is not None and self._is_mine(maps)
+        if self.projection is None or self._projected:
             return
         inputs = self.projection[0].in_channels
         if maps.get("projected_by") or maps.get("channels") != inputs:
@@ -159,8 +164,9 @@ class CVNetReranker:
         levels = [
             torch.from_numpy(np.stack(level)).to(self._device, torch.float32) for level in zip(*items, strict=True)
         ]
-        if self.projection is not None and levels[0].shape[1] == self.projection[0].in_channels:
-            levels = [convolve(level) for convolve, level in zip(self.projection, levels, strict=True)]
+        projection = None if self._projected else self.projection
+        if projection is not None and levels[0].shape[1] == projection[0].in_channels:
+            levels = [convolve(level) for convolve, level in zip(projection, levels, strict=True)]
         return expand([level.float() for level in levels])
 
     def _blocks(self, asked: torch.Tensor, others: Sequence[FeatureMaps]) -> list[list[int]]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline.errors import RelookError
+from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.side_by_side import side_by_side
 from pipeline.rerank.transformer import check_precision, inference
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, LocalDescriptors, ModelCard
@@ -121,6 +122,12 @@ class PairReranker(ABC, Generic[Network]):
         self._device = torch.device(device)
         self._precision = check_precision(self.name, precision, device)
 
+    def to_checkpoint(self) -> RerankCheckpoint:
+        """What `load` of the same reranker needs to make it again."""
+        state = dict(self.network.state_dict())
+        shape = cast(Any, self.network).shape.to_json()
+        return RerankCheckpoint(self.name, state, shape, self.card, self.weight, self.temperature)
+
     @abstractmethod
     def read(self, images: Sequence[Description], gallery: bool) -> Ragged:
         """What can be computed of each image alone; `gallery` says which side of a pair they will be."""
@@ -213,7 +220,7 @@ def first_locals(
         raise RelookError(f"this {name} takes local descriptors of {width} values, not of {part.descriptors.shape[1]}")
     if geometry and not len(part.descriptors) == len(part.xy) == len(part.scale):
         raise RelookError(f"{name} needs {_GEOMETRY}")
-    return LocalDescriptors(part.descriptors[:count], part.xy[:count], part.scale[:count], part.weight[:count])
+    return part.first(count)
 
 
 def refuse_without_locals(card: ModelCard, name: str, geometry: bool) -> None:

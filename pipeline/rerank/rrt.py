@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import RelookError
-from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
+from pipeline.rerank.checkpoints import building, read_checkpoint
 from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, refuse_without_locals
 from pipeline.rerank.rrt_network import RRTNetwork, RRTShape, ScaleRule, Tokens, scale_index, shape_of
 from pipeline.rerank.transformer import inference
@@ -60,25 +60,12 @@ class RRTReranker(PairReranker[RRTNetwork]):
         path = Path(checkpoint)
         read = read_checkpoint(path, "rrt")
         given: dict[str, Any] = {"locals": locals, "normalize": normalize, "scale_rule": scale_rule}
-        try:
+        with building(path, cls.name):
             shape = RRTShape(**read.shape) if read.shape else shape_of(read.state, heads)
             shape = dataclasses.replace(shape, **{key: value for key, value in given.items() if value is not None})
             network = RRTNetwork(shape)
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
-            raise RelookError(f"{path}: not a checkpoint of rrt ({error})") from None
         read.load_into(network, path)
         return cls(network, read.card, read.weight, read.temperature, batch_size, device, precision)
-
-    def to_checkpoint(self) -> RerankCheckpoint:
-        """What `load` needs to make the same reranker again."""
-        return RerankCheckpoint(
-            "rrt",
-            dict(self.network.state_dict()),
-            self.network.shape.to_json(),
-            self.card,
-            self.weight,
-            self.temperature,
-        )
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`: dimensions have to fit, and the descriptors must be those it was trained on."""

@@ -15,15 +15,17 @@ import torch
 
 from pipeline.checkpoints import Checkpoint
 from pipeline.errors import RelookError
-from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
+from pipeline.rerank.checkpoints import building, read_checkpoint
 from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, local_settings, refuse_without_locals
 from pipeline.rerank.rrt_sop_network import RRTSOPNetwork, RRTSOPShape, embed, shape_of
 from pipeline.rerank.transformer import inference
 from pipeline.types import Description, FloatArray, LocalDescriptors, ModelCard
 
-# The transformer's part of the whole official model, and the other parts, which describers read.
+# The transformer's part of the whole model, and the other parts, which describers read, in the official file and in
+# what `relook convert` makes of it.
 _MATCHER = "matcher."
-_OTHERS = ("remap.", "remap_local.", "classifier.", "conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+_OFFICIAL = ("remap.", "remap_local.", "classifier.", "conv1.", "bn1.", "layer1.", "layer2.", "layer3.", "layer4.")
+_CONVERTED = ("backbone.", "head.", "reduce.", "image.")
 _BUFFERS = ("mean", "std")
 # Coordinates that differ by less, in pixels, are the same row or column.
 _SAME = 1e-3
@@ -61,24 +63,11 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
         path = Path(checkpoint)
         read = read_checkpoint(path, "rrt_sop")
         state = _matcher(path, read.state)
-        try:
+        with building(path, cls.name):
             shape = RRTSOPShape(**read.shape) if read.shape else shape_of(state, heads)
             network = RRTSOPNetwork(shape)
-        except (AssertionError, KeyError, TypeError, ValueError) as error:
-            raise RelookError(f"{path}: not a checkpoint of rrt_sop ({error})") from None
         Checkpoint(path, state).load_into(network)
         return cls(network, read.card, read.weight, read.temperature, batch_size, device, precision)
-
-    def to_checkpoint(self) -> RerankCheckpoint:
-        """What `load` needs to make the same reranker again."""
-        return RerankCheckpoint(
-            "rrt_sop",
-            dict(self.network.state_dict()),
-            self.network.shape.to_json(),
-            self.card,
-            self.weight,
-            self.temperature,
-        )
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`: local descriptors have to be whole maps, and those that it was trained on."""
@@ -153,6 +142,6 @@ def _matcher(path: Path, state: dict[str, torch.Tensor]) -> dict[str, torch.Tens
     """The transformer's tensors without their prefix. Raises RelookError listing keys of no known part."""
     if not any(key.startswith(_MATCHER) for key in state):
         return state
-    strange = [key for key in state if not key.startswith((_MATCHER, *_OTHERS)) and key not in _BUFFERS]
+    strange = [key for key in state if not key.startswith((_MATCHER, *_OFFICIAL, *_CONVERTED)) and key not in _BUFFERS]
     Checkpoint(path, state).refuse(unexpected=strange)
     return {key.removeprefix(_MATCHER): value for key, value in state.items() if key.startswith(_MATCHER)}

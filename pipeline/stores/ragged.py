@@ -6,6 +6,7 @@ Below `local_store.py` and `map_store.py`, which say what a slice holds.
 from __future__ import annotations
 
 import io
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +33,7 @@ def write_hdf5(path: Path, ids: Sequence[str], lengths: Sequence[int], fill: Cal
     path.write_bytes(content.getbuffer())
 
 
-class RaggedStore(Generic[Item]):
+class RaggedStore(ABC, Generic[Item]):
     """Reads what images have in part files.
 
     Args:
@@ -67,9 +68,9 @@ class RaggedStore(Generic[Item]):
     ) -> None:
         self.close()
 
+    @abstractmethod
     def slice_of(self, file: h5py.File, row: int, first: int, last: int) -> Item:
         """What the image in `row` has in `file`, whose values lie at first:last."""
-        raise NotImplementedError
 
     def _read_one(self, name: str) -> Item:
         if name not in self._rows:

@@ -47,13 +47,12 @@ def load(case: tuple[Any, str], official_file: Callable[..., Path]) -> Callable[
 
 def sides(case: tuple[Any, str]) -> tuple[Side, Side]:
     official, width = case
-    return tuple(  # type: ignore[return-value]
-        (
-            torch.from_numpy(official.inputs[f"{name}_{width}"].astype(np.float32)),
-            torch.from_numpy(official.inputs[f"{name}m_{width}"]),
-        )
-        for name in ("q", "t")
-    )
+
+    def side(name: str) -> Side:
+        rows = official.inputs[f"{name}_{width}"].astype(np.float32)
+        return torch.from_numpy(rows), torch.from_numpy(official.inputs[f"{name}m_{width}"])
+
+    return side("q"), side("t")
 
 
 def test_sizes_are_read_off_the_checkpoint(case: tuple[Any, str], load: Callable[..., AMESReranker]) -> None:

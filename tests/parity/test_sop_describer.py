@@ -13,6 +13,7 @@ from parity_ledger import folders
 
 from pipeline.describe import load_describer
 from pipeline.rerank import load_reranker
+from pipeline.stages.convert import convert
 from pipeline.types import Candidates
 
 
@@ -68,6 +69,15 @@ def test_a_pair_of_images_end_to_end(official: Any, checkpoint: Path, describer:
         asked = Candidates(["q"], [[key]], [np.ones(1, np.float32)])
         score = reranker.score([described[query]], asked, Gallery())[0].astype(np.float64)
         official.agrees(name, np.log(score / (1 - score)), atol=1e-5)
+
+
+def test_the_converted_file_holds_describer_and_reranker(checkpoint: Path, describer: Any, tmp_path: Path) -> None:
+    own = tmp_path / "sop.safetensors"
+    assert convert(checkpoint, own).name == "sop_r50"
+    assert load_describer("sop_r50", own).card == describer.card
+    before, after = (load_reranker("rrt_sop", file).network.state_dict() for file in (checkpoint, own))
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[key], after[key]) for key in before)
 
 
 def _pair(name: str, images: list[str]) -> tuple[str, str]:
