@@ -14,6 +14,9 @@ from pipeline.describe import describer_for_card, load_describer
 from pipeline.describe.official import LAYOUTS, recognise, registry_name, to_official, to_relook
 from pipeline.describe.presets import PRESETS
 from pipeline.errors import RelookError, UsageError
+from pipeline.rerank.checkpoints import save_checkpoint
+from pipeline.rerank.rrt import RRTReranker
+from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
 from pipeline.stages.convert import convert
 
 SMALL = ("cvnet_r50", "superglobal_r50", "delg_r50", "sop_r50")
@@ -187,6 +190,19 @@ def test_convert_there_and_back_changes_nothing(cvnet_file: Path, tmp_path: Path
     load_describer("superglobal_r50", own)  # the same weights
     with pytest.raises(RelookError, match="a checkpoint of cvnet_r50, not of delg_r50"):
         load_describer("delg_r50", own)
+
+
+def test_convert_says_what_an_official_file_has_no_place_for(tmp_path: Path) -> None:
+    network = RRTNetwork(RRTShape(16, 8, 4, 1, 16))
+    plain, tuned = RRTReranker(network), RRTReranker(network, weight=0.3, temperature=0.25)
+    for name, reranker, left_out in (("plain", plain, []), ("tuned", tuned, ["weight", "temperature"])):
+        save_checkpoint(tmp_path / f"{name}.safetensors", reranker.to_checkpoint())
+        assert convert(tmp_path / f"{name}.safetensors", tmp_path / f"{name}.pt").left_out == left_out
+    other = RRTReranker(RRTNetwork(RRTShape(16, 8, 4, 1, 16, scale_rule="nearest")))
+    save_checkpoint(tmp_path / "other.safetensors", other.to_checkpoint())
+    with pytest.raises(RelookError, match=r"the official rrt cannot do what this one does .*nearest"):
+        convert(tmp_path / "other.safetensors", tmp_path / "other.pt")
+    assert not (tmp_path / "other.pt").exists()
 
 
 def test_convert_refuses_what_it_cannot_do(cvnet_file: Path, tmp_path: Path) -> None:

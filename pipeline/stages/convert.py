@@ -6,7 +6,7 @@ the model card. Nothing is computed; a tensor that has no place on the other sid
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,19 @@ _WRAPPERS = {"cvnet": "model_state", "rrt": "state", "rrt_sop": "state", "ames":
 
 @dataclass(frozen=True)
 class ConvertResult:
-    """What was written: `name` is what load_describer or load_reranker calls it."""
+    """What was written.
+
+    Attributes:
+        name: what load_describer or load_reranker calls it.
+        left_out: what the source says beside its tensors and the target's format has no place for.
+    """
 
     checkpoint: str
     name: str
     kind: str
     format: str
     tensors: int
+    left_out: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
@@ -100,7 +106,9 @@ def _to_official(file: Checkpoint, target: Path) -> ConvertResult:
     with writing(target), replacing(target) as temporary:
         write_official(temporary, file.state, _WRAPPERS[name])
         _refuse_variants(ours, name, temporary)
-    return ConvertResult(str(target), name, "reranker", "official", len(file.state))
+    tuned = {"card": None, "weight": None, "temperature": 1.0}
+    left_out = [key for key, unset in tuned.items() if header.get(key, unset) != unset]
+    return ConvertResult(str(target), name, "reranker", "official", len(file.state), left_out)
 
 
 def _refuse_variants(ours: Any, name: str, official: Path) -> None:
