@@ -165,6 +165,8 @@ def test_what_it_refuses(reranker: CVNetReranker) -> None:
         projects.check(card_with(channels=8))
     with pytest.raises(RelookError, match="projected by another checkpoint"):
         projects.check(card_with(projected_by="sha256:other"))
+    with pytest.raises(RelookError, match="reduced by a PCA that it was not trained on"):
+        projects.check(card_with(projection="pca"))
     trained = CVNetReranker(reranker.learner, card=card_with())
     trained.check(card_with())
     with pytest.raises(RelookError, match=r"another model's maps \(settings\.maps\.channels"):

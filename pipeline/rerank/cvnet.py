@@ -124,10 +124,16 @@ class CVNetReranker:
         if self.projection is None or self._projected:
             return
         inputs = self.projection[0].in_channels
-        if maps.get("projected_by") or maps.get("channels") != inputs:
-            done = "projected by another checkpoint" if maps.get("projected_by") else f"of {maps['channels']} channels"
+        foreign = None
+        if maps.get("projected_by"):
+            foreign = "projected by another checkpoint"
+        elif maps.get("channels") != inputs:
+            foreign = f"of {maps.get('channels')} channels"
+        elif maps.get("projection") == "pca" and self.card is None:
+            foreign = "reduced by a PCA that it was not trained on"
+        if foreign:
             raise RelookError(
-                f"this cvnet projects maps of {inputs} channels; those of the index are {done}; "
+                f"this cvnet projects maps of {inputs} channels; those of the index are {foreign}; "
                 "rerank.cvnet.project = false compares them as they are"
             )
 
