@@ -30,7 +30,7 @@ RULES: dict[str, set[str]] = {
     "stores": {"types", "errors", "files"},
     "rerank": {"types", "errors", "files", "checkpoints"},
     "evaluate": {"types", "errors"},
-    "train": {"checkpoints", "describe", "rerank", "stores", "types", "errors", "files"},
+    "train": {"checkpoints", "config", "describe", "rerank", "stores", "types", "errors", "files"},
     "report": {"types", "imaging", "errors", "files"},
     "stages": {
         *("", "catalog", "checkpoints", "config", "describe", "errors", "evaluate", "files", "imaging"),

@@ -191,7 +191,7 @@ def test_set_a_value_that_is_no_yaml(value: str) -> None:
         ("search.topk=3", "unknown key search.topk; did you mean search.top_k?"),
         ("describe.image.siz=3", "unknown key describe.image.siz; did you mean describe.image.size?"),
         ("describe.globals={p: 3, scale: [1]}", "describe.globals.scale; did you mean describe.globals.scales?"),
-        ("train_rerank.model.head=2", "unknown key train_rerank.model.head; did you mean train_rerank.model.heads?"),
+        ("train_rerank.rrt.head=2", "unknown key train_rerank.rrt.head; did you mean train_rerank.rrt.heads?"),
         ("evaluate.zzzzzz=3", "unknown key evaluate.zzzzzz; known: protocol, split"),
         ("seed.x=3", "seed = {'x': 3}"),
         ("evaluate..split=3", "unknown key evaluate.; known: protocol, split"),

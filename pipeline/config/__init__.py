@@ -14,7 +14,8 @@ from pipeline.config.describe import (
 )
 from pipeline.config.loading import load_config, parse_config
 from pipeline.config.rerank import RerankConfig
-from pipeline.config.run import Config, TrainRerankConfig
+from pipeline.config.run import Config
+from pipeline.config.train import LoopConfig, RRTModelConfig, TrainRerankConfig
 
 __all__ = [
     "Config",
@@ -22,7 +23,9 @@ __all__ = [
     "GlobalsConfig",
     "ImageConfig",
     "LocalsConfig",
+    "LoopConfig",
     "MapsConfig",
+    "RRTModelConfig",
     "RerankConfig",
     "SuperGlobalModulesConfig",
     "TrainRerankConfig",

@@ -6,21 +6,16 @@ photos; pictures of one shape share a batch; a photo that cannot be read is a re
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 
+from pipeline.describe.ahead import ahead
 from pipeline.errors import ImageError, RelookError
 from pipeline.imaging import ImageFile, read_image
 from pipeline.types import Describer, Description, ImageRecord, Prepared
-
-In = TypeVar("In")
-Out = TypeVar("Out")
 
 
 @dataclass(frozen=True)
@@ -81,7 +76,7 @@ def describe_stream(
 
     batches = prepare_stream(describer, records, locate, reading)
     alone = _use_one_core if reading.models > 1 else None
-    for results in _ahead(describe, batches, reading.models, 2 * reading.models, alone):
+    for results in ahead(describe, batches, reading.models, 2 * reading.models, alone):
         yield from results
 
 
@@ -104,7 +99,7 @@ def prepare_stream(
 
     waiting: dict[object, list[Ready]] = {}
     limit = 4 * reading.batch_size
-    for item in _ahead(read, records, reading.workers, limit, None):
+    for item in ahead(read, records, reading.workers, limit):
         if isinstance(item, Failed):
             yield item
             continue
@@ -113,28 +108,6 @@ def prepare_stream(
         if len(bucket) == reading.batch_size or sum(map(len, waiting.values())) >= limit:
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from waiting.values()
-
-
-def _ahead(
-    work: Callable[[In], Out],
-    items: Iterable[In],
-    workers: int,
-    limit: int,
-    initializer: Callable[[], None] | None,
-) -> Iterator[Out]:
-    """Results of `work` in order, with at most `limit` of them under way."""
-    running: deque[Future[Out]] = deque()
-    with ThreadPoolExecutor(workers, initializer=initializer) as pool:
-        try:
-            for item in items:
-                running.append(pool.submit(work, item))
-                if len(running) >= limit:
-                    yield running.popleft().result()
-            while running:
-                yield running.popleft().result()
-        finally:
-            for future in running:
-                future.cancel()
 
 
 def _use_one_core() -> None:

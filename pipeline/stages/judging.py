@@ -13,10 +13,9 @@ from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.evaluate import Scores, by_labels
 from pipeline.rerank import Look, look_again
-from pipeline.rerank.rrt import RRTReranker
 from pipeline.stages.opening import Gallery
 from pipeline.stages.queries import find_candidates
-from pipeline.train import Validation
+from pipeline.train import TrainedReranker, Validation
 from pipeline.types import (
     Candidates,
     Description,
@@ -34,7 +33,9 @@ _TEMPERATURES = (0.25, 1.0)
 class Judge:
     """Validates by what counts: mAP of the fused ranking on held-out pictures that query each other."""
 
-    def __init__(self, gallery: Gallery, records: list[ImageRecord], reranker: RRTReranker, config: Config) -> None:
+    def __init__(
+        self, gallery: Gallery, records: list[ImageRecord], name: str, reranker: TrainedReranker, config: Config
+    ) -> None:
         labels = [record.label for record in records]
         asked = [record for record in records if record.label and labels.count(record.label) > 1]
         if not asked:
@@ -47,7 +48,8 @@ class Judge:
         self._asked = [asked[row] for row in sorted(rows)]
         self._labels = {record.id: record.label for record in records}
         self._gallery, self._reranker = gallery, reranker
-        self._top = config.rerank.rrt.top
+        self._name = name
+        self._top = getattr(config.rerank, name).top
         self._descriptions = gallery.describe([record.id for record in self._asked], reranker.needs)
         outside = frozenset(gallery.index.records.keys() - self._labels.keys())
         self._itself = [frozenset({record.id}) for record in self._asked]
@@ -78,7 +80,7 @@ class Judge:
         for temperature in _TEMPERATURES:
             known = _Known([_sharpened(values, temperature) for values in probabilities])
             for weight in _WEIGHTS.tolist():
-                look = Look("rrt", known, self._top, weight)
+                look = Look(self._name, known, self._top, weight)
                 rankings = look_again([look], self._descriptions, self._candidates, self._gallery)
                 scores = self._score(rankings).summary()
                 results.append((scores["R@1"] >= self._before["R@1"], scores["mAP"], weight, temperature, scores))

@@ -1,27 +1,29 @@
-"""Training: miners, losses and the one loop.
+"""Training: the one loop, the tasks that it runs, and what they are made of: miners, samplers, losses.
 
-`train-rerank` wires this room to the index and the store; what is learnt is a network of `pipeline.rerank`.
+`train-global` and `train-rerank` wire this room to photos, index and store. `loop.fit` runs any `Task`; `recipes.py`
+names the rerankers that can be trained.
 """
 
-from pipeline.train.loop import Progress, Task, Validation, fit
-from pipeline.train.rrt import RRTTask
-from pipeline.train.rrt_start import calibrate_skip, start_comparing
-from pipeline.train.sessions import halves, hold_out_labels, hold_out_sessions
-from pipeline.train.triplets import MiningError, Triplets
-from pipeline.train.whitening import within_class_whitening
+from pipeline.train.lesson import Lesson, Recipe, TrainedReranker
+from pipeline.train.loop import Files, Progress, Trained, fit
+from pipeline.train.recipes import RECIPES
+from pipeline.train.sessions import Partition, hold_out_labels, hold_out_sessions
+from pipeline.train.task import Task, Validation
+from pipeline.train.triplets import MiningError
 
 __all__ = [
+    "RECIPES",
+    "Files",
+    "Lesson",
     "MiningError",
+    "Partition",
     "Progress",
-    "RRTTask",
+    "Recipe",
     "Task",
-    "Triplets",
+    "Trained",
+    "TrainedReranker",
     "Validation",
-    "calibrate_skip",
     "fit",
-    "halves",
     "hold_out_labels",
     "hold_out_sessions",
-    "start_comparing",
-    "within_class_whitening",
 ]

@@ -1,7 +1,8 @@
-"""The one training loop: steps, schedule, validation, best checkpoint, resume, log.
+"""The one training loop: steps, schedule, validation, best and last checkpoint, early stop, resume, log.
 
-Every trainer of relook is a `Task` that this loop runs. Each epoch draws its data and its noise from (seed, epoch)
-alone, so that a run which was killed and resumed goes through the same batches as one that was not.
+Every trainer of relook is a `Task` that this loop runs. An epoch's batches follow from (seed, epoch) and a step's
+noise from (seed, epoch, step) alone, so that a run which was killed and started again goes through the same steps as
+one that was not, and several processes draw the same.
 """
 
 from __future__ import annotations
@@ -9,46 +10,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel
-from torch.utils.tensorboard import SummaryWriter
+from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.config import LoopConfig
+from pipeline.describe.ahead import ahead
 from pipeline.errors import RelookError
-from pipeline.files import replacing
+from pipeline.train.distributed import from_first, processes, rank, total
+from pipeline.train.optimization import Average, make_optimizer, make_schedule
+from pipeline.train.state import Run
+from pipeline.train.task import Rows, Task, Validation
+from pipeline.train.trackers import Tracker, tracking
 
-
-class Task(Protocol):
-    """What is trained."""
-
-    @property
-    def network(self) -> nn.Module:
-        """Whose parameters are learnt."""
-
-    def steps(self) -> int:
-        """Batches per epoch."""
-
-    def batches(self, rng: np.random.Generator) -> Iterator[Any]:
-        """The batches of one epoch, drawn from `rng` alone."""
-
-    def loss(self, batch: Any) -> torch.Tensor:
-        """A scalar to minimise."""
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What a validation found; `metrics` in percent, `score` decides which epoch is best, `extra` goes to the
-    caller."""
-
-    score: float
-    metrics: dict[str, float]
-    extra: dict[str, float] = field(default_factory=dict)
+# Batches that are read ahead, and threads that do it.
+_AHEAD = 4
+_READERS = 4
+# Ids that an error names at most.
+_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -63,185 +48,201 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Schedule:
-    """AdamW with linear warm-up over the `warmup` fraction of all steps, then half a cosine down to zero.
-
-    Matrices decay, vectors and embeddings do not. What is validated and kept is the moving average of the weights: each
-    step moves it by a factor of 1 - `average` towards them (faster at the beginning).
-    """
-
-    epochs: int
-    learning_rate: float
-    weight_decay: float
-    warmup: float
-    seed: int
-    average: float = 0.99
-    clip: float = 1.0
-
-
-@dataclass(frozen=True)
 class Trained:
-    """The result: what the best epoch was, and one row of numbers per epoch."""
+    """The result: what the best epoch was, one row of numbers per epoch, and the loss of every step."""
 
     best_epoch: int
     best: Validation
     history: list[dict[str, float]]
+    losses: list[float]
     seconds: float
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where a run keeps itself: `state` to go on from after a kill, removed at the end; `log` for the trackers."""
+
+    state: Path
+    log: Path
 
 
 def fit(
     task: Task,
-    schedule: Schedule,
+    settings: LoopConfig,
     validate: Callable[[], Validation],
-    save_best: Callable[[Validation], None],
+    save: Callable[[str, Validation], None],
     *,
-    state_file: Path,
-    log_dir: Path,
+    files: Files,
     identity: str,
+    seed: int,
+    device: torch.device,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Trained:
     """Train a task.
 
     Args:
-        task: what is trained.
-        schedule: how long and how fast.
-        validate: called after every epoch with the network in evaluation mode.
-        save_best: called when an epoch is the best so far.
-        state_file: written after every epoch; a run that finds one of the same `identity` goes on from there. Removed
-        at
-            the end.
-        log_dir: for TensorBoard.
+        task: what is trained; it is moved to `device`.
+        settings: how.
+        validate: called after every epoch, with the averaged weights in evaluation mode.
+        save: called after every epoch as save("last", validation), and as save("best", validation) where it is the
+            best so far; with the averaged weights.
+        files: where it keeps itself; what it finds there of the same `identity` it goes on from.
         identity: equal for runs whose state can be shared: settings and data.
+        seed: of batches and noise.
+        device: where it runs.
         report: told after every step and every validation.
 
+    Under torchrun all processes call it; the first one validates, saves and reports.
+
     Raises:
-        RelookError: the loss is not a number; the message names the epoch and step.
+        RelookError: the loss is not a number (the message names epoch, step and pictures), the state is of another run,
+            or `batch_size` cannot be divided among the processes.
     """
+    _check_division(settings)
     started = time.monotonic()
-    optimizer = torch.optim.AdamW(_groups(task.network, schedule.weight_decay), lr=schedule.learning_rate)
-    total = schedule.epochs * task.steps()
-    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, total, schedule.warmup))
-    run = _Run(task.network, optimizer, rates, schedule.average)
-    run.resume(state_file, identity)
-    with SummaryWriter(str(log_dir)) as log:
-        for epoch in range(len(run.history) + 1, schedule.epochs + 1):
-            loss = _epoch(task, run, schedule, epoch, report)
-            task.network.eval()
-            with run.averaged():
-                validation = validate()
-                if run.best is None or validation.score > run.best.score:
-                    run.best, run.best_epoch = validation, epoch
-                    save_best(validation)
-            report(Progress(epoch, task.steps(), task.steps(), loss, validation))
-            run.history.append({"epoch": epoch, "loss": loss, **validation.metrics})
-            for name, value in run.history[-1].items():
-                log.add_scalar(name, value, epoch)
-            run.save(state_file, identity, run.seconds + time.monotonic() - started)
-    state_file.unlink(missing_ok=True)
+    task.to(device)
+    steps = len(task.plan(np.random.default_rng((seed, 1))))
+    optimizer = make_optimizer(task, settings)
+    run = Run(
+        task,
+        optimizer,
+        make_schedule(optimizer, settings, settings.epochs * steps),
+        Average(task, settings.average),
+    )
+    run.resume(files.state, identity, device)
+    engine = _Engine(run, settings, seed, device)
+    shown = report if rank() == 0 else lambda progress: None
+
+    def keep() -> None:
+        if rank() == 0:
+            run.save(files.state, identity, run.seconds + time.monotonic() - started)
+
+    with _tracked(settings, files, run) as tracker:
+        while run.epoch <= settings.epochs and not _stopped(run, settings):
+            for progress in engine.epoch():
+                shown(progress)
+                tracker.log({"loss": run.losses[-1], "rate": float(run.rates.get_last_lr()[0])}, run.steps_done)
+                if progress.step % settings.save_every == 0 and progress.step < steps:
+                    keep()
+            loss = sum(run.losses[-steps:]) / steps
+            validation = _validated(run, validate, save)
+            shown(Progress(run.epoch, steps, steps, loss, validation))
+            run.history.append({"epoch": run.epoch, "loss": loss, **validation.metrics})
+            tracker.log(validation.metrics, run.steps_done)
+            run.epoch, run.step = run.epoch + 1, 0
+            keep()
+    if rank() == 0:
+        files.state.unlink(missing_ok=True)
     assert run.best is not None  # epochs is at least 1
-    return Trained(run.best_epoch, run.best, run.history, round(run.seconds + time.monotonic() - started, 1))
+    seconds = round(run.seconds + time.monotonic() - started, 1)
+    return Trained(run.best_epoch, run.best, run.history, run.losses, seconds)
 
 
-class _Run:
-    """What has to survive a kill."""
+class _Engine:
+    """Takes the steps of a run."""
 
-    def __init__(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        rates: torch.optim.lr_scheduler.LRScheduler,
-        average: float,
-    ) -> None:
-        self.network, self.optimizer, self.rates = network, optimizer, rates
+    def __init__(self, run: Run, settings: LoopConfig, seed: int, device: torch.device) -> None:
+        self._run, self._settings, self._seed, self._device = run, settings, seed, device
+        self._model: nn.Module = run.task
+        if processes() > 1:
+            self._model = DistributedDataParallel(run.task, broadcast_buffers=False)
 
-        def move(mean: torch.Tensor, value: torch.Tensor, count: torch.Tensor | int) -> torch.Tensor:
-            steps = int(count)
-            return value.lerp(mean, min(average, (steps + 1) / (steps + 10)))
+    def epoch(self) -> Iterator[Progress]:
+        """The steps of the epoch that are left."""
+        run = self._run
+        run.task.train()
+        plan = run.task.plan(np.random.default_rng((self._seed, run.epoch)))
+        left = plan[run.step :]
+        shares = [self._shares(rows) for rows in left]
+        loaded = ahead(lambda parts: [run.task.load(part) for part in parts], shares, _READERS, _AHEAD)
+        for rows, parts, inputs in zip(left, shares, loaded, strict=True):
+            loss = self._step(rows, parts, inputs)
+            run.losses.append(loss)
+            run.step += 1
+            yield Progress(run.epoch, run.step, len(plan), sum(run.losses[-run.step :]) / run.step)
 
-        self.average = AveragedModel(network, avg_fn=move)
-        self.history: list[dict[str, float]] = []
-        self.best: Validation | None = None
-        self.best_epoch = 0
-        self.seconds = 0.0
+    def _shares(self, rows: Rows) -> list[Rows]:
+        """This process's part of a batch, in as many parts as it passes the network in."""
+        own = rows[rank() :: processes()]
+        return np.array_split(own, min(self._settings.accumulate, len(own)))
 
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within the block the network has the moving average of its weights."""
-        own = {key: value.clone() for key, value in self.network.state_dict().items()}
-        self.network.load_state_dict(self.average.module.state_dict())
-        try:
-            yield
-        finally:
-            self.network.load_state_dict(own)
-
-    def save(self, path: Path, identity: str, seconds: float) -> None:
-        best = self.best and {
-            "score": self.best.score,
-            "metrics": self.best.metrics,
-            "extra": self.best.extra,
-        }
-        state = {
-            "identity": identity,
-            "network": self.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rates": self.rates.state_dict(),
-            "history": self.history,
-            "best": best,
-            "best_epoch": self.best_epoch,
-            "seconds": seconds,
-        }
-        with replacing(path) as temporary:
-            torch.save(state, temporary)
-
-    def resume(self, path: Path, identity: str) -> None:
-        if not path.exists():
-            return
-        try:
-            state = torch.load(path, weights_only=True)
-        except Exception as error:  # torch raises many types for a damaged file
-            raise RelookError(f"{path}: cannot be resumed from ({error}); remove it to start anew") from None
-        if state["identity"] != identity:
-            raise RelookError(f"{path}: left by a run with other settings or data; remove it to start anew")
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rates.load_state_dict(state["rates"])
-        self.history, self.best_epoch, self.seconds = state["history"], state["best_epoch"], state["seconds"]
-        self.best = Validation(**state["best"])
-
-
-def _epoch(task: Task, run: _Run, schedule: Schedule, epoch: int, report: Callable[[Progress], None]) -> float:
-    torch.manual_seed(schedule.seed * 1_000_003 + epoch)
-    task.network.train()
-    total = 0.0
-    for step, batch in enumerate(task.batches(np.random.default_rng((schedule.seed, epoch))), start=1):
-        loss = task.loss(batch)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RelookError(f"the loss is {value} in epoch {epoch}, step {step}; try a smaller learning_rate")
+    def _step(self, rows: Rows, parts: list[Rows], inputs: list[Any]) -> float:
+        run, settings = self._run, self._settings
+        mixed = np.random.SeedSequence((self._seed, run.epoch, run.step)).generate_state(1, np.uint64)[0]
+        torch.manual_seed(int(mixed >> 1))
         run.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(task.network.parameters(), schedule.clip)
+        summed = torch.zeros((), device=self._device)
+        for number, (part, loaded) in enumerate(zip(parts, inputs, strict=True)):
+            last = number == len(parts) - 1
+            with self._unsynchronised(last), _autocast(self._device, settings.precision):
+                # Of the whole batch's mean; torch averages the gradients of processes.
+                loss = self._model(loaded) * (len(part) / len(rows))
+                (loss * processes()).backward()
+            summed += loss.detach()
+        value = float(total(summed))
+        if not math.isfinite(value):
+            raise RelookError(self._no_number(rows, value))
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(run.task.parameters(), settings.clip)
         run.optimizer.step()
         run.rates.step()
-        run.average.update_parameters(task.network)
-        total += value
-        report(Progress(epoch, step, task.steps(), total / step))
-    return total / max(task.steps(), 1)
+        run.average.update()
+        run.task.after_step()
+        return value
+
+    def _unsynchronised(self, last: bool) -> AbstractContextManager[Any]:
+        if isinstance(self._model, DistributedDataParallel) and not last:
+            return self._model.no_sync()
+        return nullcontext()
+
+    def _no_number(self, rows: Rows, value: float) -> str:
+        names = list(dict.fromkeys(self._run.task.names(rows)))
+        shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
+        place = f"epoch {self._run.epoch}, step {self._run.step + 1}"
+        return f"the loss is {value} in {place}, of {shown}; try a smaller learning_rate, or look at these pictures"
 
 
-def _groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Weights of linear layers decay; biases, norms and embeddings do not."""
-    embeddings = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
-    learnt = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    decaying = [p for p in learnt if p.ndim > 1 and id(p) not in embeddings]
-    others = [p for p in learnt if p.ndim <= 1 or id(p) in embeddings]
-    return [{"params": decaying, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+def _validated(run: Run, validate: Callable[[], Validation], save: Callable[[str, Validation], None]) -> Validation:
+    """Validate with the averaged weights on the first process, save there, and remember the best everywhere."""
+    validation = None
+    run.task.eval()
+    if rank() == 0:
+        with run.average.applied():
+            validation = validate()
+            better = run.best is None or validation.score > run.best.score
+            if better:
+                save("best", validation)
+            save("last", validation)
+    found: Validation = from_first(validation)
+    if run.best is None or found.score > run.best.score:
+        run.best, run.best_epoch = found, run.epoch
+    return found
 
 
-def _rate(step: int, total: int, warmup: float) -> float:
-    rising = max(1, round(total * warmup))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+def _stopped(run: Run, settings: LoopConfig) -> bool:
+    """Whether the last epochs brought nothing better."""
+    return settings.patience is not None and len(run.history) - run.best_epoch >= settings.patience > 0
+
+
+def _tracked(settings: LoopConfig, files: Files, run: Run) -> AbstractContextManager[Tracker]:
+    if rank() == 0:
+        return tracking(settings.trackers, files.log, settings.model_dump(mode="json"), run.steps_done)
+    return nullcontext(_Nobody())
+
+
+class _Nobody:
+    """The other processes log nothing."""
+
+    def log(self, values: Any, step: int) -> None:
+        """See `Tracker.log`."""
+
+
+def _check_division(settings: LoopConfig) -> None:
+    if settings.batch_size % processes():
+        raise RelookError(f"batch_size = {settings.batch_size} cannot be divided among {processes()} processes")
+
+
+def _autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, getattr(torch, precision))

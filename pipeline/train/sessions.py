@@ -16,9 +16,8 @@ import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
+from pipeline.train.task import Rows
 from pipeline.types import FloatArray
-
-Rows = npt.NDArray[np.int64]
 
 # Pictures per session on average; what is held out per session, so that a burst does not answer itself.
 _SIZE = 4

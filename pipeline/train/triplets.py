@@ -10,11 +10,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.errors import RelookError
-
-Rows = npt.NDArray[np.int64]
+from pipeline.train.task import Rows
 
 
 class MiningError(RelookError):

@@ -1,0 +1,14 @@
+"""How each reranker is trained, by its registry name. A new one is one file in this room and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pipeline.config import TrainRerankConfig
+from pipeline.train.lesson import Lesson, Recipe
+from pipeline.train.rrt import RRTRecipe
+
+# Each is made of what there is to learn from, the settings, a seed and a device.
+RECIPES: dict[str, Callable[[Lesson, TrainRerankConfig, int, str], Recipe]] = {
+    "rrt": RRTRecipe,
+}
