@@ -73,6 +73,36 @@ def build_network(config: DescribeConfig) -> DescriberNetwork:
     return network.eval().requires_grad_(False)
 
 
+def network_to_train(config: DescribeConfig, dimension: int | None, start: Path | None) -> DescriberNetwork:
+    """A describer's network at the beginning of its training; nothing in it asks for gradients yet.
+
+    Args:
+        config: which; a checkpoint that it names is where training goes on from.
+        dimension: of the linear layer after pooling, for a network that has none yet; None: none is added.
+        start: weights of a published model's backbone under timm's names, where the configuration names no checkpoint;
+            None: ImageNet's from timm's hub.
+
+    Raises:
+        UsageError: no such model.
+        RelookError: the weights cannot be had or do not fit.
+    """
+    if config.name not in PRESETS:
+        network = build_network(config)
+        if network.head.fc is None and dimension is not None:
+            network.head.fc = nn.Linear(network.backbone.channels, dimension)
+        return network
+    if config.checkpoint is not None or config.weights == "random":
+        return build_network(config)
+    family, depth = config.name.rsplit("_", 1)
+    sizes = {} if dimension is None else {"head.fc.weight": torch.empty(dimension, 0)}
+    network = _empty(family, depth, config, sizes).eval().requires_grad_(False)
+    imagenet = load_backbone(ARCHITECTURES[depth], weights="pretrained", checkpoint=start)
+    body = {k: v for k, v in imagenet.model.state_dict().items() if not k.startswith("fc.")}
+    network.backbone.model.load_state_dict(body)
+    network.backbone.weights = hash_weights(network.state_dict())
+    return network
+
+
 def _from_timm(config: DescribeConfig) -> DescriberNetwork:
     trained = _read_trained(config)
     if trained is not None:
