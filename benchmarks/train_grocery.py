@@ -209,10 +209,8 @@ def lda(learnt: FloatArray, catalog: Catalog, asked: FloatArray) -> FloatArray:
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     centre = learnt.astype(np.float64).mean(axis=0)
     centred = learnt - centre
-    means = np.stack([centred[labels == label].mean(axis=0) for label in np.unique(labels)])
-    rest = np.concatenate(
-        [centred[labels == label] - centred[labels == label].mean(axis=0) for label in np.unique(labels)]
-    )
+    means = np.stack([centred[own].mean(axis=0) for own in rows])
+    rest = np.concatenate([centred[own] - mean for own, mean in zip(rows, means, strict=True)])
     within = rest.T @ rest / len(rest)
     within = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / len(within) * np.eye(len(within))
     variances, axes = np.linalg.eigh(within)
