@@ -138,6 +138,10 @@ class TrainGlobalConfig(LoopConfig):
         None, description="weights of a published model's backbone in timm's names; None: ImageNet's, from timm's hub"
     )
     dimension: Positive | None = Field(512, description="of a linear layer after pooling; null: none is added")
+    head_start: Literal["whitened", "random"] = Field(
+        "whitened", description="the new linear layer: a within-class whitening in closed form, or drawn at random"
+    )
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="of that whitening's covariance")
     freeze: Annotated[int, Field(ge=0)] = Field(6, description="parts of the backbone, from the input, that stay")
     batch_norm: Literal["frozen", "learnt"] = Field("frozen", description="statistics of the parts that are trained")
     part_rate: Fraction = Field(1.0, description="factor on the learning rate from each part to the one before it")

@@ -33,7 +33,9 @@ from pipeline.stages.training_photos import TrainingPhotos, choose_photos
 from pipeline.train import Validation
 from pipeline.train.distributed import from_first, joined, rank
 from pipeline.train.global_descriptor import GlobalTask
+from pipeline.train.head_start import start_head
 from pipeline.train.local_heads import LocalHeads
+from pipeline.train.losses import set_prototypes
 from pipeline.train.trunk import Trunk, divided
 from pipeline.train.views import FreshViews, KeptViews, Views, views_key
 
@@ -79,12 +81,12 @@ def train_global(config: Config, images: str, reporter: Reporter | None = None) 
     out = settings.out or Path("describers") / f"{config.describe.name}.safetensors"
     describe = _describing(config)
     with joined(torch.device(choose_device(config))) as device:
-        network = network_to_train(describe, settings.dimension, settings.start)
+        network, new_head = network_to_train(describe, settings.dimension, settings.start, config.seed)
         weights = network.backbone.weights
         photos = choose_photos(catalog, config, reporter if rank() == 0 else Silent())
         describer = NetworkDescriber(network, describe, device)
         judge = GlobalJudge(describer, catalog, photos.validate, config)
-        with _task(network, describer, catalog, photos, config, out, device, reporter) as task:
+        with _task(network, new_head, describer, catalog, photos, config, out, device, reporter) as task:
 
             def save(which: str, validation: Validation) -> None:
                 path = out if which == "best" else last_beside(out)
@@ -118,6 +120,7 @@ def train_global(config: Config, images: str, reporter: Reporter | None = None) 
 @contextmanager
 def _task(
     network: DescriberNetwork,
+    new_head: bool,
     describer: NetworkDescriber,
     catalog: Catalog,
     photos: TrainingPhotos,
@@ -146,12 +149,16 @@ def _task(
         views = kept
     trunk = Trunk(parts, network.head, settings.batch_norm == "learnt", settings.checkpointing)
     heads = _local_heads(network, config, len(photos.names))
+    directions = None
+    if settings.head_start == "whitened" and network.head.fc is not None and new_head:
+        directions = start_head(trunk, network.head.fc, views, photos.labels, settings.shrinkage)
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
-        dimension = describer.card.dimension
-        yield GlobalTask(
-            trunk, views, [record.id for record in photos.learn], photos.labels, dimension, settings, heads
-        )
+        ids = [record.id for record in photos.learn]
+        task = GlobalTask(trunk, views, ids, photos.labels, describer.card.dimension, settings, heads)
+        if directions is not None:
+            set_prototypes(task.classification, directions)
+    yield task
     if folder is not None and settings.augment.views_folder is None and rank() == 0:
         shutil.rmtree(folder.parent)
 
