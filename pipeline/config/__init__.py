@@ -19,6 +19,7 @@ from pipeline.config.train import (
     AugmentConfig,
     ClassificationConfig,
     ContrastConfig,
+    CVNetModelConfig,
     LocalsLossConfig,
     LoopConfig,
     RRTModelConfig,
@@ -28,6 +29,7 @@ from pipeline.config.train import (
 
 __all__ = [
     "AugmentConfig",
+    "CVNetModelConfig",
     "ClassificationConfig",
     "Config",
     "ContrastConfig",

@@ -55,6 +55,25 @@ class RRTModelConfig(Section):
     )
 
 
+class CVNetModelConfig(Section):
+    """A CVNet-Rerank that is trained here, of the paper's size; pairs of numbers are of the training's start and end.
+
+    The paper says that both shares grow and that the hardest are ten; no training code was released.
+    """
+
+    hardest: Positive = Field(10, description="hard negatives: the first so many answers of other labels (the paper's)")
+    hard: tuple[Fraction, Fraction] = Field(
+        (0.2, 0.8), description="share of negatives that are hard; the others are of all candidates"
+    )
+    hide: tuple[Fraction, Fraction] = Field(
+        (0.0, 0.3), description="probability of each cell of a map to be hidden (Hide-and-Seek)"
+    )
+    project: bool = Field(
+        False, description="train the paper's 3x3 convolutions too, for maps that an index keeps unprojected"
+    )
+    channels: Positive = Field(256, description="that they give, as the paper's")
+
+
 class TrainRerankConfig(LoopConfig):
     """How `train-rerank` learns from the store's own candidates."""
 
@@ -68,6 +87,7 @@ class TrainRerankConfig(LoopConfig):
     candidates: Positive = Field(100, description="negatives come from so many of the store's first answers")
     triplets: Positive = Field(6400, description="per epoch; batch_size counts them")
     rrt: RRTModelConfig = RRTModelConfig()
+    cvnet: CVNetModelConfig = CVNetModelConfig()
 
 
 class ClassificationConfig(Section):

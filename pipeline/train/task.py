@@ -27,6 +27,9 @@ class Task(nn.Module, ABC):
     process.
     """
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before `plan` in every epoch, counted from 1; a curriculum follows from these two numbers alone."""
+
     @abstractmethod
     def plan(self, rng: np.random.Generator) -> list[Rows]:
         """The batches of one epoch, [B, k] integers each, drawn from `rng` alone; as many in every epoch, and cheap."""
