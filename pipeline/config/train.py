@@ -42,6 +42,9 @@ class LoopConfig(Section):
 class RRTModelConfig(Section):
     """A Reranking Transformer that is trained here; the paper's has 6 layers, 1024 and 500 locals."""
 
+    start: Literal["comparing", "paper"] = Field(
+        "comparing", description="what suits few photos (docs/training.md), or random weights and all of it learnt"
+    )
     heads: Positive = 4
     layers: Positive = 2
     feedforward: Positive = 256
@@ -115,6 +118,7 @@ class ContrastConfig(Section):
     weight: NotNegative = Field(1.0, description="in the sum of the losses; 0: no momentum encoder at all")
     queue: Positive = Field(2048, description="descriptors of the momentum encoder that are kept")
     momentum: Fraction = Field(0.99, description="of the encoder, per step")
+    ramp: bool = Field(True, description="momentum is at most n / (n + 9) in step n: short trainings need a young copy")
     temperature: PositiveFloat = 1 / 30
     margin: NotNegative = Field(0.15, description="radians, as in the classification")
 
@@ -152,8 +156,8 @@ class AugmentConfig(Section):
 class TrainGlobalConfig(LoopConfig):
     """How `train-global` learns a global descriptor from labelled photos."""
 
-    epochs: Positive = 8
-    learning_rate: PositiveFloat = 5e-4
+    epochs: Positive = 4
+    learning_rate: PositiveFloat = 3e-4
     weight_decay: NotNegative = 1e-4
     clip: PositiveFloat | None = 5.0
     split: str | None = Field(None, description="learn from this split only; None: from every labelled photo")
@@ -169,10 +173,14 @@ class TrainGlobalConfig(LoopConfig):
         None, description="weights of a published model's backbone in timm's names; None: ImageNet's, from timm's hub"
     )
     dimension: Positive | None = Field(512, description="of a linear layer after pooling; null: none is added")
+    head_start: Literal["whitened", "random"] = Field(
+        "whitened", description="the new linear layer: a within-class whitening in closed form, or drawn at random"
+    )
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="of that whitening's covariance")
     freeze: Annotated[int, Field(ge=0)] = Field(6, description="parts of the backbone, from the input, that stay")
     batch_norm: Literal["frozen", "learnt"] = Field("frozen", description="statistics of the parts that are trained")
     part_rate: Fraction = Field(1.0, description="factor on the learning rate from each part to the one before it")
-    head_rate: PositiveFloat = Field(10.0, description="factor on the learning rate of heads and prototypes")
+    head_rate: PositiveFloat = Field(1.0, description="factor on the learning rate of heads and prototypes")
     checkpointing: bool = Field(False, description="compute parts again in the backward pass, to save memory")
     per_label: Positive | None = Field(None, description="photos of each label in a batch; null: photos as they come")
     augment: AugmentConfig = AugmentConfig()

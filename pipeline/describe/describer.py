@@ -316,7 +316,7 @@ class NetworkDescriber:
         final, tapped = self.network.backbone(images, list(taps.values()))
         maps = dict(zip(taps, tapped, strict=True))
         locals_ = maps.get("locals", final)
-        if self.network.reduce is not None:
+        if self.network.reduce is not None and self._config.locals.count:
             locals_ = self.network.reduce(locals_)
         levels = self.network.maps(maps.get("maps", final)) if self.network.maps else [final]
         pooled = self.network.head.pool(final)

@@ -19,6 +19,8 @@ from pipeline.train.distributed import total
 
 # Cosines are kept so far from 1, where the sine has no gradient.
 _EDGE = 1e-7
+# Length of the noise that tells sub-centres of one label apart.
+_APART = 0.1
 
 
 def classification(settings: ClassificationConfig, classes: int, dimension: int) -> nn.Module:
@@ -30,6 +32,25 @@ def classification(settings: ClassificationConfig, classes: int, dimension: int)
         dimension: D.
     """
     return _LOSSES[settings.name](settings, classes, dimension)
+
+
+@torch.no_grad()
+def set_prototypes(loss: nn.Module, directions: torch.Tensor) -> None:
+    """Let a loss of `classification` start with these prototypes [classes, D]; labels whose row is zero keep theirs.
+
+    The sub-centres of a label all start there, a little apart.
+    """
+    if isinstance(loss, CurricularFace):
+        there = directions.norm(dim=1) > 0
+        loss.prototypes[there] = directions[there].to(loss.prototypes)
+        return
+    weight: torch.Tensor = loss.W  # type: ignore[assignment]  # the library's [D, classes * centres]
+    centres = weight.shape[1] // len(directions)
+    repeated = directions.repeat_interleave(centres, dim=0)
+    there = repeated.norm(dim=1) > 0
+    if centres > 1:
+        repeated = repeated + _APART * torch.randn_like(repeated) * repeated.shape[1] ** -0.5
+    weight[:, there] = repeated[there].T.to(weight)
 
 
 class CurricularFace(nn.Module):
