@@ -16,6 +16,7 @@ from pipeline.config.loading import load_config, parse_config
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.run import Config
 from pipeline.config.train import (
+    AMESModelConfig,
     AugmentConfig,
     ClassificationConfig,
     ContrastConfig,
@@ -28,6 +29,7 @@ from pipeline.config.train import (
 )
 
 __all__ = [
+    "AMESModelConfig",
     "AugmentConfig",
     "CVNetModelConfig",
     "ClassificationConfig",

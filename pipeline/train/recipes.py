@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.config import TrainRerankConfig
+from pipeline.train.ames_student import ames_recipe
 from pipeline.train.cvnet import CVNetRecipe
 from pipeline.train.lesson import Lesson, Recipe
 from pipeline.train.rrt import RRTRecipe
@@ -12,5 +13,6 @@ from pipeline.train.rrt import RRTRecipe
 # Each is made of what there is to learn from, the settings, a seed and a device.
 RECIPES: dict[str, Callable[[Lesson, TrainRerankConfig, int, str], Recipe]] = {
     "cvnet": CVNetRecipe,
+    "ames": ames_recipe,
     "rrt": RRTRecipe,
 }
