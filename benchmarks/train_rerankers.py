@@ -34,9 +34,9 @@ INDEXES: dict[str, list[str]] = {
     "cells": ["describe.locals.count=50", "describe.locals.scales=[1.0]"],
     "maps": [
         "describe.locals.count=0",
-        "describe.maps.levels=[0.25,0.5,1.0]",
-        "describe.maps.stage=4",
-        "describe.maps.dimension=64",
+        "describe.maps.levels=[0.5,1.0]",
+        "describe.maps.stage=3",
+        "describe.maps.dimension=128",
     ],
     "grid": ["describe.locals.kind=map", "describe.locals.count=49", "describe.locals.scales=[1.0]"],
 }
@@ -44,7 +44,7 @@ INDEXES: dict[str, list[str]] = {
 RERANKERS: dict[str, tuple[str, str, list[str]]] = {
     "rrt": ("rrt", "cells", []),
     "rrt_sop, frozen": ("rrt_sop", "grid", []),
-    "cvnet": ("cvnet", "maps", []),
+    "cvnet": ("cvnet", "maps", ["train_rerank.epochs=3", "train_rerank.batch_size=32", "train_rerank.warmup=0.2"]),
     "ames": ("ames", "cells", []),
     "ames, binarised": ("ames", "cells", ["train_rerank.ames.binarised=true"]),
 }
@@ -58,10 +58,11 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, required=True, help="the --work of train_grocery.py")
     parser.add_argument("--only", nargs="+", default=list(RERANKERS), choices=list(RERANKERS), metavar="RERANKER")
     parser.add_argument("--describers", nargs="+", default=["frozen", "fine-tuned"])
+    parser.add_argument("--questions", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     console, reporter = Console(width=150), Bars(Console(stderr=True))
-    for question, learn, ask in questions():
+    for question, learn, ask in [questions()[number] for number in arguments.questions]:
         for describer in arguments.describers:
             checkpoint = arguments.checkpoints / f"{question} - CVNet - 224 - 0.safetensors"
             bench = Bench(arguments.work / question / describer, reporter, arguments.seed)
