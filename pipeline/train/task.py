@@ -40,7 +40,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, loaded: Any) -> torch.Tensor:
-        """The mean loss of what `load` gave, a scalar."""
+        """The mean loss of what `load` gave, a scalar: of a part of a batch, or of a process's share of it."""
 
     def after_step(self) -> None:
         """Called after every step of the optimizer, such as to move a momentum encoder."""
