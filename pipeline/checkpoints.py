@@ -87,10 +87,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_file():
         raise RelookError(f"{path}: no such checkpoint")
-    with path.open("rb") as stream:
-        start = stream.read(9)
-    # safetensors: eight bytes of header length, then JSON.
-    return _read_safetensors(path) if start[8:9] == b"{" else _read_torch(path)
+    return _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+
+
+def read_header(path: Path) -> Mapping[str, Any] | None:
+    """The header of relook's own format without the tensors; None in a file of others.
+
+    Raises:
+        RelookError: there is no such file, or it is damaged.
+    """
+    if not path.is_file():
+        raise RelookError(f"{path}: no such checkpoint")
+    if not _is_safetensors(path):
+        return None
+    return _read_safetensors(path, tensors=False).header
 
 
 def write_checkpoint(path: Path, state: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
@@ -115,11 +125,18 @@ def hash_weights(state: Mapping[str, torch.Tensor]) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def _is_safetensors(path: Path) -> bool:
+    """By its first bytes: eight of header length, then JSON."""
+    with path.open("rb") as stream:
+        return stream.read(9)[8:9] == b"{"
+
+
+def _read_safetensors(path: Path, tensors: bool = True) -> Checkpoint:
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a mapping)
+            keys = file.keys() if tensors else ()
+            state = {key: file.get_tensor(key) for key in keys}
     except (SafetensorError, OSError, ValueError) as error:
         raise RelookError(f"{path}: a damaged checkpoint ({error})") from None
     if header is not None and not isinstance(header, dict):

@@ -87,13 +87,16 @@ class Backbone(nn.Module):
         return last
 
 
-def load_backbone(name: str, *, weights: Literal["pretrained", "random"], checkpoint: Path | None) -> Backbone:
+def load_backbone(
+    name: str, *, weights: Literal["pretrained", "random"], checkpoint: Path | None, classifier: bool = True
+) -> Backbone:
     """Build a backbone.
 
     Args:
         name: a timm model name, or one of `ALIASES`.
         weights: "random" draws them from seed 0.
         checkpoint: a local file of weights in timm's names (safetensors or a state dict saved by torch).
+        classifier: False leaves ImageNet's classifier out, which describes nothing.
 
     Raises:
         UsageError: no such model.
@@ -105,7 +108,8 @@ def load_backbone(name: str, *, weights: Literal["pretrained", "random"], checkp
     if weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return Backbone(_create(architecture), architecture, RANDOM)
+            options = {} if classifier else {"num_classes": 0}
+            return Backbone(_create(architecture, **options), architecture, RANDOM)
     if checkpoint is not None:
         file = _read(checkpoint)
         learned_p = file.state.pop("pool.p", None)

@@ -6,6 +6,7 @@ a ResNet with heads, whose weights are one file, relook's or official.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint
 from pipeline.config import DescribeConfig
 from pipeline.describe.backbones import RANDOM, Backbone, load_backbone
+from pipeline.describe.checkpoints import is_trained
 from pipeline.describe.heads import AttentionHead, GlobalHead, MapsHead
 from pipeline.describe.official import to_relook
 from pipeline.describe.presets import IMAGENET_MEAN, IMAGENET_STD, PRESETS
@@ -72,7 +74,15 @@ def build_network(config: DescribeConfig) -> DescriberNetwork:
 
 
 def _from_timm(config: DescribeConfig) -> DescriberNetwork:
+    trained = _read_trained(config)
+    if trained is not None:
+        return _trained(config, trained)
     backbone = load_backbone(config.name, weights=config.weights, checkpoint=config.checkpoint)
+    return _with_heads(config, backbone)
+
+
+def _with_heads(config: DescribeConfig, backbone: Backbone) -> DescriberNetwork:
+    """A backbone of timm's with the heads that the configuration asks for, none of them with weights."""
     p = config.globals.p
     if p == "learned":
         if backbone.learned_p is None:
@@ -88,6 +98,37 @@ def _from_timm(config: DescribeConfig) -> DescriberNetwork:
         raise RelookError(f"describe.maps.projection = checkpoint: {config.name} has no conv2ds; use pca or none")
     maps = MapsHead(config.maps.levels, 0, None) if config.maps.levels else None
     return DescriberNetwork(backbone, GlobalHead(p, None, config.superglobal), maps=maps)
+
+
+def _read_trained(config: DescribeConfig) -> Checkpoint | None:
+    """The checkpoint of a configuration where it is a describer that relook trained; None where it is a backbone's."""
+    if config.checkpoint is None or config.weights == "random" or not is_trained(config.checkpoint):
+        return None
+    return _read(config.checkpoint, config.name)
+
+
+def _trained(config: DescribeConfig, file: Checkpoint) -> DescriberNetwork:
+    """A backbone of timm's and the heads that were trained with it."""
+    network = _with_heads(config, load_backbone(config.name, weights="random", checkpoint=None, classifier=False))
+    add_heads(network, file.state)
+    state = {key: value for key, value in file.state.items() if not key.startswith(_NOT_RUN)}
+    p = float(state["head.p"])
+    if config.globals.p not in ("learned", p):
+        raise RelookError(
+            f"{file.path}: trained with describe.globals.p = {p:g}, not {config.globals.p:g}; set it, or learned"
+        )
+    Checkpoint(file.path, state).load_into(network)
+    network.backbone.weights = hash_weights(network.state_dict())
+    return network
+
+
+def add_heads(network: DescriberNetwork, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a network of timm's the linear heads that `state` has, of its sizes, still without its weights."""
+    if "head.fc.weight" in state:
+        outputs, inputs = state["head.fc.weight"].shape
+        network.head.fc = nn.Linear(inputs, outputs)
+    if "reduce.weight" in state:
+        network.reduce = nn.Conv2d(state["reduce.weight"].shape[1], state["reduce.weight"].shape[0], 1)
 
 
 def _published(config: DescribeConfig) -> DescriberNetwork:

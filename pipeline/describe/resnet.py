@@ -39,6 +39,11 @@ class ResNetBackbone(Backbone):
         for stage in range(1, STAGES + 1):
             _blocks(self.model, stage)[-1].act3 = nn.Identity()
 
+    @property
+    def has_relup(self) -> bool:
+        """Whether ReLUs were replaced."""
+        return any(isinstance(module, ReLUP) for module in self.modules()) or bool(self._relup_after)
+
     def use_relup(self, *, inside: bool, outside: bool) -> None:
         """Replace ReLUs.
 

@@ -1,0 +1,57 @@
+"""Describers at rest that relook trained: backbone and heads in one file, in relook's own format.
+
+Written by training, read by `network.py` like the published ones; keys are those of `DescriberNetwork`. Published
+models are written as `relook convert` writes them, so that it can give them back in the official format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipeline.checkpoints import read_header, write_checkpoint
+from pipeline.describe.presets import PRESETS
+
+if TYPE_CHECKING:
+    from pipeline.describe.network import DescriberNetwork
+
+# Weights that a network carries and no description needs: ImageNet's classifier of a backbone of timm's.
+_LEFT_OUT = ("backbone.model.classifier.", "backbone.model.fc.", "backbone.model.head.fc.")
+
+
+def is_trained(path: Path) -> bool:
+    """Whether a file is a describer in relook's own format."""
+    header = read_header(path)
+    return header is not None and header.get("kind") == "describer"
+
+
+def save_describer(
+    path: Path,
+    name: str,
+    network: DescriberNetwork,
+    training: Mapping[str, Any],
+    more: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Write a describer; the file appears whole or not at all.
+
+    Args:
+        path: its file.
+        name: the registry name, which it has to be loaded by.
+        network: its weights as they stand.
+        training: plain values that say how it was made.
+        more: tensors that are kept beside it, such as the matcher that was trained with it.
+
+    Raises:
+        RelookError: it cannot be written.
+    """
+    state = {key: value for key, value in network.state_dict().items() if not key.startswith(_LEFT_OUT)}
+    header = {"kind": "describer", "name": name, "layout": _layout(name), "training": dict(training)}
+    write_checkpoint(path, {**state, **(more or {})}, header)
+
+
+def _layout(name: str) -> str | None:
+    """The official layout that it can be converted to; None where there is none."""
+    return name.rsplit("_", 1)[0] if name in PRESETS else None
