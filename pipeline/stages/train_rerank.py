@@ -64,7 +64,7 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
     out = settings.out or default_checkpoint(config.index, settings.reranker)
     with joined(torch.device(choose_device(config))) as device:
         recipe = RECIPES[settings.reranker](
-            _lesson(gallery, records, vectors, parts.learn), settings, config.seed, str(device)
+            lesson_of(gallery, records, vectors, parts.learn), settings, config.seed, str(device)
         )
         judge = Judge(gallery, [records[row] for row in parts.validate], settings.reranker, recipe.reranker, config)
         trained = learn(
@@ -103,7 +103,8 @@ def _divided(config: Config, gallery: Gallery) -> tuple[list[ImageRecord], Float
     return records, vectors, hold_out_sessions(labels, vectors, settings.validation, config.seed)
 
 
-def _lesson(gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatArray, rows: Rows) -> Lesson:
+def lesson_of(gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatArray, rows: Rows) -> Lesson:
+    """What is learnt from those `rows` of the N records, whose global descriptors are [N, D] `vectors`."""
     chosen = [records[row] for row in rows]
     return Lesson(
         ids=[record.id for record in chosen],
