@@ -88,6 +88,25 @@ def upload(
     run.show(stage.upload(run.config).to_json(), lambda document: show_rows(out, "upload", document))
 
 
+@app.command("train-global")
+def train_global(
+    images: Annotated[str, typer.Option("--images", help="Labelled photos: a manifest, a folder or NAME:FOLDER.")],
+    checkpoint: Annotated[Path | None, typer.Option("--out", help="Where the best checkpoint goes.")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    device: Device = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train a describer on labelled photos."""
+    from pipeline.stages import train_global as stage
+
+    run = _Run(config, settings, {"device": device, "train_global.out": checkpoint}, as_json, verbose, quiet)
+    result = stage.train_global(run.config, images, run.reporter)
+    run.show(result.to_json(), lambda document: show_training(out, document))
+
+
 @app.command("train-rerank")
 def train_rerank(
     reranker: Annotated[str | None, typer.Option("--reranker", help="What to train: rrt.")] = None,

@@ -15,19 +15,33 @@ from pipeline.config.describe import (
 from pipeline.config.loading import load_config, parse_config
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.run import Config
-from pipeline.config.train import LoopConfig, RRTModelConfig, TrainRerankConfig
+from pipeline.config.train import (
+    AugmentConfig,
+    ClassificationConfig,
+    ContrastConfig,
+    LocalsLossConfig,
+    LoopConfig,
+    RRTModelConfig,
+    TrainGlobalConfig,
+    TrainRerankConfig,
+)
 
 __all__ = [
+    "AugmentConfig",
+    "ClassificationConfig",
     "Config",
+    "ContrastConfig",
     "DescribeConfig",
     "GlobalsConfig",
     "ImageConfig",
     "LocalsConfig",
+    "LocalsLossConfig",
     "LoopConfig",
     "MapsConfig",
     "RRTModelConfig",
     "RerankConfig",
     "SuperGlobalModulesConfig",
+    "TrainGlobalConfig",
     "TrainRerankConfig",
     "load_config",
     "parse_config",

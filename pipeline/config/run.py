@@ -13,7 +13,7 @@ from pydantic import Field
 from pipeline.config.describe import DescribeConfig
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.section import Positive, Section
-from pipeline.config.train import TrainRerankConfig
+from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
 
 
 class CatalogConfig(Section):
@@ -62,5 +62,6 @@ class Config(Section):
     store: StoreConfig = StoreConfig()
     rerank: RerankConfig = RerankConfig()
     search: SearchConfig = SearchConfig()
+    train_global: TrainGlobalConfig = TrainGlobalConfig()
     train_rerank: TrainRerankConfig = TrainRerankConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -65,3 +65,90 @@ class TrainRerankConfig(LoopConfig):
     candidates: Positive = Field(100, description="negatives come from so many of the store's first answers")
     triplets: Positive = Field(6400, description="per epoch; batch_size counts them")
     rrt: RRTModelConfig = RRTModelConfig()
+
+
+class ClassificationConfig(Section):
+    """Softmax over the labels' prototypes; CVNet-Global's figures are scale 30 and margin 0.15."""
+
+    name: Literal["curricularface", "arcface", "subcenter_arcface", "softmax"] = "curricularface"
+    scale: PositiveFloat = Field(30.0, description="factor on the cosines")
+    margin: NotNegative = Field(0.15, description="radians added to the angle of the positive; not for softmax")
+    momentum: Fraction = Field(0.01, description="of curricularface's moving average; its paper writes 0.99")
+    centres: Positive = Field(3, description="per label, of subcenter_arcface")
+    weight: NotNegative = Field(1.0, description="in the sum of the losses")
+
+
+class ContrastConfig(Section):
+    """Momentum contrast with labels (CVNet-Global: queue 73728, momentum 0.999, temperature 1/30, margin 0.15)."""
+
+    weight: NotNegative = Field(1.0, description="in the sum of the losses; 0: no momentum encoder at all")
+    queue: Positive = Field(2048, description="descriptors of the momentum encoder that are kept")
+    momentum: Fraction = Field(0.99, description="of the encoder, per step")
+    temperature: PositiveFloat = 1 / 30
+    margin: NotNegative = Field(0.15, description="radians, as in the classification")
+
+
+class LocalsLossConfig(Section):
+    """DELG's attention and autoencoder (Cao et al., ECCV 2020, section 3.3), for delg_r50 and delg_r101."""
+
+    attention: NotNegative = Field(1.0, description="weight of the classification by attended local descriptors")
+    reconstruction: NotNegative = Field(10.0, description="weight of the autoencoder's squared error")
+
+
+class AugmentConfig(Section):
+    """How a training picture is changed each time it is seen."""
+
+    size: Positive = Field(224, description="side of the square that the network reads, in pixels")
+    area: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.4, 1.0), description="share of the picture that is cut out; DELG's code for GLDv2 has 0.08 to 1"
+    )
+    aspect: tuple[PositiveFloat, PositiveFloat] = Field((3 / 4, 4 / 3), description="width over height of the cut")
+    flip: Fraction = Field(0.5, description="how often left and right are exchanged")
+    jitter: NotNegative = Field(0.3, description="largest change of brightness, contrast and saturation, as a share")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.05, description="largest turn of the hue, of a full circle")
+    lighting: NotNegative = Field(
+        0.0, description="standard deviation of AlexNet's colour noise along ImageNet's axes; DELG's code has 0.1"
+    )
+    views: Positive | None = Field(
+        None,
+        description="so many changed copies of each picture pass the frozen parts once, and are kept; null: no limit",
+    )
+    views_folder: Path | None = Field(
+        None, description="where they are kept for other runs; null: beside the checkpoint, and removed at the end"
+    )
+
+
+class TrainGlobalConfig(LoopConfig):
+    """How `train-global` learns a global descriptor from labelled photos."""
+
+    epochs: Positive = 8
+    learning_rate: PositiveFloat = 5e-4
+    weight_decay: NotNegative = 1e-4
+    clip: PositiveFloat | None = 5.0
+    split: str | None = Field(None, description="learn from this split only; None: from every labelled photo")
+    validation_split: str | None = Field(None, description="photos that choose the epoch; None: a part is held out")
+    hold_out: Literal["labels", "photos"] = Field(
+        "labels", description="photos of labels never learnt from, or some of every label at random"
+    )
+    validation: Fraction = Field(
+        0.2, description="of the labels, or of the photos, held out; 0: the last epoch is kept"
+    )
+    validation_photos: Positive = Field(500, description="at most so many are described after every epoch")
+    start: Path | None = Field(
+        None, description="weights of a published model's backbone in timm's names; None: ImageNet's, from timm's hub"
+    )
+    dimension: Positive | None = Field(512, description="of a linear layer after pooling; null: none is added")
+    head_start: Literal["whitened", "random"] = Field(
+        "whitened", description="the new linear layer: a within-class whitening in closed form, or drawn at random"
+    )
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="of that whitening's covariance")
+    freeze: Annotated[int, Field(ge=0)] = Field(6, description="parts of the backbone, from the input, that stay")
+    batch_norm: Literal["frozen", "learnt"] = Field("frozen", description="statistics of the parts that are trained")
+    part_rate: Fraction = Field(1.0, description="factor on the learning rate from each part to the one before it")
+    head_rate: PositiveFloat = Field(10.0, description="factor on the learning rate of heads and prototypes")
+    checkpointing: bool = Field(False, description="compute parts again in the backward pass, to save memory")
+    per_label: Positive | None = Field(None, description="photos of each label in a batch; null: photos as they come")
+    augment: AugmentConfig = AugmentConfig()
+    classification: ClassificationConfig = ClassificationConfig()
+    contrast: ContrastConfig = ContrastConfig()
+    locals: LocalsLossConfig = LocalsLossConfig()

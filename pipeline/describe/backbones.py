@@ -42,6 +42,7 @@ class Backbone(nn.Module):
         weights: "sha256:..." of the weights, or `RANDOM`.
         mean, std: per RGB channel of values in [0, 1], as the weights were trained.
         multiple: sides of the input have to be multiples of this many pixels.
+        channels: of the final map.
         learned_p: the GeM exponent that came with the checkpoint, or None.
     """
 
@@ -58,7 +59,7 @@ class Backbone(nn.Module):
         self.std: Triple = embedded.STD if own else tuple(config["std"])
         self.multiple = max(int(info["reduction"]) for info in plain.feature_info)
         self.stages = len(plain.feature_info)
-        self._features = int(plain.num_features)
+        self.channels = int(plain.num_features)
 
     def forward(self, images: torch.Tensor, taps: Sequence[Tap] = ()) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The maps of normalised images.
@@ -82,7 +83,7 @@ class Backbone(nn.Module):
     def _final(self, last: torch.Tensor, stages: list[torch.Tensor]) -> torch.Tensor:
         if last.ndim != 4:  # a transformer's tokens: its last block's map holds the same values in their places
             return stages[-1]
-        if last.shape[1] != self._features and last.shape[-1] == self._features:
+        if last.shape[1] != self.channels and last.shape[-1] == self.channels:
             return last.permute(0, 3, 1, 2)
         return last
 

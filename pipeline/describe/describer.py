@@ -140,12 +140,21 @@ class NetworkDescriber:
 
     def normalised(self, batch: Sequence[Prepared], number: int = 0) -> torch.Tensor:
         """What the network reads of the scale `number`: [B, 3, h, w] float32, channels in its order."""
-        stacked = torch.from_numpy(np.stack([item.pixels[number] for item in batch])).to(self._device)
+        return self.as_read(torch.from_numpy(np.stack([item.pixels[number] for item in batch])))
+
+    def as_read(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Pixels [B, 3, h, w] uint8 RGB as the network reads them: normalised, channels in its order."""
+        stacked = pixels.to(self._device)
         # In this order, as the papers' code does: float32 rounds, and descriptors are compared to the last digits.
         images = (stacked / 255 - self._mean) / self._std
         if self._image.channels == "bgr":
             images = images.flip(1)
         return images.contiguous(memory_format=torch.channels_last)
+
+    @property
+    def reads(self) -> str:
+        """What `as_read` does, in words: equal for describers that read pixels in the same way."""
+        return f"{self._image.channels} - {self._image.mean} / {self._image.std}"
 
     def pyramid(self, batch: Sequence[Prepared]) -> Iterator[tuple[float, torch.Tensor]]:
         """Each scale and its images [B, 3, h, w] as the network reads them."""
@@ -306,7 +315,7 @@ class NetworkDescriber:
         final, tapped = self.network.backbone(images, list(taps.values()))
         maps = dict(zip(taps, tapped, strict=True))
         locals_ = maps.get("locals", final)
-        if self.network.reduce is not None:
+        if self.network.reduce is not None and self._config.locals.count:
             locals_ = self.network.reduce(locals_)
         levels = self.network.maps(maps.get("maps", final)) if self.network.maps else [final]
         pooled = self.network.head.pool(final)

@@ -73,21 +73,62 @@ def build_network(config: DescribeConfig) -> DescriberNetwork:
     return network.eval().requires_grad_(False)
 
 
+def network_to_train(
+    config: DescribeConfig, dimension: int | None, start: Path | None, seed: int
+) -> tuple[DescriberNetwork, bool]:
+    """A describer's network at the beginning of its training; nothing in it asks for gradients yet.
+
+    Args:
+        config: which; a checkpoint that it names is where training goes on from.
+        dimension: of the linear layer after pooling, for a network that has none yet; None: none is added.
+        start: weights of a published model's backbone under timm's names, where the configuration names no checkpoint;
+            None: ImageNet's from timm's hub.
+        seed: of what is drawn at random.
+
+    Returns:
+        The network, and whether its linear layer is new and still means nothing.
+
+    Raises:
+        UsageError: no such model.
+        RelookError: the weights cannot be had or do not fit.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if config.name not in PRESETS:
+            network = build_network(config)
+            if network.head.fc is not None or dimension is None:
+                return network, False
+            network.head.fc = nn.Linear(network.backbone.channels, dimension)
+            return network, True
+        if config.checkpoint is not None:
+            return build_network(config), False
+        if config.weights == "random":
+            return build_network(config), True
+        family, depth = config.name.rsplit("_", 1)
+        sizes = {} if dimension is None else {"head.fc.weight": torch.empty(dimension, 0)}
+        network = _empty(family, depth, config, sizes).eval().requires_grad_(False)
+    imagenet = load_backbone(ARCHITECTURES[depth], weights="pretrained", checkpoint=start)
+    body = {key: value for key, value in imagenet.model.state_dict().items() if not key.startswith("fc.")}
+    network.backbone.model.load_state_dict(body)
+    network.backbone.weights = hash_weights(network.state_dict())
+    return network, True
+
+
 def _from_timm(config: DescribeConfig) -> DescriberNetwork:
     trained = _read_trained(config)
     if trained is not None:
         return _trained(config, trained)
     backbone = load_backbone(config.name, weights=config.weights, checkpoint=config.checkpoint)
-    return _with_heads(config, backbone)
-
-
-def _with_heads(config: DescribeConfig, backbone: Backbone) -> DescriberNetwork:
-    """A backbone of timm's with the heads that the configuration asks for, none of them with weights."""
     p = config.globals.p
     if p == "learned":
         if backbone.learned_p is None:
             raise RelookError("describe.globals.p = learned: the checkpoint holds no exponent (no key pool.p)")
         p = backbone.learned_p
+    return _with_heads(config, backbone, p)
+
+
+def _with_heads(config: DescribeConfig, backbone: Backbone, p: float) -> DescriberNetwork:
+    """A backbone of timm's with the heads that the configuration asks for, none of them with weights; `p` is GeM's."""
     if config.superglobal is not None and (config.superglobal.relup or config.superglobal.relup_inside):
         raise RelookError(
             f"describe.superglobal.relup: {config.name} has no place for it; set relup and relup_inside off"
@@ -109,14 +150,14 @@ def _read_trained(config: DescribeConfig) -> Checkpoint | None:
 
 def _trained(config: DescribeConfig, file: Checkpoint) -> DescriberNetwork:
     """A backbone of timm's and the heads that were trained with it."""
-    network = _with_heads(config, load_backbone(config.name, weights="random", checkpoint=None, classifier=False))
-    add_heads(network, file.state)
     state = {key: value for key, value in file.state.items() if not key.startswith(_NOT_RUN)}
-    p = float(state["head.p"])
+    p = float(state.get("head.p", torch.tensor(1.0)))
     if config.globals.p not in ("learned", p):
         raise RelookError(
-            f"{file.path}: trained with describe.globals.p = {p:g}, not {config.globals.p:g}; set it, or learned"
+            f"{file.path}: trained with describe.globals.p = {p:g}, not {config.globals.p}; set it, or learned"
         )
+    network = _with_heads(config, load_backbone(config.name, weights="random", checkpoint=None, classifier=False), p)
+    add_heads(network, state)
     Checkpoint(file.path, state).load_into(network)
     network.backbone.weights = hash_weights(network.state_dict())
     return network

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pipeline.config import parse_config
+from pipeline.config import DescribeConfig, parse_config
 from pipeline.describe.describer import NetworkDescriber, settings_of
 from pipeline.describe.network import build_network
 from pipeline.describe.presets import with_preset
@@ -37,9 +37,18 @@ def load_describer(
         UsageError: the name or an option is unknown.
         RelookError: the weights cannot be had or do not fit, or the device is not there.
     """
-    given = {**with_preset(name, options), "name": name, "checkpoint": checkpoint}
-    config = parse_config({"describe": given}, source=name).describe
+    config = resolved(name, checkpoint, options)
     return NetworkDescriber(build_network(config), config, torch.device(device))
+
+
+def resolved(name: str, checkpoint: str | Path | None, options: Mapping[str, Any]) -> DescribeConfig:
+    """The whole configuration of a describer: `options` over its published set-up over the defaults.
+
+    Raises:
+        UsageError: an option is unknown.
+    """
+    given = {**with_preset(name, options), "name": name, "checkpoint": checkpoint}
+    return parse_config({"describe": given}, source=name).describe
 
 
 def describer_for_card(

@@ -209,12 +209,12 @@ def _validated(run: Run, validate: Callable[[], Validation], save: Callable[[str
     if rank() == 0:
         with run.average.applied():
             validation = validate()
-            better = run.best is None or validation.score > run.best.score
+            better = run.best is None or validation.score >= run.best.score
             if better:
                 save("best", validation)
             save("last", validation)
     found: Validation = from_first(validation)
-    if run.best is None or found.score > run.best.score:
+    if run.best is None or found.score >= run.best.score:
         run.best, run.best_epoch = found, run.epoch
     return found
 

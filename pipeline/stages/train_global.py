@@ -1,0 +1,227 @@
+"""`train-global`: a describer learns a global descriptor from labelled photos.
+
+Before extract: what it writes is a checkpoint for `describe.checkpoint`. Photos and labels come from a catalog; a part
+that is held out, or a split of its own, chooses the epoch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.catalog import Catalog, load_catalog
+from pipeline.config import Config, DescribeConfig
+from pipeline.describe.checkpoints import save_describer
+from pipeline.describe.describer import NetworkDescriber
+from pipeline.describe.network import DescriberNetwork, network_to_train
+from pipeline.describe.registry import resolved
+from pipeline.errors import RelookError
+from pipeline.imaging import read_image
+from pipeline.stages.judging_global import GlobalJudge
+from pipeline.stages.learning import last_beside, learn
+from pipeline.stages.opening import choose_device, reading
+from pipeline.stages.progress import Reporter, Silent
+from pipeline.stages.training_photos import TrainingPhotos, choose_photos
+from pipeline.train import Validation
+from pipeline.train.distributed import from_first, joined, rank
+from pipeline.train.global_descriptor import GlobalTask
+from pipeline.train.head_start import start_head
+from pipeline.train.local_heads import LocalHeads
+from pipeline.train.losses import set_prototypes
+from pipeline.train.trunk import Trunk, divided
+from pipeline.train.views import FreshViews, KeptViews, Views, views_key
+
+# Parts of a ResNet before the map that DELG's local heads see: the stem and three stages.
+_LOCAL_PARTS = 4
+
+
+@dataclass(frozen=True)
+class TrainGlobalResult:
+    """What a training did; `best` holds the epoch and its validation metrics in percent (none without validation)."""
+
+    checkpoint: str
+    epochs: int
+    best: dict[str, float]
+    history: list[dict[str, float]]
+    photos: int
+    labels: int
+    failed: int
+    validation_queries: int
+    seconds: float
+    weights: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json`; the keys are the CLI's contract."""
+        return asdict(self)
+
+
+def train_global(config: Config, images: str, reporter: Reporter | None = None) -> TrainGlobalResult:
+    """Train the describer `describe.name` on labelled photos.
+
+    Args:
+        config: `describe`, `train_global` and `seed` matter here.
+        images: a folder, a manifest, or NAME:FOLDER of a data set; with labels.
+        reporter: told about the progress.
+
+    Raises:
+        UsageError: no such describer.
+        RelookError: too few labels, weights that cannot be had, or no photo that can be read.
+    """
+    reporter = reporter or Silent()
+    settings = config.train_global
+    catalog = load_catalog(images, config.catalog.labels)
+    out = settings.out or Path("describers") / f"{config.describe.name}.safetensors"
+    describe = _describing(config)
+    with joined(torch.device(choose_device(config))) as device:
+        network, new_head = network_to_train(describe, settings.dimension, settings.start, config.seed)
+        weights = network.backbone.weights
+        photos = choose_photos(catalog, config, reporter if rank() == 0 else Silent())
+        describer = NetworkDescriber(network, describe, device)
+        judge = GlobalJudge(describer, catalog, photos.validate, config)
+        with _task(network, new_head, describer, catalog, photos, config, out, device, reporter) as task:
+
+            def save(which: str, validation: Validation) -> None:
+                path = out if which == "best" else last_beside(out)
+                save_describer(path, config.describe.name, network, _training(config, photos, validation))
+
+            trained = learn(
+                task,
+                settings,
+                judge,
+                save,
+                out=out,
+                identity=_identity(config, weights, catalog, photos),
+                seed=config.seed,
+                device=device,
+                reporter=reporter,
+            )
+    return TrainGlobalResult(
+        checkpoint=str(out),
+        epochs=len(trained.history),
+        best={"epoch": trained.best_epoch, **trained.best.metrics},
+        history=trained.history,
+        photos=len(photos.learn),
+        labels=len(photos.names),
+        failed=len(photos.failed),
+        validation_queries=judge.count,
+        seconds=trained.seconds,
+        weights=weights,
+    )
+
+
+@contextmanager
+def _task(
+    network: DescriberNetwork,
+    new_head: bool,
+    describer: NetworkDescriber,
+    catalog: Catalog,
+    photos: TrainingPhotos,
+    config: Config,
+    out: Path,
+    device: torch.device,
+    reporter: Reporter,
+) -> Iterator[GlobalTask]:
+    """What is trained, with its pictures; kept views that nobody asked to keep are removed after the block."""
+    settings = config.train_global
+    frozen, parts = divided(network, settings.freeze)
+    network.head.requires_grad_(True)
+    limits = config.describe.image
+    files = [catalog.file(record) for record in photos.learn]
+
+    def read(number: int) -> Any:
+        return read_image(files[number], max_pixels=limits.max_pixels, max_bytes=limits.max_bytes).pixels
+
+    fresh = FreshViews(read, settings.augment, describer.as_read, frozen)
+    views: Views = fresh
+    folder: Path | None = None
+    if settings.augment.views is not None:
+        folder = _views_folder(config, out, views_key(frozen, settings.augment, _contents(files), describer.reads))
+        kept = KeptViews(fresh, len(files), settings.augment.views, folder, device)
+        _fill(kept, len(files), config, reporter)
+        views = kept
+    trunk = Trunk(parts, network.head, settings.batch_norm == "learnt", settings.checkpointing)
+    heads = _local_heads(network, config, len(photos.names))
+    directions = None
+    if settings.head_start == "whitened" and network.head.fc is not None and new_head:
+        directions = start_head(trunk, network.head.fc, views, photos.labels, settings.shrinkage)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        ids = [record.id for record in photos.learn]
+        task = GlobalTask(trunk, views, ids, photos.labels, describer.card.dimension, settings, heads)
+        if directions is not None:
+            set_prototypes(task.classification, directions)
+    yield task
+    if folder is not None and settings.augment.views_folder is None and rank() == 0:
+        shutil.rmtree(folder.parent)
+
+
+def _describing(config: Config) -> DescribeConfig:
+    """The describer as it is trained and validated: one scale, the global descriptor alone, no projection after it."""
+    options = config.describe.model_dump(exclude={"name", "checkpoint"}, exclude_unset=True)
+    one = {"scales": (1.0,), "whiten": None}
+    options["globals"] = {**options.get("globals", {}), **one}
+    options["locals"] = {**options.get("locals", {}), "count": 0}
+    options["maps"] = {**options.get("maps", {}), "levels": ()}
+    return resolved(config.describe.name, config.describe.checkpoint, options)
+
+
+def _local_heads(network: DescriberNetwork, config: Config, classes: int) -> LocalHeads | None:
+    if network.attention is None or network.reduce is None:
+        return None
+    place = _LOCAL_PARTS - config.train_global.freeze
+    if place < 0:
+        raise RelookError(
+            f"train_global.freeze = {config.train_global.freeze}: the local heads of {config.describe.name} see the "
+            f"map after {_LOCAL_PARTS} parts; give at most {_LOCAL_PARTS}"
+        )
+    return LocalHeads(network.attention, network.reduce, classes, place, config.train_global.locals)
+
+
+def _views_folder(config: Config, out: Path, key: str) -> Path:
+    shared = config.train_global.augment.views_folder
+    return shared / key if shared is not None else out.with_name(f"{out.stem}-views") / key
+
+
+def _fill(views: KeptViews, photos: int, config: Config, reporter: Reporter) -> None:
+    """The first process computes what is missing, then all of them open it."""
+    if rank() == 0:
+        with reporter.bar("views", len(views.missing) * photos, "photos") as bar:
+            views.fill(bar.advance, reading(config).models)
+    from_first(None)
+    if rank() != 0:
+        views.fill(lambda count: None, 1)
+
+
+def _contents(files: Sequence[Path]) -> list[str]:
+    """What tells whether photos are the same as in another run, without reading them."""
+    facts = [file.stat() for file in files]
+    return [f"{file} {fact.st_size} {fact.st_mtime_ns}" for file, fact in zip(files, facts, strict=True)]
+
+
+def _training(config: Config, photos: TrainingPhotos, validation: Validation) -> dict[str, Any]:
+    """What a checkpoint says of how it was made."""
+    settings = config.train_global.model_dump(mode="json", exclude={"out"})
+    return {
+        "settings": settings,
+        "seed": config.seed,
+        "photos": len(photos.learn),
+        "labels": len(photos.names),
+        "validation": validation.metrics,
+    }
+
+
+def _identity(config: Config, weights: str, catalog: Catalog, photos: TrainingPhotos) -> str:
+    """Equal for runs that would learn the same: settings, weights at the start and photos."""
+    settings = config.train_global.model_dump(mode="json", exclude={"out"})
+    described = config.describe.model_dump(mode="json", exclude={"checkpoint"})
+    files = _contents([catalog.file(record) for record in photos.learn])
+    text = json.dumps([settings, described, weights, config.seed, files, photos.labels.tolist()])
+    return hashlib.sha256(text.encode()).hexdigest()
