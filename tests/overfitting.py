@@ -1,4 +1,4 @@
-"""The overfit proof that each recipe of `train-rerank` has to pass: a few things, learnt until nothing is left to learn.
+"""The overfit proof of each recipe of `train-rerank`: a few things, learnt until nothing is left to learn.
 
 A recipe that cannot learn eight things of the sample photos by heart has a defect, however good its figures elsewhere.
 """

@@ -42,6 +42,9 @@ class LoopConfig(Section):
 class RRTModelConfig(Section):
     """A Reranking Transformer that is trained here; the paper's has 6 layers, 1024 and 500 locals."""
 
+    start: Literal["comparing", "paper"] = Field(
+        "comparing", description="what suits few photos (docs/training.md), or random weights and all of it learnt"
+    )
     heads: Positive = 4
     layers: Positive = 2
     feedforward: Positive = 256

@@ -2,13 +2,15 @@
 
 A recipe of `train-rerank`, fed by mined triplets. Tan, Yuan, Ordonez, ICCV 2021, section 3.3: binary cross-entropy on
 the logits of (anchor, positive) and (anchor, negative); here either side comes first as often, because the network is
-not symmetric, and every step turns the descriptors by a random rotation, so that only their likeness can be learnt.
+not symmetric. From its comparing start every step also turns the descriptors by a random rotation, so that only their
+likeness can be learnt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from pipeline.train.rrt_start import calibrate_skip, start_comparing
 from pipeline.train.sessions import halves
 from pipeline.train.task import Rows, Task
 from pipeline.train.triplets import Triplets
-from pipeline.train.whitening import within_class_whitening
+from pipeline.train.whitening import Whitening, within_class_whitening
 from pipeline.types import Description, FloatArray, ModelCard
 
 
@@ -33,13 +35,15 @@ class RRTTask(Task):
     """Learns to tell positives from hard negatives. A batch has rows (anchor, positive, negative, sides).
 
     Args:
-        network: what is trained; its projection of the globals is not.
-        tokens: of all N pictures, in the rows that `triplets` names; the globals are projected to [N, d_model] already,
-            each by a projection that was fitted without it, so that they look as those of new photos will.
+        network: what is trained.
+        tokens: of all N pictures, in the rows that `triplets` names.
         triplets: the miner.
         ids: of the N pictures.
         per_epoch: triplets per epoch.
         batch_size: triplets per step.
+        turning: whether each step turns the descriptors by a random rotation. The globals of `tokens` are projected to
+            [N, d_model] already then, each by a projection that was fitted without it, so that they look as those of
+            new photos will, and the network's own projection is not trained.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class RRTTask(Task):
         ids: Sequence[str],
         per_epoch: int,
         batch_size: int,
+        turning: bool = True,
     ) -> None:
         super().__init__()
         self.network = network
@@ -58,6 +63,7 @@ class RRTTask(Task):
         self._ids = ids
         self._per_epoch = per_epoch
         self._batch_size = batch_size
+        self._turning = turning
 
     def plan(self, rng: np.random.Generator) -> list[Rows]:
         """See `Task.plan`; two bits of the fourth column say which pairs are turned round."""
@@ -75,21 +81,24 @@ class RRTTask(Task):
         left, right = torch.cat([anchor, anchor]), torch.cat([positive, negative])
         swap = torch.cat([sides % 2, sides // 2]).bool()
         left, right = torch.where(swap, right, left), torch.where(swap, left, right)
-        width = self.network.shape.d_model
-        turns = [torch.linalg.qr(torch.randn(width, width))[0] for _ in range(2)]
+        source, target = self._tokens[left], self._tokens[right]
+        if self._turning:
+            width = self.network.shape.d_model
+            turns = [torch.linalg.qr(torch.randn(width, width))[0] for _ in range(2)]
+            source, target = _turned(source, *turns), _turned(target, *turns)
         device = self.network.remap.weight.device
-        source, target = (_turned(self._tokens[rows], *turns).to(device) for rows in (left, right))
-        logits = self.network(source, target, remapped=True)
+        logits = self.network(source.to(device), target.to(device), remapped=self._turning)
         truth = torch.cat([torch.ones(len(anchor)), torch.zeros(len(anchor))]).to(device)
         return functional.binary_cross_entropy_with_logits(logits, truth)
 
 
 class RRTRecipe:
-    """See `Recipe`. A network that can compare, and descriptors to learn from.
+    """See `Recipe`. A network, and descriptors to learn from.
 
-    The globals of each half of the pictures are projected by a whitening that was fitted on the other: fitted on
-    themselves, pictures of one label would look more alike than those of new photos ever do. What is kept has the
-    projection that was fitted on everything: the transformer takes descriptors in any rotation.
+    From the comparing start the globals of each half of the pictures are projected by a whitening that was fitted on
+    the other: fitted on themselves, pictures of one label would look more alike than those of new photos ever do. What
+    is kept has the projection that was fitted on everything: the transformer takes descriptors in any rotation. From
+    the paper's start the projection is learnt with the rest.
 
     Raises:
         MiningError: the labels give nothing to learn from.
@@ -100,53 +109,51 @@ class RRTRecipe:
         card, model = lesson.card, settings.rrt
         if not card.local_dimension:
             raise RelookError("rrt learns from local descriptors; extract with --set describe.locals.count=50")
-        half = halves(lesson.labels, lesson.vectors)
+        comparing = model.start == "comparing"
+        half = halves(lesson.labels, lesson.vectors) if comparing else np.zeros(len(lesson.ids), np.int64)
         triplets = Triplets(lesson.labels, lesson.answers(settings.candidates, half), half.tolist())
         torch.manual_seed(seed)
         network = RRTNetwork(_shape(model, card))
-        width = network.shape.d_model
-        start_comparing(network, within_class_whitening(lesson.vectors, lesson.labels, width, model.shrinkage))
-        projected = _cross_fitted(lesson, half, width, model.shrinkage)
-        _calibrate(network, projected, triplets.epoch(settings.triplets, np.random.default_rng(seed)))
         described = [
             Description(vector, part)
             for vector, part in zip(lesson.vectors, lesson.source.locals(lesson.ids), strict=True)
         ]
-        tokens = replace(tokens_of(described, network.shape), vector=torch.from_numpy(projected))
-        self.task = RRTTask(network, tokens, triplets, lesson.ids, settings.triplets, settings.batch_size)
+        tokens = tokens_of(described, network.shape)
+        self._kept: Whitening | None = None
+        if comparing:
+            fit = partial(within_class_whitening, dimension=network.shape.d_model, shrinkage=model.shrinkage)
+            start_comparing(network, fit(lesson.vectors, lesson.labels))
+            projected = _cross_fitted(lesson, half, fit)
+            _calibrate(network, projected, triplets.epoch(settings.triplets, np.random.default_rng(seed)))
+            tokens = replace(tokens, vector=torch.from_numpy(projected))
+            self._kept = fit(*lesson.everything)
+        self.task = RRTTask(network, tokens, triplets, lesson.ids, settings.triplets, settings.batch_size, comparing)
         self.reranker = RRTReranker(network, card, device=device)
         self.anchors = len(triplets.anchors)
-        vectors, labels = lesson.everything
-        self._whole = within_class_whitening(vectors, labels, width, model.shrinkage)
 
     def checkpoint(self) -> RerankCheckpoint:
         """See `Recipe.checkpoint`."""
         checkpoint = self.reranker.to_checkpoint()
-        checkpoint.state["remap.weight"] = torch.from_numpy(self._whole.weight)
-        checkpoint.state["remap.bias"] = torch.from_numpy(self._whole.bias)
+        if self._kept is not None:
+            checkpoint.state["remap.weight"] = torch.from_numpy(self._kept.weight)
+            checkpoint.state["remap.bias"] = torch.from_numpy(self._kept.bias)
         return checkpoint
 
 
 def _shape(model: RRTModelConfig, card: ModelCard) -> RRTShape:
-    options: dict[str, Any] = model.model_dump(exclude={"shrinkage"})
-    return RRTShape(
-        d_global=card.dimension,
-        d_model=card.local_dimension,
-        scale_rule="nearest",
-        token_length=card.local_dimension**0.5,
-        symmetric=True,
-        skip=True,
-        **options,
-    )
+    options: dict[str, Any] = model.model_dump(exclude={"shrinkage", "start"})
+    if model.start == "comparing":
+        options |= {"token_length": card.local_dimension**0.5, "symmetric": True, "skip": True}
+    return RRTShape(d_global=card.dimension, d_model=card.local_dimension, scale_rule="nearest", **options)
 
 
-def _cross_fitted(lesson: Lesson, half: Rows, width: int, shrinkage: float) -> FloatArray:
-    projected = np.empty((len(lesson.ids), width), np.float32)
+def _cross_fitted(lesson: Lesson, half: Rows, fit: Callable[..., Whitening]) -> FloatArray:
+    """[N, d_model] globals, each half projected by what was fitted on the other."""
+    parts = {}
     for side in (0, 1):
         others = [label if half[row] != side else "" for row, label in enumerate(lesson.labels)]
-        whitening = within_class_whitening(lesson.vectors, others, width, shrinkage)
-        projected[half == side] = whitening.apply(lesson.vectors[half == side])
-    return projected
+        parts[side] = fit(lesson.vectors, others).apply(lesson.vectors)
+    return np.where(half[:, None] == 0, parts[0], parts[1])
 
 
 def _calibrate(network: RRTNetwork, projected: FloatArray, drawn: Rows) -> None:
