@@ -22,6 +22,7 @@ from pipeline.config.train import (
     LocalsLossConfig,
     LoopConfig,
     RRTModelConfig,
+    RRTSOPModelConfig,
     TrainGlobalConfig,
     TrainRerankConfig,
 )
@@ -39,6 +40,7 @@ __all__ = [
     "LoopConfig",
     "MapsConfig",
     "RRTModelConfig",
+    "RRTSOPModelConfig",
     "RerankConfig",
     "SuperGlobalModulesConfig",
     "TrainGlobalConfig",

@@ -55,6 +55,22 @@ class RRTModelConfig(Section):
     )
 
 
+class RRTSOPModelConfig(Section):
+    """A Reranking Transformer for products that is trained here; the paper's has 6 layers and 1024."""
+
+    start: Literal["comparing", "paper"] = Field(
+        "comparing", description="what suits few photos (docs/training.md), or random weights and maps as they are"
+    )
+    heads: Positive = 4
+    layers: Positive = 2
+    feedforward: Positive = 256
+    dropout: Fraction = 0.0
+    width: Positive = Field(128, description="of tokens, to which wider maps are projected; not from the paper's start")
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="of the within-class covariance that projects the maps; not from the paper's start"
+    )
+
+
 class TrainRerankConfig(LoopConfig):
     """How `train-rerank` learns from the store's own candidates."""
 
@@ -68,6 +84,7 @@ class TrainRerankConfig(LoopConfig):
     candidates: Positive = Field(100, description="negatives come from so many of the store's first answers")
     triplets: Positive = Field(6400, description="per epoch; batch_size counts them")
     rrt: RRTModelConfig = RRTModelConfig()
+    rrt_sop: RRTSOPModelConfig = RRTSOPModelConfig()
 
 
 class ClassificationConfig(Section):

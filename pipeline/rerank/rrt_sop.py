@@ -71,12 +71,7 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`: local descriptors have to be whole maps, and those that it was trained on."""
-        refuse_without_locals(card, "rrt_sop", geometry=True)
-        if local_settings(card).get("kind") != "map":
-            raise RelookError(
-                f"rrt_sop reads whole maps of local descriptors (describe.name=sop_r50); those of the index, made by "
-                f"{card.name}, are a selection"
-            )
+        refuse_without_maps(card)
         width = self.network.shape.width_of_locals
         if card.local_dimension != width:
             raise RelookError(
@@ -109,8 +104,25 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
         return logits
 
 
-def maps_of(images: Sequence[Description], width: int) -> list[FloatArray]:
-    """The map [width, h, w] of each image. Raises RelookError for an image without any, or with another."""
+def refuse_without_maps(card: ModelCard) -> None:
+    """Raises RelookError when an index of this card does not hold one whole map of every picture."""
+    refuse_without_locals(card, "rrt_sop", geometry=True)
+    settings = local_settings(card)
+    if settings.get("kind") != "map":
+        raise RelookError(
+            "rrt_sop reads whole maps of local descriptors (describe.name=sop_r50 or describe.locals.kind=map); those "
+            f"of the index, made by {card.name}, are a selection"
+        )
+    scales = list(settings.get("scales", [1.0]))
+    if len(scales) > 1:
+        raise RelookError(
+            f"rrt_sop reads one map of every picture; those of the index are of {len(scales)} scales "
+            "(describe.locals.scales=[1.0] gives one)"
+        )
+
+
+def maps_of(images: Sequence[Description], width: int | None = None) -> list[FloatArray]:
+    """The map [d, h, w] of each image. Raises RelookError for one without, or with another d than `width`."""
     return [map_of(first_locals(image, None, "rrt_sop", width, geometry=True)) for image in images]
 
 

@@ -75,6 +75,9 @@ class RRTSOPNetwork(nn.Module):
         self.classifier = nn.Linear(shape.d_model, 1)
         if shape.d_local is not None:
             self.remap_local = nn.Linear(shape.d_local, shape.d_model)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:  # copies of one layer would all start from the same values
+                nn.init.xavier_uniform_(parameter)
         if shape.skip:
             self.skip = nn.Parameter(torch.tensor([_SKIP]))
             nn.init.zeros_(self.classifier.weight)

@@ -114,6 +114,7 @@ def lesson_of(gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatAr
         source=gallery,
         card=gallery.index.card,
         everything=(vectors, [record.label for record in records]),
+        everyone=[record.id for record in records],
         photo=lambda name: gallery.index.image_file(gallery.index.records[name]),
     )
 

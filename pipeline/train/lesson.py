@@ -30,6 +30,7 @@ class Lesson:
         card: what made the descriptors.
         everything: the vectors and labels of held-out pictures too: for closed-form fits that are kept with the
             checkpoint and never validated.
+        everyone: the ids of the pictures of `everything`, in its order.
         photo: gives the file of a picture by its id.
     """
 
@@ -40,6 +41,7 @@ class Lesson:
     source: DescriptorSource
     card: ModelCard
     everything: tuple[FloatArray, Sequence[str]]
+    everyone: Sequence[str]
     photo: Callable[[str], Path]
 
 

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pipeline.config import TrainRerankConfig
 from pipeline.train.lesson import Lesson, Recipe
 from pipeline.train.rrt import RRTRecipe
+from pipeline.train.rrt_sop import RRTSOPRecipe
 
 # Each is made of what there is to learn from, the settings, a seed and a device.
 RECIPES: dict[str, Callable[[Lesson, TrainRerankConfig, int, str], Recipe]] = {
     "rrt": RRTRecipe,
+    "rrt_sop": RRTSOPRecipe,
 }
