@@ -27,7 +27,12 @@ from pipeline.stages.search import search
 from pipeline.stores import Index
 
 CONFIGS = ROOT / "configs"
-PUBLISHED = [file for file in sorted(CONFIGS.glob("*_*20[0-9][0-9].yaml")) if "describe" in file.read_text()]
+TRAINING = sorted(CONFIGS.glob("train_*.yaml"))
+PUBLISHED = [
+    file
+    for file in sorted(CONFIGS.glob("*_*20[0-9][0-9].yaml"))
+    if "describe" in file.read_text() and file not in TRAINING
+]
 WITH_PRESET = [file for file in PUBLISHED if load_config(file).describe.name in PRESETS]
 AMES = [file for file in PUBLISHED if file.stem.startswith("ames")]
 # Sections in which a set-up differs from its describer's: AMES takes locals from CVNet, and no maps.
@@ -51,6 +56,17 @@ def card_settings(name: str, own: str) -> tuple[Mapping[str, Any], str]:
     options = config.model_dump(exclude={"name", "checkpoint"}, exclude_unset=True) | {"weights": "random"}
     card = load_describer(name, **options).card
     return card.settings, card.name
+
+
+@pytest.mark.parametrize("file", TRAINING, ids=lambda file: file.stem)
+def test_a_training_names_its_paper_and_what_it_leaves_open(file: Path) -> None:
+    config = load_config(file)
+    text = file.read_text(encoding="utf-8")
+    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    assert "et al." in head or "Tan, Yuan" in head
+    assert f"--config configs/{file.name}" in head
+    assert "paper" in text.replace(head, "")
+    assert config != Config()
 
 
 def test_every_paper_is_there() -> None:

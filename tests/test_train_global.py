@@ -143,7 +143,6 @@ def test_the_queue_holds_the_last_ones(batches: list[int], size: int) -> None:
 def test_the_momentum_encoder_follows_slowly_and_takes_statistics_over() -> None:
     module = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
     encoder = MomentumEncoder(module, 0.75)
-    encoder.steps.fill_(100)
     start = encoder.copy[0].weight.clone()
     with torch.no_grad():
         module[0].weight.add_(1)
@@ -152,6 +151,12 @@ def test_the_momentum_encoder_follows_slowly_and_takes_statistics_over() -> None
     torch.testing.assert_close(encoder.copy[0].weight, start + 0.25)
     assert encoder.copy[1].running_mean.tolist() == [5, 5, 5]
     assert not encoder.copy.training
+    ramped = MomentumEncoder(module, 0.75, ramp=True)
+    start = ramped.copy[0].weight.clone()
+    with torch.no_grad():
+        module[0].weight.add_(1)
+    ramped.follow(module)
+    torch.testing.assert_close(ramped.copy[0].weight, start + 0.9)
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 

@@ -104,6 +104,7 @@ class ContrastConfig(Section):
     weight: NotNegative = Field(1.0, description="in the sum of the losses; 0: no momentum encoder at all")
     queue: Positive = Field(2048, description="descriptors of the momentum encoder that are kept")
     momentum: Fraction = Field(0.99, description="of the encoder, per step")
+    ramp: bool = Field(True, description="momentum is at most n / (n + 9) in step n: short trainings need a young copy")
     temperature: PositiveFloat = 1 / 30
     margin: NotNegative = Field(0.15, description="radians, as in the classification")
 

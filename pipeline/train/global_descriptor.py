@@ -55,7 +55,7 @@ class GlobalTask(Task):
         self.encoder: MomentumEncoder | None = None
         self.contrast: MomentumContrast | None = None
         if settings.contrast.weight:
-            self.encoder = MomentumEncoder(trunk, settings.contrast.momentum)
+            self.encoder = MomentumEncoder(trunk, settings.contrast.momentum, settings.contrast.ramp)
             self.contrast = MomentumContrast(settings.contrast, dimension)
         self.local_heads = local_heads
         self._views, self._ids, self._labels, self._settings = views, ids, labels, settings

@@ -27,15 +27,16 @@ class MomentumEncoder(nn.Module):
 
     Args:
         module: what is followed.
-        momentum: in [0, 1]; the copy is faster in the first steps, when the module is still far from itself.
+        momentum: in [0, 1].
+        ramp: let it grow up to that: n / (n + 9) in step n. Not in the papers.
     """
 
-    def __init__(self, module: nn.Module, momentum: float) -> None:
+    def __init__(self, module: nn.Module, momentum: float, ramp: bool = False) -> None:
         super().__init__()
         self.copy = copy.deepcopy(module).eval().requires_grad_(False)
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
         self.steps: torch.Tensor
-        self._momentum = momentum
+        self._momentum, self._ramp = momentum, ramp
 
     def train(self, mode: bool = True) -> MomentumEncoder:
         """The copy is never in training mode."""
@@ -45,7 +46,8 @@ class MomentumEncoder(nn.Module):
     def follow(self, module: nn.Module) -> None:
         """After a step of `module`."""
         self.steps += 1
-        momentum = min(self._momentum, float(self.steps) / (float(self.steps) + 9))
+        steps = int(self.steps)
+        momentum = min(self._momentum, steps / (steps + 9)) if self._ramp else self._momentum
         for mine, theirs in zip(self.copy.parameters(), module.parameters(), strict=True):
             mine.lerp_(theirs, 1 - momentum)
         for statistic, followed in zip(self.copy.buffers(), module.buffers(), strict=True):

@@ -1,0 +1,180 @@
+"""What each trained reranker adds to the global search: docs/results.md.
+
+    python benchmarks/train_rerankers.py --work DIR --checkpoints DIR
+
+On the frozen describer and on the one that `train_grocery.py` trained (its --work is --checkpoints here): learn from
+labelled photos, then photos that were not learnt from query each other, of learnt classes, of other classes, and
+landmarks. Beside each second look stands its paired difference to the global search with a confidence interval of 95 %
+over queries. Indexes, checkpoints and measurements in DIR are used again when they are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from grocery import SHARED, write_manifest
+from rich.console import Console
+from rich.table import Table
+from train_grocery import questions
+
+from pipeline.catalog import load_catalog
+from pipeline.config import Config, load_config
+from pipeline.report import Bars
+from pipeline.stages.evaluate import evaluate
+from pipeline.stages.extract import extract
+from pipeline.stages.train_rerank import train_rerank
+
+# What an index holds, by name: one scale of 224 x 224 pixels, and what its rerankers read.
+INDEXES: dict[str, list[str]] = {
+    "cells": ["describe.locals.count=50", "describe.locals.scales=[1.0]"],
+    "maps": [
+        "describe.locals.count=0",
+        "describe.maps.levels=[0.25,0.5,1.0]",
+        "describe.maps.stage=4",
+        "describe.maps.dimension=64",
+    ],
+    "grid": ["describe.locals.kind=map", "describe.locals.count=49", "describe.locals.scales=[1.0]"],
+}
+# Reranker in the tables: registry name, index, and how it is trained. The student needs its teacher's file.
+RERANKERS: dict[str, tuple[str, str, list[str]]] = {
+    "rrt": ("rrt", "cells", []),
+    "rrt_sop, frozen": ("rrt_sop", "grid", []),
+    "cvnet": ("cvnet", "maps", []),
+    "ames": ("ames", "cells", []),
+    "ames, binarised": ("ames", "cells", ["train_rerank.ames.binarised=true"]),
+}
+TEACHER = "ames"
+
+
+def main() -> None:
+    """Extract, train, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="where indexes, checkpoints and measurements go")
+    parser.add_argument("--checkpoints", type=Path, required=True, help="the --work of train_grocery.py")
+    parser.add_argument("--only", nargs="+", default=list(RERANKERS), choices=list(RERANKERS), metavar="RERANKER")
+    parser.add_argument("--describers", nargs="+", default=["frozen", "fine-tuned"])
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    console, reporter = Console(width=150), Bars(Console(stderr=True))
+    for question, learn, ask in questions():
+        for describer in arguments.describers:
+            checkpoint = arguments.checkpoints / f"{question} - CVNet - 224 - 0.safetensors"
+            bench = Bench(arguments.work / question / describer, reporter, arguments.seed)
+            bench.describe = [] if describer == "frozen" else [f"describe.checkpoint={json.dumps(str(checkpoint))}"]
+            folder = bench.folder
+            folder.mkdir(parents=True, exist_ok=True)
+            bench.learn = write_manifest(folder / "learn.csv", learn)
+            landmarks = load_catalog(str(SHARED / "landmarks" / "manifest.csv"))
+            asked = {
+                question: write_manifest(folder / "ask.csv", ask),
+                "landmarks": write_manifest(folder / "landmarks.csv", landmarks),
+            }
+            rows = {name: {title: bench.row(name, file) for title, file in asked.items()} for name in arguments.only}
+            for title in asked:
+                made = {name: found[title] for name, found in rows.items()}
+                console.print(table(f"{title}, {describer} describer", made))
+
+
+class Bench:
+    """One describer and what was learnt on its descriptors.
+
+    Attributes:
+        folder: where its files go.
+        describe: overrides that choose the describer.
+        learn: the manifest of what is learnt from.
+    """
+
+    def __init__(self, folder: Path, reporter: Any, seed: int) -> None:
+        self.folder, self._reporter, self._seed = folder, reporter, seed
+        self.describe: list[str] = []
+        self.learn = Path()
+
+    def row(self, name: str, ask: Path) -> Mapping[str, Any]:
+        """The `evaluate` document of a reranker on the photos of a manifest, kept in a file."""
+        note = self.folder / f"{name} - {ask.stem} - {self._seed}.json"
+        if note.exists():
+            found: Mapping[str, Any] = json.loads(note.read_text())
+            return found
+        registry, kind, _ = RERANKERS[name]
+        checkpoint, seconds = self._trained(name)
+        index = self._extracted(kind, ask)
+        config = self._config(
+            kind, index, f"rerank.chain=[{registry}]", f"rerank.{registry}.checkpoint={json.dumps(str(checkpoint))}"
+        )
+        document = {**evaluate(config, str(ask), None, self._reporter).to_json(), "cpu_seconds": seconds}
+        note.write_text(json.dumps(document))
+        return document
+
+    def _trained(self, name: str) -> tuple[Path, float]:
+        """The checkpoint, and the CPU-seconds that its training took."""
+        registry, kind, settings = RERANKERS[name]
+        out = self.folder / f"{name} - {self._seed}.safetensors"
+        note = out.with_suffix(".json")
+        if not note.exists():
+            index = self._extracted(kind, self.learn)
+            more = list(settings)
+            if "train_rerank.ames.binarised=true" in settings:
+                more.append(f"train_rerank.ames.teacher={json.dumps(str(self._trained(TEACHER)[0]))}")
+            before = cpu_seconds()
+            config = self._config(
+                kind,
+                index,
+                f"train_rerank.reranker={registry}",
+                f"train_rerank.out={json.dumps(str(out))}",
+                f"seed={self._seed}",
+                *more,
+            )
+            train_rerank(config, self._reporter)
+            note.write_text(json.dumps({"cpu_seconds": cpu_seconds() - before}))
+        seconds: float = json.loads(note.read_text())["cpu_seconds"]
+        return out, seconds
+
+    def _extracted(self, kind: str, manifest: Path) -> Path:
+        """An index of the photos of a manifest; projections are those fitted on what is learnt from."""
+        index = self.folder / f"{kind} - {manifest.stem}"
+        if not (index / "index.json").exists():
+            first = [] if manifest == self.learn else [self._fit_from(kind)]
+            extract(self._config(kind, index, *first), str(manifest), self._reporter)
+        return index
+
+    def _fit_from(self, kind: str) -> str:
+        return f"describe.fit_from={json.dumps(str(self._extracted(kind, self.learn)))}"
+
+    def _config(self, kind: str, index: Path, *more: str) -> Config:
+        plain = ["describe.image.size=224", "describe.globals.scales=[1.0]"]
+        return load_config(overrides=[f"index={json.dumps(str(index))}", *plain, *INDEXES[kind], *self.describe, *more])
+
+
+def cpu_seconds() -> float:
+    """Used by this process so far, on all cores."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Global search first, then each second look with its paired difference and its confidence interval."""
+    first = next(iter(rows.values()))
+    made = Table(title=f"{title}: {first['queries']} queries, gallery of {first['gallery']}", title_justify="left")
+    for heading in ("second look", "mAP", "R@1", "mAP difference, 95 %", "R@1 difference, 95 %", "ms a query", "CPU s"):
+        made.add_column(heading, justify="left" if heading == "second look" else "right")
+    made.add_row("none", f"{first['global']['mAP']:.2f}", f"{first['global']['R@1']:.2f}", "", "", "", "")
+    for name, row in rows.items():
+        change, metrics = row["difference"], row["reranked"]
+        made.add_row(
+            name,
+            f"{metrics['mAP']:.2f}",
+            f"{metrics['R@1']:.2f}",
+            *(f"{change[metric]:+.2f} ± {1.96 * change[f'{metric}_se']:.2f}" for metric in ("mAP", "R@1")),
+            f"{1000 * row['seconds']['rerank'] / row['queries']:.0f}",
+            f"{row['cpu_seconds']:.0f}",
+        )
+    return made
+
+
+if __name__ == "__main__":
+    main()
