@@ -19,11 +19,22 @@ import torch
 from pipeline.config import Config
 from pipeline.errors import RelookError, unknown_name
 from pipeline.rerank.checkpoints import save_checkpoint
+from pipeline.stages.index_photos import photos_of
 from pipeline.stages.judging import Judge
 from pipeline.stages.learning import last_beside, learn
 from pipeline.stages.opening import Gallery, choose_device, default_checkpoint, open_gallery
 from pipeline.stages.progress import Reporter, Silent
-from pipeline.train import RECIPES, Lesson, Partition, Recipe, Validation, hold_out_labels, hold_out_sessions
+from pipeline.train import (
+    RECIPES,
+    JointRecipe,
+    Lesson,
+    Partition,
+    Photos,
+    Recipe,
+    Validation,
+    hold_out_labels,
+    hold_out_sessions,
+)
 from pipeline.train.distributed import joined
 from pipeline.train.task import Rows
 from pipeline.types import FloatArray, ImageRecord
@@ -64,9 +75,12 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
     out = settings.out or default_checkpoint(config.index, settings.reranker)
     with joined(torch.device(choose_device(config))) as device:
         recipe = RECIPES[settings.reranker](
-            lesson_of(gallery, records, vectors, parts.learn), settings, config.seed, str(device)
+            lesson_of(gallery, records, vectors, parts.learn, photos_of(gallery, config)),
+            settings,
+            config.seed,
+            str(device),
         )
-        judge = Judge(gallery, [records[row] for row in parts.validate], settings.reranker, recipe.reranker, config)
+        judge = Judge(gallery, [records[row] for row in parts.validate], settings.reranker, recipe, config)
         trained = learn(
             recipe.task,
             settings,
@@ -103,7 +117,13 @@ def _divided(config: Config, gallery: Gallery) -> tuple[list[ImageRecord], Float
     return records, vectors, hold_out_sessions(labels, vectors, settings.validation, config.seed)
 
 
-def lesson_of(gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatArray, rows: Rows) -> Lesson:
+def lesson_of(
+    gallery: Gallery,
+    records: Sequence[ImageRecord],
+    vectors: FloatArray,
+    rows: Rows,
+    photos: Photos | None = None,
+) -> Lesson:
     """What is learnt from those `rows` of the N records, whose global descriptors are [N, D] `vectors`."""
     chosen = [records[row] for row in rows]
     return Lesson(
@@ -115,7 +135,7 @@ def lesson_of(gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatAr
         card=gallery.index.card,
         everything=(vectors, [record.label for record in records]),
         everyone=[record.id for record in records],
-        photo=lambda name: gallery.index.image_file(gallery.index.records[name]),
+        photos=photos,
     )
 
 
@@ -141,7 +161,11 @@ def _saver(recipe: Recipe, out: Path) -> Callable[[str, Validation], None]:
     def save(which: str, validation: Validation) -> None:
         recipe.reranker.weight = validation.extra["weight"]
         recipe.reranker.temperature = validation.extra["temperature"]
-        save_checkpoint(out if which == "best" else last_beside(out), recipe.checkpoint())
+        path = out if which == "best" else last_beside(out)
+        if isinstance(recipe, JointRecipe):
+            recipe.save(path)
+        else:
+            save_checkpoint(path, recipe.checkpoint())
 
     return save
 

@@ -4,7 +4,7 @@
 names the rerankers that can be trained.
 """
 
-from pipeline.train.lesson import Lesson, Recipe, TrainedReranker
+from pipeline.train.lesson import JointRecipe, Lesson, Photos, Recipe, TrainedReranker
 from pipeline.train.loop import Files, Progress, Trained, fit
 from pipeline.train.recipes import RECIPES
 from pipeline.train.sessions import Partition, hold_out_labels, hold_out_sessions
@@ -14,9 +14,11 @@ from pipeline.train.triplets import MiningError
 __all__ = [
     "RECIPES",
     "Files",
+    "JointRecipe",
     "Lesson",
     "MiningError",
     "Partition",
+    "Photos",
     "Progress",
     "Recipe",
     "Task",

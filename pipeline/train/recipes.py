@@ -8,9 +8,17 @@ from pipeline.config import TrainRerankConfig
 from pipeline.train.lesson import Lesson, Recipe
 from pipeline.train.rrt import RRTRecipe
 from pipeline.train.rrt_sop import RRTSOPRecipe
+from pipeline.train.rrt_sop_joint import RRTSOPJointRecipe
+
+
+def _rrt_sop(lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
+    """From stored maps, or from photos together with its describer."""
+    made = RRTSOPRecipe if settings.rrt_sop.joint is None else RRTSOPJointRecipe
+    return made(lesson, settings, seed, device)
+
 
 # Each is made of what there is to learn from, the settings, a seed and a device.
 RECIPES: dict[str, Callable[[Lesson, TrainRerankConfig, int, str], Recipe]] = {
     "rrt": RRTRecipe,
-    "rrt_sop": RRTSOPRecipe,
+    "rrt_sop": _rrt_sop,
 }
