@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +27,16 @@ _WRAPPERS = ("model_state", "state", "state_dict", "model")
 
 # The key of relook's header among a safetensors file's metadata.
 _HEADER = "relook"
+
+
+class Writable(Protocol):
+    """As much of a stream as a file of tensors needs."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take bytes."""
+
+    def flush(self) -> None:
+        """Be done with them."""
 
 
 @dataclass(frozen=True)
@@ -112,8 +122,18 @@ def write_checkpoint(path: Path, state: Mapping[str, torch.Tensor], header: Mapp
 
 def write_official(path: Path, state: Mapping[str, torch.Tensor], wrapper: str) -> None:
     """Write a state dict as the official code reads it: pickled by torch, below the key `wrapper`."""
-    with writing(path), replacing(path) as temporary:
-        torch.save({wrapper: dict(state)}, temporary)
+    with writing(path), replacing(path) as temporary, temporary.open("wb") as stream:
+        pickle_tensors({wrapper: dict(state)}, stream)
+
+
+def pickle_tensors(value: Any, stream: Writable) -> None:
+    """What `torch.save` writes, to a stream. Raises OSError when the disk is full, which torch itself hides."""
+    try:
+        torch.save(value, stream)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def hash_weights(state: Mapping[str, torch.Tensor]) -> str:

@@ -1,7 +1,8 @@
 """The command line: one command per verb. Each parses, calls its stage and shows the result.
 
 Top of the house; nothing imports it. Exit codes: 0 done, 1 an error in one line, 2 wrong usage, 3 more failed inputs
-than `--max-failures`, 75 locked. With `--json` stdout holds one JSON document and nothing else.
+than `--max-failures`, 75 locked. With `--json` stdout holds one JSON document and nothing else. Of the processes that
+torchrun starts the first one speaks; of an error that only one of them met, that one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from rich.logging import RichHandler
 
 from pipeline import __version__
 from pipeline.config import Config, load_config
-from pipeline.errors import RelookError, TooManyFailuresError, UsageError
+from pipeline.errors import FailedElsewhereError, RelookError, TooManyFailuresError, UsageError
 from pipeline.report import Bars, show_answers, show_evaluation, show_rows, show_training, write_page
 from pipeline.stages.progress import Reporter, Silent
 
@@ -44,6 +45,9 @@ MaxFailures = Annotated[
     int | None, typer.Option("--max-failures", min=0, help="More unreadable inputs end with code 3.")
 ]
 Rerank = Annotated[str | None, typer.Option("--rerank", metavar="NAME[,NAME]", help="The second look, or none.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Take a few steps; say parameters, memory, time. Keep nothing.")
+]
 Store = Annotated[str | None, typer.Option("--store", help="table or csv.")]
 
 
@@ -92,6 +96,7 @@ def upload(
 def train_global(
     images: Annotated[str, typer.Option("--images", help="Labelled photos: a manifest, a folder or NAME:FOLDER.")],
     checkpoint: Annotated[Path | None, typer.Option("--out", help="Where the best checkpoint goes.")] = None,
+    dry_run: DryRun = False,
     config: ConfigFile = None,
     settings: Settings = None,
     device: Device = None,
@@ -103,6 +108,9 @@ def train_global(
     from pipeline.stages import train_global as stage
 
     run = _Run(config, settings, {"device": device, "train_global.out": checkpoint}, as_json, verbose, quiet)
+    if dry_run:
+        run.show_cost(stage.dry_run_global(run.config, images, run.reporter))
+        return
     result = stage.train_global(run.config, images, run.reporter)
     run.show(result.to_json(), lambda document: show_training(out, document))
 
@@ -111,6 +119,7 @@ def train_global(
 def train_rerank(
     reranker: Annotated[str | None, typer.Option("--reranker", help="What to train: rrt.")] = None,
     checkpoint: Annotated[Path | None, typer.Option("--out", help="Where the best checkpoint goes.")] = None,
+    dry_run: DryRun = False,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -131,6 +140,9 @@ def train_rerank(
         "train_rerank.out": checkpoint,
     }
     run = _Run(config, settings, flags, as_json, verbose, quiet)
+    if dry_run:
+        run.show_cost(stage.dry_run_rerank(run.config))
+        return
     result = stage.train_rerank(run.config, run.reporter)
     run.show(result.to_json(), lambda document: show_training(out, document))
 
@@ -240,21 +252,21 @@ def version() -> None:
 
 def main() -> NoReturn:
     """Run the command line; every error ends in one line and its exit code."""
+    if "RANK" in os.environ:  # each process of torchrun would warn of parameters that could have been unused
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         code = app(standalone_mode=False)
     except RelookError as error:
-        _fail(str(error), error.exit_code)
-    except typer.Abort:
-        _fail("stopped", 130)
-    except KeyboardInterrupt:
-        _fail("stopped", 130)
+        _fail(error, str(error), error.exit_code)
+    except (typer.Abort, KeyboardInterrupt) as error:
+        _fail(error, "stopped", 130)
     except BrokenPipeError:  # the reader of our output, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors
-            _fail(error.format_message(), error.exit_code)
-        _fail(f"{type(error).__name__}: {error} (a defect of relook; -v shows where)", 1)
+            _fail(error, error.format_message(), error.exit_code)
+        _fail(error, f"{type(error).__name__}: {error} (a defect of relook; -v shows where)", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -272,6 +284,7 @@ class _Run:
     ) -> None:
         overrides = [f"{key}={json.dumps(_plain(value))}" for key, value in flags.items() if value is not None]
         self.config: Config = load_config(config, [*(settings or ()), *overrides])
+        quiet = quiet or not _is_first()
         self.reporter: Reporter = Silent() if quiet else Bars(err)
         self._as_json, self._quiet = as_json, quiet
         level = logging.ERROR if quiet else logging.DEBUG if verbose > 1 else logging.INFO
@@ -282,10 +295,16 @@ class _Run:
 
     def show(self, document: dict[str, Any], table: Any) -> None:
         """The result, as JSON or as a table."""
+        if not _is_first():
+            return
         if self._as_json:
             sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
         else:
             table(document)
+
+    def show_cost(self, cost: Any) -> None:
+        """What a dry run measured."""
+        self.show(cost.to_json(), lambda document: show_rows(out, "dry run", cost.to_rows()))
 
     def note(self, text: str) -> None:
         """A word beside the result."""
@@ -306,8 +325,18 @@ def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    if any(word.startswith("-v") for word in sys.argv[1:]) and sys.exc_info()[0] is not None:
+def _is_first() -> bool:
+    """Whether this is the first process of torchrun, or there is one only."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _fail(error: BaseException, message: str, code: int) -> NoReturn:
+    """Say one line. What goes wrong before processes have joined goes wrong in each; later it has a note (`joined`)."""
+    notes = getattr(error, "__notes__", [])
+    if isinstance(error, FailedElsewhereError) or not (_is_first() or notes):
+        sys.exit(code)
+    if any(word.startswith("-v") for word in sys.argv[1:]):
         err.print_exception()
-    err.print(f"relook: {' '.join(message.split())}", style="red", highlight=False, markup=False, soft_wrap=True)
+    line = " ".join(f"{': '.join([*notes, message])}".split())
+    err.print(f"relook: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
     sys.exit(code)

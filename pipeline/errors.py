@@ -34,6 +34,14 @@ class LockedError(RelookError):
     exit_code = 75
 
 
+class FailedElsewhereError(RelookError):
+    """Another process of the same training failed with `exit_code` and says why; there is nothing left to say."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("another process of this training failed")
+        self.exit_code = exit_code
+
+
 class ImageError(RelookError):
     """An image that cannot be used. `path` names it, `reason` says why in a few words."""
 

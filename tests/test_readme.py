@@ -39,6 +39,7 @@ ELSEWHERE = ("pip install", "pytest", "python cli.py demo", "relook demo", "tens
 QUICKER = {
     "extract": ["--set", "describe.image.size=96"],
     "train-rerank": ["--set", "train_rerank.triplets=64", "--set", "train_rerank.epochs=1"],
+    "train-global": ["--set", "train_global.epochs=1", "--set", "train_global.augment.size=96"],
 }
 
 

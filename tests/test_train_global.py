@@ -82,7 +82,7 @@ def test_curricularface_is_what_the_paper_writes() -> None:
             logits[label] = positive
             wanted -= math.log(math.exp(30 * positive) / sum(math.exp(30 * logit) for logit in logits)) / 6
         assert value == pytest.approx(wanted, rel=1e-4)
-        mean = float((descriptors * prototypes[labels]).sum(dim=1).mean())
+        mean = float((descriptors * prototypes[labels]).sum(dim=1).mean().detach())
         assert t == pytest.approx(mean * (1 - 0.99 ** (step + 1)), rel=1e-4)
     before = float(loss.t)
     loss.eval()(descriptors, labels)
@@ -490,3 +490,14 @@ def test_the_command_trains_and_its_checkpoint_describes(manifest: Path, tmp_pat
     assert hits[0]["label"] == "book_a"
     table = relook("train-global", "--images", manifest, "--out", tmp_path / "other.safetensors", *words)
     assert "kept: epoch" in table.stdout, table.stdout + table.stderr
+
+
+def test_a_dry_run_says_the_cost_and_writes_nothing(manifest: Path, tmp_path: Path) -> None:
+    words = [word for override in QUICK for word in ("--set", override)]
+    views = ["--set", "train_global.augment.views=2"]
+    out = tmp_path / "trained.safetensors"
+    cost = document("train-global", "--images", manifest, "--out", out, "--dry-run", *words, *views)
+    assert cost["batches"] == 3
+    assert 0 < cost["trainable"] < cost["parameters"]
+    assert cost["seconds_per_epoch"] > 0
+    assert not list(tmp_path.iterdir())

@@ -164,8 +164,8 @@ class LocalsLossConfig(Section):
 class TrainGlobalConfig(LoopConfig):
     """How `train-global` learns a global descriptor from labelled photos."""
 
-    epochs: Positive = 8
-    learning_rate: PositiveFloat = 5e-4
+    epochs: Positive = 4
+    learning_rate: PositiveFloat = 3e-4
     weight_decay: NotNegative = 1e-4
     clip: PositiveFloat | None = 5.0
     split: str | None = Field(None, description="learn from this split only; None: from every labelled photo")
@@ -188,7 +188,7 @@ class TrainGlobalConfig(LoopConfig):
     freeze: Annotated[int, Field(ge=0)] = Field(6, description="parts of the backbone, from the input, that stay")
     batch_norm: Literal["frozen", "learnt"] = Field("frozen", description="statistics of the parts that are trained")
     part_rate: Fraction = Field(1.0, description="factor on the learning rate from each part to the one before it")
-    head_rate: PositiveFloat = Field(10.0, description="factor on the learning rate of heads and prototypes")
+    head_rate: PositiveFloat = Field(1.0, description="factor on the learning rate of heads and prototypes")
     checkpointing: bool = Field(False, description="compute parts again in the backward pass, to save memory")
     per_label: Positive | None = Field(None, description="photos of each label in a batch; null: photos as they come")
     augment: AugmentConfig = AugmentConfig()

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from pipeline.catalog import Catalog, load_catalog
 from pipeline.config import Config, DescribeConfig
@@ -30,7 +31,7 @@ from pipeline.stages.learning import last_beside, learn
 from pipeline.stages.opening import choose_device, reading
 from pipeline.stages.progress import Reporter, Silent
 from pipeline.stages.training_photos import TrainingPhotos, choose_photos
-from pipeline.train import Validation
+from pipeline.train import DryRun, Validation, dry_run
 from pipeline.train.distributed import from_first, joined, rank
 from pipeline.train.global_descriptor import GlobalTask
 from pipeline.train.head_start import start_head
@@ -75,34 +76,27 @@ def train_global(config: Config, images: str, reporter: Reporter | None = None) 
         UsageError: no such describer.
         RelookError: too few labels, weights that cannot be had, or no photo that can be read.
     """
-    reporter = reporter or Silent()
     settings = config.train_global
-    catalog = load_catalog(images, config.catalog.labels)
     out = settings.out or Path("describers") / f"{config.describe.name}.safetensors"
-    describe = _describing(config)
-    with joined(torch.device(choose_device(config))) as device:
-        network, new_head = network_to_train(describe, settings.dimension, settings.start, config.seed)
-        weights = network.backbone.weights
-        photos = choose_photos(catalog, config, reporter if rank() == 0 else Silent())
-        describer = NetworkDescriber(network, describe, device)
-        judge = GlobalJudge(describer, catalog, photos.validate, config)
-        with _task(network, new_head, describer, catalog, photos, config, out, device, reporter) as task:
+    with _prepared(config, images, out, settings.augment.views, reporter or Silent()) as ready:
+        photos, network = ready.photos, ready.network
+        judge = GlobalJudge(ready.describer, ready.catalog, photos.validate, config)
 
-            def save(which: str, validation: Validation) -> None:
-                path = out if which == "best" else last_beside(out)
-                save_describer(path, config.describe.name, network, _training(config, photos, validation))
+        def save(which: str, validation: Validation) -> None:
+            path = out if which == "best" else last_beside(out)
+            save_describer(path, config.describe.name, network, _training(config, photos, validation))
 
-            trained = learn(
-                task,
-                settings,
-                judge,
-                save,
-                out=out,
-                identity=_identity(config, weights, catalog, photos),
-                seed=config.seed,
-                device=device,
-                reporter=reporter,
-            )
+        trained = learn(
+            ready.task,
+            settings,
+            judge,
+            save,
+            out=out,
+            identity=_identity(config, ready.weights, ready.catalog, photos),
+            seed=config.seed,
+            device=ready.device,
+            reporter=reporter or Silent(),
+        )
     return TrainGlobalResult(
         checkpoint=str(out),
         epochs=len(trained.history),
@@ -113,54 +107,98 @@ def train_global(config: Config, images: str, reporter: Reporter | None = None) 
         failed=len(photos.failed),
         validation_queries=judge.count,
         seconds=trained.seconds,
-        weights=weights,
+        weights=ready.weights,
     )
 
 
+def dry_run_global(config: Config, images: str, reporter: Reporter | None = None) -> DryRun:
+    """What `train_global` would cost, by a few of its steps; nothing is written. Raises as it does.
+
+    Views are not kept here: where `augment.views` is set, a step of the training itself is cheaper by the frozen parts.
+    """
+    with _prepared(config, images, Path(), None, reporter or Silent()) as ready:
+        return dry_run(ready.task, config.train_global, config.seed, ready.device)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """All that there is before the first step; `weights` are those that training starts from."""
+
+    catalog: Catalog
+    photos: TrainingPhotos
+    network: DescriberNetwork
+    weights: str
+    describer: NetworkDescriber
+    task: GlobalTask
+    device: torch.device
+
+
 @contextmanager
-def _task(
-    network: DescriberNetwork,
-    new_head: bool,
-    describer: NetworkDescriber,
-    catalog: Catalog,
-    photos: TrainingPhotos,
-    config: Config,
-    out: Path,
-    device: torch.device,
-    reporter: Reporter,
-) -> Iterator[GlobalTask]:
-    """What is trained, with its pictures; kept views that nobody asked to keep are removed after the block."""
+def _prepared(config: Config, images: str, out: Path, kept_views: int | None, reporter: Reporter) -> Iterator[_Ready]:
+    """Within the block the processes of torchrun, where there are several, are joined.
+
+    Kept views that nobody asked to keep are removed when it ends well.
+    """
     settings = config.train_global
-    frozen, parts = divided(network, settings.freeze)
-    network.head.requires_grad_(True)
+    catalog = load_catalog(images, config.catalog.labels)
+    describe = _describing(config)
+    with joined(torch.device(choose_device(config))) as device:
+        network, new_head = network_to_train(describe, settings.dimension, settings.start, config.seed)
+        weights = network.backbone.weights
+        photos = choose_photos(catalog, config, reporter if rank() == 0 else Silent())
+        describer = NetworkDescriber(network, describe, device)
+        frozen, parts = divided(network, settings.freeze)
+        network.head.requires_grad_(True)
+        trunk = Trunk(parts, network.head, settings.batch_norm == "learnt", settings.checkpointing)
+        fresh = _fresh_views(config, catalog, photos, describer, frozen)
+        folder = None
+        views: Views = fresh
+        if kept_views is not None:
+            files = [catalog.file(record) for record in photos.learn]
+            folder = _views_folder(config, out, views_key(frozen, settings.augment, _contents(files), describer.reads))
+            kept = KeptViews(fresh, len(files), kept_views, folder, device)
+            _fill(kept, len(files), config, reporter)
+            views = kept
+        task = _task(network, new_head, describer, trunk, views, photos, config)
+        yield _Ready(catalog, photos, network, weights, describer, task, device)
+        if folder is not None and settings.augment.views_folder is None and rank() == 0:
+            shutil.rmtree(folder.parent)
+
+
+def _fresh_views(
+    config: Config, catalog: Catalog, photos: TrainingPhotos, describer: NetworkDescriber, frozen: nn.Sequential
+) -> FreshViews:
     limits = config.describe.image
     files = [catalog.file(record) for record in photos.learn]
 
     def read(number: int) -> Any:
         return read_image(files[number], max_pixels=limits.max_pixels, max_bytes=limits.max_bytes).pixels
 
-    fresh = FreshViews(read, settings.augment, describer.as_read, frozen)
-    views: Views = fresh
-    folder: Path | None = None
-    if settings.augment.views is not None:
-        folder = _views_folder(config, out, views_key(frozen, settings.augment, _contents(files), describer.reads))
-        kept = KeptViews(fresh, len(files), settings.augment.views, folder, device)
-        _fill(kept, len(files), config, reporter)
-        views = kept
-    trunk = Trunk(parts, network.head, settings.batch_norm == "learnt", settings.checkpointing)
-    heads = _local_heads(network, config, len(photos.names))
+    return FreshViews(read, config.train_global.augment, describer.as_read, frozen)
+
+
+def _task(
+    network: DescriberNetwork,
+    new_head: bool,
+    describer: NetworkDescriber,
+    trunk: Trunk,
+    views: Views,
+    photos: TrainingPhotos,
+    config: Config,
+) -> GlobalTask:
+    """What is trained, at its start."""
+    settings = config.train_global
     directions = None
     if settings.head_start == "whitened" and network.head.fc is not None and new_head:
         directions = start_head(trunk, network.head.fc, views, photos.labels, settings.shrinkage)
+    heads = _local_heads(network, config, len(photos.names))
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)
         ids = [record.id for record in photos.learn]
         task = GlobalTask(trunk, views, ids, photos.labels, describer.card.dimension, settings, heads)
         if directions is not None:
             set_prototypes(task.classification, directions)
-    yield task
-    if folder is not None and settings.augment.views_folder is None and rank() == 0:
-        shutil.rmtree(folder.parent)
+    return task
 
 
 def _describing(config: Config) -> DescribeConfig:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from pipeline.stages.opening import Gallery, choose_device, default_checkpoint, 
 from pipeline.stages.progress import Reporter, Silent
 from pipeline.train import (
     RECIPES,
+    DryRun,
     JointRecipe,
     Lesson,
     Partition,
     Photos,
     Recipe,
     Validation,
+    dry_run,
     hold_out_labels,
     hold_out_sessions,
 )
@@ -64,33 +67,24 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
     Raises:
         UsageError: no such reranker.
         MiningError: the labels give nothing to learn from.
+        LockedError: another training writes the same checkpoint.
         RelookError: the index lacks what the reranker reads, or too few labelled pictures to hold any out.
     """
-    reporter = reporter or Silent()
     settings = config.train_rerank
-    if settings.reranker not in RECIPES:
-        raise unknown_name("trainable reranker", settings.reranker, RECIPES)
-    gallery = open_gallery(config)
-    records, vectors, parts = _divided(config, gallery)
     out = settings.out or default_checkpoint(config.index, settings.reranker)
-    with joined(torch.device(choose_device(config))) as device:
-        recipe = RECIPES[settings.reranker](
-            lesson_of(gallery, records, vectors, parts.learn, photos_of(gallery, config)),
-            settings,
-            config.seed,
-            str(device),
-        )
-        judge = Judge(gallery, [records[row] for row in parts.validate], settings.reranker, recipe, config)
+    with _prepared(config) as ready:
+        gallery, records, recipe = ready.gallery, ready.records, ready.recipe
+        judge = Judge(gallery, [records[row] for row in ready.held_out], settings.reranker, recipe, config)
         trained = learn(
             recipe.task,
             settings,
             judge,
             _saver(recipe, out),
             out=out,
-            identity=_identity(config, gallery, [records[row].id for row in parts.learn]),
+            identity=_identity(config, gallery, records),
             seed=config.seed,
-            device=device,
-            reporter=reporter,
+            device=ready.device,
+            reporter=reporter or Silent(),
         )
     return TrainResult(
         checkpoint=str(out),
@@ -102,6 +96,37 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
         seconds=trained.seconds,
         weights=gallery.index.card.weights,
     )
+
+
+def dry_run_rerank(config: Config) -> DryRun:
+    """What `train_rerank` would cost, by a few of its steps; nothing is written. Raises as it does."""
+    with _prepared(config) as ready:
+        return dry_run(ready.recipe.task, config.train_rerank, config.seed, ready.device)
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """All that there is before the first step."""
+
+    gallery: Gallery
+    records: list[ImageRecord]
+    held_out: Rows
+    recipe: Recipe
+    device: torch.device
+
+
+@contextmanager
+def _prepared(config: Config) -> Iterator[_Ready]:
+    """Within the block the processes of torchrun, where there are several, are joined."""
+    settings = config.train_rerank
+    if settings.reranker not in RECIPES:
+        raise unknown_name("trainable reranker", settings.reranker, RECIPES)
+    with joined(torch.device(choose_device(config))) as device:
+        gallery = open_gallery(config)
+        records, vectors, parts = _divided(config, gallery)
+        lesson = lesson_of(gallery, records, vectors, parts.learn, photos_of(gallery, config))
+        recipe = RECIPES[settings.reranker](lesson, settings, config.seed, str(device))
+        yield _Ready(gallery, records, parts.validate, recipe, device)
 
 
 def _divided(config: Config, gallery: Gallery) -> tuple[list[ImageRecord], FloatArray, Partition]:
@@ -170,8 +195,10 @@ def _saver(recipe: Recipe, out: Path) -> Callable[[str, Validation], None]:
     return save
 
 
-def _identity(config: Config, gallery: Gallery, ids: Sequence[str]) -> str:
-    """Equal for runs that would learn the same: settings, descriptors and pictures."""
-    settings = config.train_rerank.model_dump(mode="json", exclude={"out"})
-    text = json.dumps([settings, config.seed, gallery.index.card.fingerprint, list(ids)])
+def _identity(config: Config, gallery: Gallery, records: Sequence[ImageRecord]) -> str:
+    """Equal for runs that would learn and keep the same: settings, descriptors, pictures and labels."""
+    settings = config.train_rerank.model_dump(mode="json", exclude={"out", "save_every", "trackers"})
+    top = getattr(config.rerank, config.train_rerank.reranker).top
+    pictures = [(record.id, record.label, record.sha256, record.bbox) for record in records]
+    text = json.dumps([settings, top, config.seed, gallery.index.card.fingerprint, pictures])
     return hashlib.sha256(text.encode()).hexdigest()

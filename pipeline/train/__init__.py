@@ -4,8 +4,10 @@
 names the rerankers that can be trained.
 """
 
+from pipeline.train.dry_run import DryRun, dry_run
+from pipeline.train.engine import Progress
 from pipeline.train.lesson import JointRecipe, Lesson, Photos, Recipe, TrainedReranker
-from pipeline.train.loop import Files, Progress, Trained, fit
+from pipeline.train.loop import Files, Trained, fit
 from pipeline.train.recipes import RECIPES
 from pipeline.train.sessions import Partition, hold_out_labels, hold_out_sessions
 from pipeline.train.task import Task, Validation
@@ -13,6 +15,7 @@ from pipeline.train.triplets import MiningError
 
 __all__ = [
     "RECIPES",
+    "DryRun",
     "Files",
     "JointRecipe",
     "Lesson",
@@ -25,6 +28,7 @@ __all__ = [
     "Trained",
     "TrainedReranker",
     "Validation",
+    "dry_run",
     "fit",
     "hold_out_labels",
     "hold_out_sessions",

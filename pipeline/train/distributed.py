@@ -9,12 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.distributed_c10d import Store
+from torch.distributed.rendezvous import rendezvous
 
-from pipeline.errors import RelookError
+from pipeline.errors import FailedElsewhereError, RelookError
+
+# How long a process waits for the others before it gives up. They wait while the first one validates, which may take
+# long; one that has ended is noticed at once.
+_PATIENCE = timedelta(hours=2)
+# What gloo says when another process has gone.
+_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
 
 
 def rank() -> int:
@@ -31,23 +40,27 @@ def processes() -> int:
 def joined(device: torch.device) -> Iterator[torch.device]:
     """Join the other processes for the block; gives the device that this one computes on.
 
+    An error in one of them ends all. It is raised as it is, with a note that names the process, where it happened
+    first; the others raise FailedElsewhereError with the same exit code.
+
     Raises:
-        RelookError: there are more processes than CUDA devices.
+        RelookError: there are more processes than CUDA devices, or another process was killed.
     """
     if processes() == 1:
         yield device
         return
-    if device.type == "cuda":
-        number = int(os.environ.get("LOCAL_RANK", "0"))
-        if number >= torch.cuda.device_count():
-            raise RelookError(f"process {number} of torchrun has no CUDA device of its own; there are fewer")
-        device = torch.device("cuda", number)
-        torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    device = _own(device)
+    store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank(), world_size=processes(), timeout=_PATIENCE)
     try:
         yield device
-    finally:
-        dist.destroy_process_group()
+    except (Exception, KeyboardInterrupt) as error:
+        ended = _announced(error, store)
+        if backend == "gloo":  # NCCL would wait for what the others have not sent
+            dist.destroy_process_group()
+        raise ended from (error if ended is not error else error.__cause__)
+    dist.destroy_process_group()
 
 
 def total(value: torch.Tensor) -> torch.Tensor:
@@ -76,6 +89,13 @@ def gathered(rows: torch.Tensor) -> torch.Tensor:
     return together[: sum(int(count) for count in counts)]
 
 
+def same_buffers(module: torch.nn.Module) -> None:
+    """Give all processes the buffers of the first one."""
+    if dist.is_initialized():
+        for buffer in module.buffers():
+            dist.broadcast(buffer, 0)
+
+
 def from_first(value: Any) -> Any:
     """What the first process has, on all of them; plain Python values."""
     if not dist.is_initialized():
@@ -83,3 +103,29 @@ def from_first(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
+
+
+def _own(device: torch.device) -> torch.device:
+    if device.type != "cuda":
+        return device
+    here, there = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if there > here:
+        raise RelookError(f"torchrun started {there} processes on this machine, which has {here} CUDA devices")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def _announced(error: BaseException, store: Store) -> BaseException:
+    """What this process ends with: its own error where it is the first that failed, which the others are told."""
+    code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
+    try:
+        first, shared = store.compare_set("relook failed", "", f"{rank()} {code}").decode().split()
+    except RuntimeError:  # whoever kept the store has gone
+        first, shared = str(rank()), str(code)
+    if first != str(rank()):
+        return FailedElsewhereError(int(shared))
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _GONE):
+        error = RelookError("another process of this training was killed, perhaps for want of memory")
+    error.add_note(f"process {rank()}")
+    return error

@@ -30,7 +30,7 @@ def make_schedule(
     optimizer: torch.optim.Optimizer, settings: LoopConfig, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
     """Linear warm-up over a part of all `steps`, then half a cosine or a line down to zero, or nothing."""
-    rising = max(1, round(steps * settings.warmup))
+    rising = round(steps * settings.warmup)
 
     def rate(step: int) -> float:
         if step < rising:

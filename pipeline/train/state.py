@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from pipeline.checkpoints import Writable, pickle_tensors
 from pipeline.errors import RelookError
 from pipeline.files import replacing, writing
 from pipeline.train.optimization import Average
@@ -22,6 +24,7 @@ class Run:
     """A training under way.
 
     Attributes:
+        steps: of an epoch.
         epoch, step: what comes next; the step counts from 0 within the epoch.
         losses: of every step so far.
         history: one row of numbers per finished epoch.
@@ -33,6 +36,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     rates: torch.optim.lr_scheduler.LRScheduler
     average: Average
+    steps: int
     epoch: int = 1
     step: int = 0
     losses: list[float] = field(default_factory=list)
@@ -48,6 +52,11 @@ class Run:
 
     def save(self, path: Path, identity: str, seconds: float) -> None:
         """Write it; `identity` says which runs may go on from it. Raises RelookError when it cannot be written."""
+        with writing(path), replacing(path) as temporary, temporary.open("wb") as stream:
+            self.write(stream, identity, seconds)
+
+    def write(self, stream: Writable, identity: str, seconds: float) -> None:
+        """The bytes of a state. Raises OSError when they cannot be written."""
         state = {
             "identity": identity,
             "task": self.task.state_dict(),
@@ -63,20 +72,23 @@ class Run:
             "best_epoch": self.best_epoch,
             "seconds": seconds,
         }
-        with writing(path), replacing(path) as temporary:
-            torch.save(state, temporary)
+        pickle_tensors(state, stream)
 
-    def resume(self, path: Path, identity: str, device: torch.device) -> None:
+    def resume(self, path: Path, identity: str) -> None:
         """Go on from a file, where there is one. Raises RelookError when it is damaged or of another run."""
         if not path.exists():
             return
         try:
-            state = torch.load(path, map_location=device, weights_only=True)
-            left_by = state["identity"]
+            # Whatever takes its tensors moves them to where they belong.
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            if state["identity"] == identity:
+                self._take(state)
         except Exception as error:  # torch raises many types for a damaged file
             raise RelookError(f"{path}: cannot be resumed from ({error}); remove it to start anew") from None
-        if left_by != identity:
+        if state["identity"] != identity:
             raise RelookError(f"{path}: left by a run with other settings or data; remove it to start anew")
+
+    def _take(self, state: dict[str, Any]) -> None:
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rates.load_state_dict(state["rates"])

@@ -5,6 +5,7 @@ Used by the loop on the first process. A run that goes on after a kill replaces 
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,10 @@ from typing import Any, Protocol
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.errors import RelookError
+from pipeline.files import write_bytes, writing
+
+# Holds the name by which Weights & Biases knows the run of a folder.
+_RUN_ID = "wandb-run-id"
 
 
 class Tracker(Protocol):
@@ -20,6 +25,9 @@ class Tracker(Protocol):
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """`values` after `step` steps."""
+
+    def flush(self) -> None:
+        """What was logged survives a kill from here on. Raises RelookError when it cannot be written."""
 
 
 @contextmanager
@@ -30,20 +38,21 @@ def tracking(names: Sequence[str], folder: Path, settings: Mapping[str, Any], st
         names: of trackers beside TensorBoard.
         folder: where their files go.
         settings: of the run, to be shown beside it.
-        steps_done: a run that is resumed has logged so many already.
+        steps_done: a run that is resumed has logged so many already; what it logged after them is replaced.
 
     Raises:
-        RelookError: a tracker is not installed.
+        RelookError: a tracker is not installed, or the folder cannot be written to.
     """
-    with SummaryWriter(str(folder), purge_step=steps_done + 1) as writer:
-        trackers: list[Tracker] = [_TensorBoard(writer)]
-        if "wandb" in names:
-            trackers.append(_WeightsAndBiases(folder, settings))
+    board = _TensorBoard(folder, steps_done)
+    try:
+        others = [_WeightsAndBiases(folder, settings, steps_done)] if "wandb" in names else []
         try:
-            yield _All(trackers)
+            yield _All([board, *others])
         finally:
-            for tracker in trackers[1:]:
-                tracker.close()  # type: ignore[attr-defined]
+            for tracker in others:
+                tracker.close()
+    finally:
+        board.close()
 
 
 class _All:
@@ -54,34 +63,67 @@ class _All:
         for tracker in self._trackers:
             tracker.log(values, step)
 
+    def flush(self) -> None:
+        for tracker in self._trackers:
+            tracker.flush()
+
 
 class _TensorBoard:
-    def __init__(self, writer: SummaryWriter) -> None:
-        self._writer = writer
+    def __init__(self, folder: Path, steps_done: int) -> None:
+        self._folder = folder
+        with writing(folder):
+            self._writer = SummaryWriter(str(folder), purge_step=steps_done + 1)
+            self._writer.flush()
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
+        with writing(self._folder):
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def flush(self) -> None:
+        with writing(self._folder):
+            self._writer.flush()
+
+    def close(self) -> None:
+        with writing(self._folder):
+            self._writer.close()
 
 
 class _WeightsAndBiases:
     """Its own variables apply, such as WANDB_MODE=offline and WANDB_PROJECT."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], steps_done: int) -> None:
         try:
             import wandb
         except ImportError:
             raise RelookError("trackers: wandb is not installed; pip install 'relook[wandb]'") from None
-        self._run = wandb.init(
-            dir=str(folder),
-            id=folder.name.replace("/", "-"),
-            resume="allow",
-            config=dict(settings),
-            reinit="create_new",
-        )
+        try:
+            self._run = wandb.init(
+                dir=str(folder),
+                id=_run_id(folder, steps_done),
+                resume="allow",
+                config=dict(settings),
+                reinit="create_new",
+            )
+        except wandb.errors.Error as error:
+            raise RelookError(f"trackers: wandb: {error}") from None
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         self._run.log(dict(values), step=step)
 
+    def flush(self) -> None:
+        """Its own process has the numbers, and outlives this one."""
+
     def close(self) -> None:
         self._run.finish()
+
+
+def _run_id(folder: Path, steps_done: int) -> str:
+    """A new one for a run that begins, which may lie where another did; the same for one that goes on."""
+    path = folder / _RUN_ID
+    if steps_done and path.exists():
+        return path.read_text(encoding="ascii")
+    made = uuid.uuid4().hex[:8]
+    with writing(path):
+        write_bytes(path, made.encode("ascii"))
+    return made
