@@ -52,12 +52,20 @@ def save_describer(
     header: dict[str, Any] = {"kind": "describer", "name": name, "layout": _layout(name), "training": dict(training)}
     if reranker is not None:
         header["reranker"] = dict(reranker)
-    write_checkpoint(path, {**kept_state(network), **(more or {})}, header)
+    write_checkpoint(path, {**kept_state(network), **_constants(name, network), **(more or {})}, header)
 
 
 def kept_state(network: DescriberNetwork) -> dict[str, torch.Tensor]:
     """The tensors of a network that its file holds."""
     return {key: value for key, value in network.state_dict().items() if not key.startswith(_LEFT_OUT)}
+
+
+def _constants(name: str, network: DescriberNetwork) -> dict[str, torch.Tensor]:
+    """What the product network's file holds beside its weights: how it normalises pictures."""
+    if _layout(name) != "sop":
+        return {}
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (network.backbone.mean, network.backbone.std))
+    return {"image.mean": mean, "image.std": std}
 
 
 def _layout(name: str) -> str | None:

@@ -21,7 +21,7 @@ from pipeline.rerank.rrt_sop import RRTSOPReranker
 from pipeline.rerank.rrt_sop_network import RRTSOPNetwork
 from pipeline.train.lesson import Lesson
 from pipeline.train.map_tokens import means_of
-from pipeline.train.rrt_sop import RRTSOPRecipe
+from pipeline.train.rrt_sop import RRTSOPRecipe, shape_for
 from pipeline.train.whitening import within_class_whitening
 from pipeline.types import FloatArray, ModelCard
 
@@ -79,8 +79,11 @@ def matcher_to_train(lesson: Lesson, settings: TrainRerankConfig, seed: int, dev
     """
     joint = settings.rrt_sop.joint
     assert joint is not None
-    if joint.start is None:
+    if joint.start is None and settings.rrt_sop.start == "comparing":
         return RRTSOPRecipe(lesson, settings, seed, device).task.network
+    if joint.start is None:
+        torch.manual_seed(seed)
+        return RRTSOPNetwork(shape_for(settings.rrt_sop, lesson.card.local_dimension))
     loaded = RRTSOPReranker.load(joint.start, device)
     loaded.check(lesson.card)
     network = loaded.network
