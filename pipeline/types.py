@@ -62,8 +62,8 @@ class LocalDescriptors:
 
     Attributes:
         descriptors: [n, d] float32, rows of unit length, unless the model card's `locals` says that they are a whole
-        map
-            as it is, or projected for AMES (+1 and -1 where they are bits).
+            map (kind: map), whose cells are as long as the network, or the PCA of `dimension` values, left them; or
+            projected for AMES (+1 and -1 where they are bits).
         xy: [n, 2] float32, x and y in pixels of the upright original.
         scale: [n] float32, the size of what was seen, relative to what is seen at the image's own size: 1 over the
             factor by which the image was resized (the convention of DELF's files).

@@ -24,6 +24,8 @@ from pipeline.config.train import (
     LocalsLossConfig,
     LoopConfig,
     RRTModelConfig,
+    RRTSOPJointConfig,
+    RRTSOPModelConfig,
     TrainGlobalConfig,
     TrainRerankConfig,
 )
@@ -43,6 +45,8 @@ __all__ = [
     "LoopConfig",
     "MapsConfig",
     "RRTModelConfig",
+    "RRTSOPJointConfig",
+    "RRTSOPModelConfig",
     "RerankConfig",
     "SuperGlobalModulesConfig",
     "TrainGlobalConfig",

@@ -72,7 +72,11 @@ class SuperGlobalModulesConfig(Section):
 
 
 class LocalsConfig(Section):
-    """Many descriptors per picture, for rerankers that compare part by part."""
+    """Many descriptors per picture, for rerankers that compare part by part.
+
+    They have unit length, except those of a whole map: there a cell's length is part of the map, and a PCA is fitted on
+    the cells as they are and leaves them as long as they come out.
+    """
 
     count: Annotated[int, Field(ge=0)] = Field(50, description="how many per picture; 0: none at all")
     stored: Positive | None = Field(

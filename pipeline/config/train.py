@@ -104,6 +104,67 @@ class AMESModelConfig(Section):
         return self
 
 
+class AugmentConfig(Section):
+    """How a training picture is changed each time it is seen."""
+
+    size: Positive = Field(224, description="side of the square that the network reads, in pixels")
+    area: tuple[PositiveFloat, PositiveFloat] = Field(
+        (0.4, 1.0), description="share of the picture that is cut out; DELG's code for GLDv2 has 0.08 to 1"
+    )
+    aspect: tuple[PositiveFloat, PositiveFloat] = Field((3 / 4, 4 / 3), description="width over height of the cut")
+    flip: Fraction = Field(0.5, description="how often left and right are exchanged")
+    jitter: NotNegative = Field(0.3, description="largest change of brightness, contrast and saturation, as a share")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.05, description="largest turn of the hue, of a full circle")
+    lighting: NotNegative = Field(
+        0.0, description="standard deviation of AlexNet's colour noise along ImageNet's axes; DELG's code has 0.1"
+    )
+    views: Positive | None = Field(
+        None,
+        description="so many changed copies of each picture pass the frozen parts once, and are kept; null: no limit",
+    )
+    views_folder: Path | None = Field(
+        None, description="where they are kept for other runs; null: beside the checkpoint, and removed at the end"
+    )
+
+
+class RRTSOPJointConfig(Section):
+    """The product transformer and its describer trained together, from photos (Tan et al., ICCV 2021: fine-tuned)."""
+
+    start: Path | None = Field(
+        None, description="an rrt_sop that was trained on the index, to go on from; null: as without its describer"
+    )
+    freeze: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
+        6, description="parts of the backbone, from the input, that stay; all: only what reduces its map learns"
+    )
+    batch_norm: Literal["frozen", "learnt"] = Field("frozen", description="statistics of the parts that are trained")
+    rate: PositiveFloat = Field(0.1, description="factor on the learning rate of the describer; the paper's is 1")
+    contrast: NotNegative = Field(
+        1.0, description="weight of the contrastive loss on global descriptors; the paper has none in this step"
+    )
+    temperature: PositiveFloat = Field(0.05, description="of that loss, as in the paper's training of globals")
+    checkpointing: bool = Field(False, description="compute parts again in the backward pass, to save memory")
+    augment: AugmentConfig = AugmentConfig()
+
+
+class RRTSOPModelConfig(Section):
+    """A Reranking Transformer for products that is trained here; the paper's has 6 layers and 1024."""
+
+    start: Literal["comparing", "paper"] = Field(
+        "comparing", description="what suits few photos (docs/training.md), or random weights and maps as they are"
+    )
+    heads: Positive = 4
+    layers: Positive = 2
+    feedforward: Positive = 256
+    dropout: Fraction = 0.0
+    width: Positive = Field(128, description="of tokens, to which wider maps are projected; not from the paper's start")
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="of the within-class covariance that projects the maps; not from the paper's start"
+    )
+    joint: RRTSOPJointConfig | None = Field(
+        None, description="null: from the maps of the index, which stay as they are"
+    )
+
+
 class TrainRerankConfig(LoopConfig):
     """How `train-rerank` learns from the store's own candidates."""
 
@@ -119,6 +180,7 @@ class TrainRerankConfig(LoopConfig):
     rrt: RRTModelConfig = RRTModelConfig()
     cvnet: CVNetModelConfig = CVNetModelConfig()
     ames: AMESModelConfig = AMESModelConfig()
+    rrt_sop: RRTSOPModelConfig = RRTSOPModelConfig()
 
 
 class ClassificationConfig(Section):
@@ -148,29 +210,6 @@ class LocalsLossConfig(Section):
 
     attention: NotNegative = Field(1.0, description="weight of the classification by attended local descriptors")
     reconstruction: NotNegative = Field(10.0, description="weight of the autoencoder's squared error")
-
-
-class AugmentConfig(Section):
-    """How a training picture is changed each time it is seen."""
-
-    size: Positive = Field(224, description="side of the square that the network reads, in pixels")
-    area: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.4, 1.0), description="share of the picture that is cut out; DELG's code for GLDv2 has 0.08 to 1"
-    )
-    aspect: tuple[PositiveFloat, PositiveFloat] = Field((3 / 4, 4 / 3), description="width over height of the cut")
-    flip: Fraction = Field(0.5, description="how often left and right are exchanged")
-    jitter: NotNegative = Field(0.3, description="largest change of brightness, contrast and saturation, as a share")
-    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.05, description="largest turn of the hue, of a full circle")
-    lighting: NotNegative = Field(
-        0.0, description="standard deviation of AlexNet's colour noise along ImageNet's axes; DELG's code has 0.1"
-    )
-    views: Positive | None = Field(
-        None,
-        description="so many changed copies of each picture pass the frozen parts once, and are kept; null: no limit",
-    )
-    views_folder: Path | None = Field(
-        None, description="where they are kept for other runs; null: beside the checkpoint, and removed at the end"
-    )
 
 
 class TrainGlobalConfig(LoopConfig):

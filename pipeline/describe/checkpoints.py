@@ -34,6 +34,7 @@ def save_describer(
     network: DescriberNetwork,
     training: Mapping[str, Any],
     more: Mapping[str, torch.Tensor] | None = None,
+    reranker: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a describer; the file appears whole or not at all.
 
@@ -43,13 +44,28 @@ def save_describer(
         network: its weights as they stand.
         training: plain values that say how it was made.
         more: tensors that are kept beside it, such as the matcher that was trained with it.
+        reranker: what that reranker has to remember beside its tensors.
 
     Raises:
         RelookError: it cannot be written.
     """
-    state = {key: value for key, value in network.state_dict().items() if not key.startswith(_LEFT_OUT)}
-    header = {"kind": "describer", "name": name, "layout": _layout(name), "training": dict(training)}
-    write_checkpoint(path, {**state, **(more or {})}, header)
+    header: dict[str, Any] = {"kind": "describer", "name": name, "layout": _layout(name), "training": dict(training)}
+    if reranker is not None:
+        header["reranker"] = dict(reranker)
+    write_checkpoint(path, {**kept_state(network), **_constants(name, network), **(more or {})}, header)
+
+
+def kept_state(network: DescriberNetwork) -> dict[str, torch.Tensor]:
+    """The tensors of a network that its file holds."""
+    return {key: value for key, value in network.state_dict().items() if not key.startswith(_LEFT_OUT)}
+
+
+def _constants(name: str, network: DescriberNetwork) -> dict[str, torch.Tensor]:
+    """What the product network's file holds beside its weights: how it normalises pictures."""
+    if _layout(name) != "sop":
+        return {}
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (network.backbone.mean, network.backbone.std))
+    return {"image.mean": mean, "image.std": std}
 
 
 def _layout(name: str) -> str | None:

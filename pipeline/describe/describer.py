@@ -266,10 +266,9 @@ class NetworkDescriber:
         return all_cells(maps, sizes) if config.kind == "map" else strongest_cells(maps, sizes, config.count, weights)
 
     def _locals(self, cells: Cells, batch: Sequence[Prepared]) -> list[LocalDescriptors]:
-        features = cells.features
-        if self._config.locals.kind != "map":
-            features = functional.normalize(features, dim=-1)
-        features = self._ames.apply(features) if self._ames else self._fitted.apply("locals", features)
+        unit = self._config.locals.kind != "map"  # a cell's length is part of a map
+        features = functional.normalize(cells.features, dim=-1) if unit else cells.features
+        features = self._ames.apply(features) if self._ames else self._fitted.apply("locals", features, unit=unit)
         descriptors, weight = features.cpu().numpy(), cells.weight.cpu().numpy()
         xy, numbers = cells.xy.cpu().numpy(), cells.scale.cpu().numpy()
         scales = np.array(sorted(self._local_scales), dtype=np.float32)

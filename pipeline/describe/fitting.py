@@ -27,7 +27,8 @@ class Samples:
     """What projections are fitted on, gathered batch by batch."""
 
     def __init__(self, config: DescribeConfig) -> None:
-        self._locals_step = max(1, config.locals.count * config.fit_images // _FIT_CELLS)
+        self._pictures = config.fit_images
+        self._locals = config.locals
         self._map_cells = max(1, _FIT_CELLS // config.fit_images)
         self._rows: dict[str, list[FloatArray]] = {name: [] for name in NAMES}
 
@@ -35,8 +36,10 @@ class Samples:
         """Take vectors [B, D], the features of cells [B, n, C] and maps [B, C, h, w] per level."""
         self._rows["globals"].append(vectors.cpu().numpy())
         if cells is not None:
-            chosen = functional.normalize(cells[:, :: self._locals_step], dim=-1).flatten(0, 1)
-            self._rows["locals"].append(chosen.cpu().numpy())
+            whole = self._locals.kind == "map"
+            count = cells.shape[1] if whole else self._locals.count
+            chosen = cells[:, :: max(1, count * self._pictures // _FIT_CELLS)].flatten(0, 1)
+            self._rows["locals"].append((chosen if whole else functional.normalize(chosen, dim=-1)).cpu().numpy())
         if maps:
             flat = max(maps, key=lambda level: level.shape[-1]).flatten(2).transpose(1, 2)
             step = max(1, flat.shape[1] // self._map_cells)
@@ -64,7 +67,7 @@ class Fitted:
         local, maps = config.locals, config.maps
         if config.globals.whiten:
             self._wanted["globals"] = (widths["globals"], config.globals.whiten)
-        if local.count and local.kind != "map" and local.dimension:
+        if local.count and local.dimension:
             self._wanted["locals"] = (widths["locals"], local.dimension)
         if maps.levels and maps.projection == "pca":
             self._wanted["maps"] = (widths["maps"], maps.dimension)

@@ -36,6 +36,7 @@ class Layout:
         others: beginnings of official keys that belong to no describer: rerankers, and heads used in training. They
             keep their names.
         first_block: what the first {block} of a stage is called; relook's, which are timm's, count from 0.
+        fixed: relook's tensors that the official network has no place for, with the only value that it can do.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Layout:
     family: str
     others: tuple[str, ...] = ()
     first_block: int = 0
+    fixed: tuple[tuple[str, float], ...] = ()
 
     def to_relook(self, key: str) -> str | None:
         """relook's name of an official key, None for one that the layout does not know."""
@@ -124,6 +126,7 @@ LAYOUTS = (
         "state",
         "sop",
         ("matcher.",),
+        fixed=(("head.p", 1.0),),
     ),
 )
 
@@ -168,7 +171,8 @@ def to_relook(file: Checkpoint) -> Checkpoint:
 def to_official(file: Checkpoint, layout_name: str) -> dict[str, torch.Tensor]:
     """The inverse of `to_relook`. Raises RelookError for tensors that the layout has no name for."""
     layout = layout_named(layout_name)
-    names = {key: layout.to_official(key) for key in file.state}
+    implied = {key for key, value in layout.fixed if key in file.state and float(file.state[key]) == value}
+    names = {key: layout.to_official(key) for key in file.state if key not in implied}
     file.refuse(unexpected=[key for key, name in names.items() if name is None])
     return {name: file.state[key] for key, name in names.items() if name}
 

@@ -32,7 +32,7 @@ def prepare(image: Pixels, bbox: Box | None, settings: ImageConfig, scales: Sequ
     height, width = image.shape[:2]
     left, top = 0, 0
     if bbox is not None:
-        left, top, right, bottom = _clip(bbox, width, height)
+        left, top, right, bottom = clip(bbox, width, height)
         image = image[top:bottom, left:right]
     shrunk = _limited(image, settings)
     back = image.shape[1] / shrunk.shape[1], image.shape[0] / shrunk.shape[0]
@@ -80,7 +80,7 @@ def _at_scale(image: Pixels, scale: float, settings: ImageConfig) -> tuple[Pixel
     return resized, (sx, sy, dx, dy)
 
 
-def _clip(bbox: Box, width: int, height: int) -> tuple[int, int, int, int]:
+def clip(bbox: Box, width: int, height: int) -> tuple[int, int, int, int]:
     """Whole pixels of a box inside the picture; corners are truncated, as the Revisited Oxford protocol does."""
     left, top = max(0, int(bbox[0])), max(0, int(bbox[1]))
     right, bottom = min(width, int(bbox[2])), min(height, int(bbox[3]))

@@ -57,9 +57,11 @@ def read_checkpoint(path: Path, name: str) -> RerankCheckpoint:
         advice = "make one with: relook train-rerank" if name == "rrt" else f"give --set rerank.{name}.checkpoint=FILE"
         raise RelookError(f"{path}: no such checkpoint; {advice}")
     file = read_file(path)
-    if file.header is None or file.header.get("kind") == "describer":  # CVNet's and the product network hold both
-        return RerankCheckpoint(name, file.state)
     header = file.header
+    if header is not None and header.get("kind") == "describer":  # CVNet's and the product network hold both
+        header = header.get("reranker")
+    if header is None:
+        return RerankCheckpoint(name, file.state)
     try:
         card = ModelCard.from_json(header["card"]) if header["card"] else None
         checkpoint = RerankCheckpoint(
@@ -92,11 +94,15 @@ def recognise(state: Mapping[str, torch.Tensor]) -> str | None:
 
 def save_checkpoint(path: Path, checkpoint: RerankCheckpoint) -> None:
     """Write relook's own format; the file appears whole or not at all. Raises RelookError when it cannot."""
-    header = {
+    write_checkpoint(path, checkpoint.state, header_of(checkpoint))
+
+
+def header_of(checkpoint: RerankCheckpoint) -> dict[str, Any]:
+    """What is kept beside the tensors: in a file of its own, or in that of the describer that it was trained with."""
+    return {
         "name": checkpoint.name,
         "shape": dict(checkpoint.shape or {}),
         "card": checkpoint.card.to_json() if checkpoint.card else None,
         "weight": checkpoint.weight,
         "temperature": checkpoint.temperature,
     }
-    write_checkpoint(path, checkpoint.state, header)

@@ -212,18 +212,18 @@ def joint_padding(left: Batch, right: Batch, before: tuple[int, int]) -> torch.T
 
 
 def first_locals(
-    description: Description, count: int | None, name: str, width: int, geometry: bool
+    description: Description, count: int | None, name: str, width: int | None, geometry: bool
 ) -> LocalDescriptors:
     """The strongest `count` local descriptors of an image for the reranker `name`; None: all of them.
 
     Raises:
-        RelookError: it was described without any, with others than of `width` values, or without the places and scales
-            that `geometry` asks for.
+        RelookError: it was described without any, with others than of `width` values (None: any), or without the places
+            and scales that `geometry` asks for.
     """
     part = description.locals
     if part is None:
         raise RelookError(f"{name} needs local descriptors; extract with --set describe.locals.count=50")
-    if part.descriptors.shape[1] != width:
+    if width is not None and part.descriptors.shape[1] != width:
         raise RelookError(f"this {name} takes local descriptors of {width} values, not of {part.descriptors.shape[1]}")
     if geometry and not len(part.descriptors) == len(part.xy) == len(part.scale):
         raise RelookError(f"{name} needs {_GEOMETRY}")

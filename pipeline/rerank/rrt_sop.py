@@ -17,7 +17,7 @@ from pipeline.checkpoints import Checkpoint
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import building, read_checkpoint
 from pipeline.rerank.pairs import Batch, PairReranker, Ragged, first_locals, local_settings, refuse_without_locals
-from pipeline.rerank.rrt_sop_network import RRTSOPNetwork, RRTSOPShape, embed, shape_of
+from pipeline.rerank.rrt_sop_network import RRTSOPNetwork, RRTSOPShape, shape_of
 from pipeline.rerank.transformer import inference
 from pipeline.types import Description, FloatArray, LocalDescriptors, ModelCard
 
@@ -71,13 +71,8 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`: local descriptors have to be whole maps, and those that it was trained on."""
-        refuse_without_locals(card, "rrt_sop", geometry=True)
-        if local_settings(card).get("kind") != "map":
-            raise RelookError(
-                f"rrt_sop reads whole maps of local descriptors (describe.name=sop_r50); those of the index, made by "
-                f"{card.name}, are a selection"
-            )
-        width = self.network.shape.d_model
+        refuse_without_maps(card)
+        width = self.network.shape.width_of_locals
         if card.local_dimension != width:
             raise RelookError(
                 f"this rrt_sop takes local descriptors of {width} values; the index has {card.local_dimension}"
@@ -89,24 +84,46 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
         sides = []
         for maps in (source, target):
             lengths = torch.full((len(maps),), maps.shape[2] * maps.shape[3])
-            rows = embed(maps.to(self._device)).flatten(0, 1)
-            sides.append(Ragged(rows, lengths, rows.new_zeros(len(maps), 0)))
+            with inference(self._device, self._precision):
+                rows, whole = self.network.embed(maps.to(self._device))
+            sides.append(Ragged(rows.flatten(0, 1), lengths, whole))
         places = torch.arange(len(source))
         return self.pairs(sides[0], sides[1], places, places)
 
     def read(self, images: Sequence[Description], gallery: bool) -> Ragged:
         """See `PairReranker.read`; both sides are read in the same way."""
-        width = self.network.shape.d_model
-        maps = [map_of(first_locals(image, None, "rrt_sop", width, geometry=True)) for image in images]
+        maps = maps_of(images, self.network.shape.width_of_locals)
         with inference(self._device, self._precision):
-            rows = torch.cat([embed(torch.from_numpy(part)[None].to(self._device))[0] for part in maps])
+            embedded = [self.network.embed(torch.from_numpy(part)[None].to(self._device)) for part in maps]
         lengths = torch.tensor([part.shape[1] * part.shape[2] for part in maps])
-        return Ragged(rows, lengths, rows.new_zeros(len(maps), 0))
+        return Ragged(torch.cat([rows[0] for rows, _ in embedded]), lengths, torch.cat([w for _, w in embedded]))
 
     def compare(self, queries: Batch, gallery: Batch) -> torch.Tensor:
         """See `PairReranker.compare`."""
         logits: torch.Tensor = self.network(queries, gallery)
         return logits
+
+
+def refuse_without_maps(card: ModelCard) -> None:
+    """Raises RelookError when an index of this card does not hold one whole map of every picture."""
+    refuse_without_locals(card, "rrt_sop", geometry=True)
+    settings = local_settings(card)
+    if settings.get("kind") != "map":
+        raise RelookError(
+            "rrt_sop reads whole maps of local descriptors (describe.name=sop_r50 or describe.locals.kind=map); those "
+            f"of the index, made by {card.name}, are a selection"
+        )
+    scales = list(settings.get("scales", [1.0]))
+    if len(scales) > 1:
+        raise RelookError(
+            f"rrt_sop reads one map of every picture; those of the index are of {len(scales)} scales "
+            "(describe.locals.scales=[1.0] gives one)"
+        )
+
+
+def maps_of(images: Sequence[Description], width: int | None = None) -> list[FloatArray]:
+    """The map [d, h, w] of each image. Raises RelookError for one without, or with another d than `width`."""
+    return [map_of(first_locals(image, None, "rrt_sop", width, geometry=True)) for image in images]
 
 
 def map_of(part: LocalDescriptors) -> FloatArray:

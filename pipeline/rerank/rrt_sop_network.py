@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from pipeline.rerank.pairs import Batch, joint_padding
 from pipeline.rerank.transformer import Encoder
@@ -23,19 +24,40 @@ _TEMPERATURE = 10000.0
 _EPSILON = 1e-6
 
 
+# Logits per unit of cosine that a skip starts with: a pair is then told apart at a cosine of some tenths.
+_SKIP = 10.0
+
+
 @dataclass(frozen=True)
 class RRTSOPShape:
     """Sizes of a network; the defaults are the paper's for products.
 
     Attributes:
-        d_model: of the local descriptors and of every token.
+        d_model: of every token.
         heads, layers, feedforward: of the transformer.
+        dropout: in training.
+        d_local: of the maps' cells, which a linear layer `remap_local` brings to d_model; None: they are d_model wide,
+            and there is no such layer, as in the official network.
+        token_length: length that every cell gets; None: cells are as long as they come, as in the official network.
+        symmetric: score a pair by the mean logit of both orders.
+        skip: add a learnt multiple of the cosine of the two maps' means to the logit, so that the transformer has only
+            to learn what that cosine does not say. Not in the paper.
     """
 
     d_model: int = 128
     heads: int = 4
     layers: int = 6
     feedforward: int = 1024
+    dropout: float = 0.0
+    d_local: int | None = None
+    token_length: float | None = None
+    symmetric: bool = False
+    skip: bool = False
+
+    @property
+    def width_of_locals(self) -> int:
+        """Channels of the maps."""
+        return self.d_local or self.d_model
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for a checkpoint's header."""
@@ -48,12 +70,60 @@ class RRTSOPNetwork(nn.Module):
     def __init__(self, shape: RRTSOPShape) -> None:
         super().__init__()
         self.shape = shape
-        self.encoder = Encoder(shape.d_model, shape.heads, shape.feedforward, shape.layers)
+        self.encoder = Encoder(shape.d_model, shape.heads, shape.feedforward, shape.layers, shape.dropout)
         self.seg_encoder = nn.Embedding(4, shape.d_model)
         self.classifier = nn.Linear(shape.d_model, 1)
+        if shape.d_local is not None:
+            self.remap_local = nn.Linear(shape.d_local, shape.d_model)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:  # copies of one layer would all start from the same values
+                nn.init.xavier_uniform_(parameter)
+        if shape.skip:
+            self.skip = nn.Parameter(torch.tensor([_SKIP]))
+            nn.init.zeros_(self.classifier.weight)
 
     def forward(self, source: Batch, target: Batch) -> torch.Tensor:
-        """Logits [B], higher for the same thing; `rows` are those of `embed`. Not symmetric in its two sides."""
+        """Logits [B], higher for the same thing; of both orders where the network is symmetric, else not symmetric.
+
+        Args:
+            source, target: B images each, as `embed` gives them.
+        """
+        logits = self._one_way(source, target)
+        if self.shape.symmetric:
+            logits = (logits + self._one_way(target, source)) / 2
+        if self.shape.skip:
+            return logits + self.skip * functional.cosine_similarity(source.whole, target.whole, dim=-1)
+        return logits
+
+    def embed(self, maps: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens of maps [B, d_local, h, w], still without segment.
+
+        Returns:
+            [B, h * w, d_model], row by row: descriptors with their positions; and [B, d_model], what belongs to each
+            image as a whole (no values where the network does not read it).
+        """
+        cells = self.project(maps)
+        return self.scaled(cells) + self.places(*maps.shape[2:]), self.whole(cells)
+
+    def project(self, maps: torch.Tensor) -> torch.Tensor:
+        """[B, h * w, d_model], row by row, of maps [B, d_local, h, w]."""
+        cells = maps.flatten(2).transpose(1, 2)
+        return cells if self.shape.d_local is None else self.remap_local(cells)
+
+    def scaled(self, cells: torch.Tensor) -> torch.Tensor:
+        """Projected cells [..., d_model], as long as tokens are."""
+        length = self.shape.token_length
+        return cells if length is None else functional.normalize(cells, dim=-1) * length
+
+    def places(self, height: int, width: int) -> torch.Tensor:
+        """[height * width, d_model]: the position code of every cell, row by row."""
+        return _position_code(height, width, self.shape.d_model).flatten(1).T.to(self.classifier.weight.device)
+
+    def whole(self, cells: torch.Tensor) -> torch.Tensor:
+        """[B, d_model] of projected cells [B, n, d_model]: their mean; [B, 0] where the network does not read it."""
+        return cells.mean(dim=1) if self.shape.skip else cells.new_zeros(len(cells), 0)
+
+    def _one_way(self, source: Batch, target: Batch) -> torch.Tensor:
         segments = self.seg_encoder.weight
         special = segments[:2].unsqueeze(0).expand(len(source.rows), -1, -1)
         sequence = torch.cat(
@@ -67,12 +137,6 @@ class RRTSOPNetwork(nn.Module):
 def position_code(height: int, width: int, channels: int) -> torch.Tensor:
     """[channels, height, width] float32: where a cell is. The first half of the channels tells y, the second x."""
     return _position_code(height, width, channels).clone()
-
-
-def embed(maps: torch.Tensor) -> torch.Tensor:
-    """[B, h * w, d], row by row, of maps [B, d, h, w]: descriptors with their positions, still without segment."""
-    code = _position_code(maps.shape[2], maps.shape[3], maps.shape[1]).to(maps.device)
-    return (maps + code).flatten(2).transpose(1, 2)
 
 
 def shape_of(state: dict[str, torch.Tensor], heads: int = 4) -> RRTSOPShape:

@@ -6,6 +6,7 @@ the model card. Nothing is computed; a tensor that has no place on the other sid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,18 +98,28 @@ def _to_official(file: Checkpoint, target: Path) -> ConvertResult:
     header = file.header or {}
     name = str(header.get("name"))
     if header.get("kind") == "describer":
+        if header.get("layout") is None:
+            raise RelookError(f"{file.path}: {name} has no official format")
         layout = layout_named(str(header["layout"]))
-        write_official(target, to_official(file, layout.name), layout.wrapper)
-        return ConvertResult(str(target), name, "describer", "official", len(file.state))
+        with writing(target), replacing(target) as temporary:
+            write_official(temporary, to_official(file, layout.name), layout.wrapper)
+            matcher = header.get("reranker") or {}
+            if matcher:
+                _refuse_variants(load_reranker(matcher["name"], file.path), matcher["name"], temporary)
+        return ConvertResult(str(target), name, "describer", "official", len(file.state), _left_out(matcher))
     if name not in _WRAPPERS:
         raise RelookError(f"{file.path}: {name} has no official format")
     ours: Any = load_reranker(name, file.path)
     with writing(target), replacing(target) as temporary:
         write_official(temporary, file.state, _WRAPPERS[name])
         _refuse_variants(ours, name, temporary)
+    return ConvertResult(str(target), name, "reranker", "official", len(file.state), _left_out(header))
+
+
+def _left_out(header: Mapping[str, Any]) -> list[str]:
+    """What a reranker's header says that an official file has no place for."""
     tuned = {"card": None, "weight": None, "temperature": 1.0}
-    left_out = [key for key, unset in tuned.items() if header.get(key, unset) != unset]
-    return ConvertResult(str(target), name, "reranker", "official", len(file.state), left_out)
+    return [key for key, unset in tuned.items() if header.get(key, unset) != unset]
 
 
 def _refuse_variants(ours: Any, name: str, official: Path) -> None:

@@ -5,7 +5,8 @@ Called by `train-rerank` after every epoch. What counts is what a user gets: the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.evaluate import Scores, by_labels
 from pipeline.rerank import Look, look_again
+from pipeline.stages.described_now import DescribedNow
 from pipeline.stages.opening import Gallery
 from pipeline.stages.queries import find_candidates
-from pipeline.train import TrainedReranker, Validation
+from pipeline.train import JointRecipe, Recipe, Validation
 from pipeline.types import (
     Candidates,
     Description,
@@ -30,12 +32,30 @@ _WEIGHTS = np.linspace(0, 1, 11)
 _TEMPERATURES = (0.25, 1.0)
 
 
-class Judge:
-    """Validates by what counts: mAP of the fused ranking on held-out pictures that query each other."""
+@dataclass(frozen=True)
+class _View:
+    """The held-out pictures as a describer sees them.
 
-    def __init__(
-        self, gallery: Gallery, records: list[ImageRecord], name: str, reranker: TrainedReranker, config: Config
-    ) -> None:
+    Attributes:
+        asked: those that query.
+        candidates: all others, by the global descriptors.
+        source: where the second look reads them.
+        before: metrics of the global search.
+    """
+
+    asked: list[Description]
+    candidates: Candidates
+    source: DescriptorSource
+    before: Mapping[str, float]
+
+
+class Judge:
+    """Validates by what counts: mAP of the fused ranking on held-out pictures that query each other.
+
+    They are read from the index, or described again at every validation where the describer learns too.
+    """
+
+    def __init__(self, gallery: Gallery, records: list[ImageRecord], name: str, recipe: Recipe, config: Config) -> None:
         labels = [record.label for record in records]
         asked = [record for record in records if record.label and labels.count(record.label) > 1]
         if not asked:
@@ -47,20 +67,11 @@ class Judge:
         rows = np.random.default_rng(config.seed).permutation(len(asked))[:limit]
         self._asked = [asked[row] for row in sorted(rows)]
         self._labels = {record.id: record.label for record in records}
-        self._gallery, self._reranker = gallery, reranker
+        self._gallery, self._recipe = gallery, recipe
         self._name = name
         self._top = getattr(config.rerank, name).top
-        self._descriptions = gallery.describe([record.id for record in self._asked], reranker.needs)
-        outside = frozenset(gallery.index.records.keys() - self._labels.keys())
         self._itself = [frozenset({record.id}) for record in self._asked]
-        self._candidates = find_candidates(
-            gallery,
-            [record.id for record in self._asked],
-            self._descriptions,
-            len(records),
-            [itself | outside for itself in self._itself],
-        )
-        self._before = self._score(look_again((), self._descriptions, self._candidates, gallery)).summary()
+        self._stored = None if isinstance(recipe, JointRecipe) else self._as_stored()
 
     @property
     def count(self) -> int:
@@ -69,30 +80,50 @@ class Judge:
 
     def __call__(self) -> Validation:
         """Score the candidates once, then choose the weight: the best mAP among those that cost no R@1."""
+        view, reranker = self._stored or self._as_described(), self._recipe.reranker
         heads = Candidates(
-            self._candidates.query_ids,
-            [ids[: self._top] for ids in self._candidates.ids],
-            [values[: self._top] for values in self._candidates.scores],
+            view.candidates.query_ids,
+            [ids[: self._top] for ids in view.candidates.ids],
+            [values[: self._top] for values in view.candidates.scores],
         )
-        self._reranker.temperature = 1.0
-        probabilities = self._reranker.score(self._descriptions, heads, self._gallery)
+        reranker.temperature = 1.0
+        probabilities = reranker.score(view.asked, heads, view.source)
         results = []
         for temperature in _TEMPERATURES:
             known = _Known([_sharpened(values, temperature) for values in probabilities])
             for weight in _WEIGHTS.tolist():
                 look = Look(self._name, known, self._top, weight)
-                rankings = look_again([look], self._descriptions, self._candidates, self._gallery)
-                scores = self._score(rankings).summary()
-                results.append((scores["R@1"] >= self._before["R@1"], scores["mAP"], weight, temperature, scores))
+                scores = self._score(look_again([look], view.asked, view.candidates, view.source)).summary()
+                results.append((scores["R@1"] >= view.before["R@1"], scores["mAP"], weight, temperature, scores))
         _, _, weight, temperature, scores = max(results, key=lambda result: result[:4])
         metrics = {
             "mAP": scores["mAP"],
             "R@1": scores["R@1"],
-            "global mAP": self._before["mAP"],
-            "global R@1": self._before["R@1"],
+            "global mAP": view.before["mAP"],
+            "global R@1": view.before["R@1"],
             "weight": weight,
         }
         return Validation(scores["mAP"], metrics, {"weight": weight, "temperature": temperature})
+
+    def _as_stored(self) -> _View:
+        ids = [record.id for record in self._asked]
+        asked = self._gallery.describe(ids, self._recipe.reranker.needs)
+        outside = frozenset(self._gallery.index.records.keys() - self._labels.keys())
+        excluded = [itself | outside for itself in self._itself]
+        candidates = find_candidates(self._gallery, ids, asked, len(self._labels), excluded)
+        return self._view(asked, candidates, self._gallery)
+
+    def _as_described(self) -> _View:
+        assert isinstance(self._recipe, JointRecipe)
+        ids = list(self._labels)
+        now = DescribedNow(ids, self._recipe.describe(ids))
+        queries = [record.id for record in self._asked]
+        asked = [now[name] for name in queries]
+        return self._view(asked, find_candidates(now, queries, asked, len(ids), self._itself), now)
+
+    def _view(self, asked: list[Description], candidates: Candidates, source: DescriptorSource) -> _View:
+        before = self._score(look_again((), asked, candidates, source)).summary()
+        return _View(asked, candidates, source, before)
 
     def _score(self, rankings: list[Ranking]) -> Scores:
         labels = [record.label for record in self._asked]

@@ -15,6 +15,7 @@ from pipeline.catalog import load_catalog
 from pipeline.catalog.manifest import SUFFIXES
 from pipeline.config import Config
 from pipeline.describe import Failed, describe_stream
+from pipeline.stages.described_now import DescribedNow
 from pipeline.stages.opening import Gallery, open_describer, reading
 from pipeline.stages.progress import Reporter
 from pipeline.types import Candidates, Description, ImageRecord
@@ -64,7 +65,7 @@ def own_ids(gallery: Gallery, records: Sequence[ImageRecord]) -> list[frozenset[
 
 
 def find_candidates(
-    gallery: Gallery,
+    gallery: Gallery | DescribedNow,
     names: Sequence[str],
     descriptions: Sequence[Description],
     top_k: int,

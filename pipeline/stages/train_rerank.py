@@ -20,6 +20,7 @@ import torch
 from pipeline.config import Config
 from pipeline.errors import RelookError, unknown_name
 from pipeline.rerank.checkpoints import save_checkpoint
+from pipeline.stages.index_photos import photos_of
 from pipeline.stages.judging import Judge
 from pipeline.stages.learning import last_beside, learn
 from pipeline.stages.opening import Gallery, choose_device, default_checkpoint, open_gallery
@@ -27,8 +28,10 @@ from pipeline.stages.progress import Reporter, Silent
 from pipeline.train import (
     RECIPES,
     DryRun,
+    JointRecipe,
     Lesson,
     Partition,
+    Photos,
     Recipe,
     Validation,
     dry_run,
@@ -71,7 +74,7 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
     out = settings.out or default_checkpoint(config.index, settings.reranker)
     with _prepared(config) as ready:
         gallery, records, recipe = ready.gallery, ready.records, ready.recipe
-        judge = Judge(gallery, [records[row] for row in ready.held_out], settings.reranker, recipe.reranker, config)
+        judge = Judge(gallery, [records[row] for row in ready.held_out], settings.reranker, recipe, config)
         trained = learn(
             recipe.task,
             settings,
@@ -121,7 +124,7 @@ def _prepared(config: Config) -> Iterator[_Ready]:
     with joined(torch.device(choose_device(config))) as device:
         gallery = open_gallery(config)
         records, vectors, parts = _divided(config, gallery)
-        lesson = lesson_of(gallery, records, vectors, parts.learn)
+        lesson = lesson_of(gallery, records, vectors, parts.learn, photos_of(gallery, config))
         recipe = RECIPES[settings.reranker](lesson, settings, config.seed, str(device))
         yield _Ready(gallery, records, parts.validate, recipe, device)
 
@@ -139,7 +142,13 @@ def _divided(config: Config, gallery: Gallery) -> tuple[list[ImageRecord], Float
     return records, vectors, hold_out_sessions(labels, vectors, settings.validation, config.seed)
 
 
-def lesson_of(gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatArray, rows: Rows) -> Lesson:
+def lesson_of(
+    gallery: Gallery,
+    records: Sequence[ImageRecord],
+    vectors: FloatArray,
+    rows: Rows,
+    photos: Photos | None = None,
+) -> Lesson:
     """What is learnt from those `rows` of the N records, whose global descriptors are [N, D] `vectors`."""
     chosen = [records[row] for row in rows]
     return Lesson(
@@ -150,7 +159,8 @@ def lesson_of(gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatAr
         source=gallery,
         card=gallery.index.card,
         everything=(vectors, [record.label for record in records]),
-        photo=lambda name: gallery.index.image_file(gallery.index.records[name]),
+        everyone=[record.id for record in records],
+        photos=photos,
     )
 
 
@@ -176,7 +186,11 @@ def _saver(recipe: Recipe, out: Path) -> Callable[[str, Validation], None]:
     def save(which: str, validation: Validation) -> None:
         recipe.reranker.weight = validation.extra["weight"]
         recipe.reranker.temperature = validation.extra["temperature"]
-        save_checkpoint(out if which == "best" else last_beside(out), recipe.checkpoint())
+        path = out if which == "best" else last_beside(out)
+        if isinstance(recipe, JointRecipe):
+            recipe.save(path)
+        else:
+            save_checkpoint(path, recipe.checkpoint())
 
     return save
 

@@ -6,7 +6,7 @@ names the rerankers that can be trained.
 
 from pipeline.train.dry_run import DryRun, dry_run
 from pipeline.train.engine import Progress
-from pipeline.train.lesson import Lesson, Recipe, TrainedReranker
+from pipeline.train.lesson import JointRecipe, Lesson, Photos, Recipe, TrainedReranker
 from pipeline.train.loop import Files, Trained, fit
 from pipeline.train.recipes import RECIPES
 from pipeline.train.sessions import Partition, hold_out_labels, hold_out_sessions
@@ -17,9 +17,11 @@ __all__ = [
     "RECIPES",
     "DryRun",
     "Files",
+    "JointRecipe",
     "Lesson",
     "MiningError",
     "Partition",
+    "Photos",
     "Progress",
     "Recipe",
     "Task",

@@ -8,11 +8,33 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.describe.describer import NetworkDescriber
 from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.train.task import Rows, Task
-from pipeline.types import DescriptorSource, FloatArray, ModelCard, Reranker
+from pipeline.types import Describer, Description, DescriptorSource, FloatArray, ModelCard, Reranker
+
+
+@dataclass(frozen=True)
+class Photos:
+    """The photos of an index, for what learns from them and not from what is stored.
+
+    Attributes:
+        describer: makes the describer that the index was made with.
+        pixels: the decoded picture of an id, or its box: [H, W, 3] uint8 RGB. Raises RelookError where it cannot be
+            read any more.
+        content: what tells whether the picture of an id is the same as in another run.
+        describe: gives what a describer says of pictures by their ids, in their order. Raises as `pixels`.
+    """
+
+    describer: Callable[[], NetworkDescriber]
+    pixels: Callable[[str], npt.NDArray[np.uint8]]
+    content: Callable[[str], str]
+    describe: Callable[[Describer, Sequence[str]], list[Description]]
 
 
 @dataclass(frozen=True)
@@ -30,7 +52,8 @@ class Lesson:
         card: what made the descriptors.
         everything: the vectors and labels of held-out pictures too: for closed-form fits that are kept with the
             checkpoint and never validated.
-        photo: gives the file of a picture by its id.
+        everyone: the ids of the pictures of `everything`, in its order.
+        photos: the pictures themselves, those that are held out too; None: not at hand.
     """
 
     ids: Sequence[str]
@@ -40,7 +63,8 @@ class Lesson:
     source: DescriptorSource
     card: ModelCard
     everything: tuple[FloatArray, Sequence[str]]
-    photo: Callable[[str], Path]
+    everyone: Sequence[str]
+    photos: Photos | None = None
 
 
 class TrainedReranker(Reranker, Protocol):
@@ -67,3 +91,14 @@ class Recipe(Protocol):
 
     def checkpoint(self) -> RerankCheckpoint:
         """What is kept of the network as it stands, with the weight and temperature of `reranker`."""
+
+
+@runtime_checkable
+class JointRecipe(Recipe, Protocol):
+    """How a reranker is trained together with its describer: what an index holds says nothing of what that gives."""
+
+    def describe(self, ids: Sequence[str]) -> list[Description]:
+        """What the describer as it stands says of pictures of the index."""
+
+    def save(self, path: Path) -> None:
+        """Keep both in one file, instead of `checkpoint`. Raises RelookError when it cannot be written."""

@@ -9,10 +9,20 @@ from pipeline.train.ames_student import ames_recipe
 from pipeline.train.cvnet import CVNetRecipe
 from pipeline.train.lesson import Lesson, Recipe
 from pipeline.train.rrt import RRTRecipe
+from pipeline.train.rrt_sop import RRTSOPRecipe
+from pipeline.train.rrt_sop_joint import RRTSOPJointRecipe
+
+
+def _rrt_sop(lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
+    """From stored maps, or from photos together with its describer."""
+    made = RRTSOPRecipe if settings.rrt_sop.joint is None else RRTSOPJointRecipe
+    return made(lesson, settings, seed, device)
+
 
 # Each is made of what there is to learn from, the settings, a seed and a device.
 RECIPES: dict[str, Callable[[Lesson, TrainRerankConfig, int, str], Recipe]] = {
     "cvnet": CVNetRecipe,
     "ames": ames_recipe,
     "rrt": RRTRecipe,
+    "rrt_sop": _rrt_sop,
 }

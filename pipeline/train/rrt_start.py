@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.rerank.rrt_network import RRTNetwork
-from pipeline.rerank.transformer import EncoderLayer
+from pipeline.rerank.rrt_sop_network import RRTSOPNetwork
+from pipeline.rerank.transformer import Encoder, EncoderLayer
 from pipeline.train.whitening import Whitening
 
 # Segments are this long, as a part of the tokens' length: enough to tell the two images apart.
@@ -40,13 +41,22 @@ def start_comparing(network: RRTNetwork, whitening: Whitening) -> None:
         network.remap.requires_grad_(False)
         side, kind, cls, sep = _directions(width, 4) * math.sqrt(width) * _SEGMENT
         network.seg_encoder.weight.copy_(torch.stack([side, -side, cls, sep, side + kind, kind - side]))
-        layers = [layer for layer in network.encoder.layers if isinstance(layer, EncoderLayer)]
-        _compare(layers[0].self_attn, side / side.norm())
-        for layer in layers:
-            layer.linear2.weight.mul_(_QUIET)
+        _compare_first(network.encoder, side)
 
 
-def calibrate_skip(network: RRTNetwork, cosines: torch.Tensor, truth: torch.Tensor) -> None:
+def start_comparing_maps(network: RRTSOPNetwork, whitening: Whitening) -> None:
+    """The same for a network that compares maps: `whitening` becomes the (frozen) projection of their cells."""
+    width = network.shape.d_model
+    with torch.no_grad():
+        network.remap_local.weight.copy_(torch.from_numpy(whitening.weight))
+        network.remap_local.bias.copy_(torch.from_numpy(whitening.bias))
+        network.remap_local.requires_grad_(False)
+        side, cls, sep = _directions(width, 3) * math.sqrt(width) * _SEGMENT
+        network.seg_encoder.weight.copy_(torch.stack([cls, sep, side, -side]))
+        _compare_first(network.encoder, side)
+
+
+def calibrate_skip(network: RRTNetwork | RRTSOPNetwork, cosines: torch.Tensor, truth: torch.Tensor) -> None:
     """Set the skip's factor and the classifier's bias to the logistic regression of pairs on their cosines.
 
     The transformer then starts from the best that the projected globals say alone, and learns what they do not.
@@ -70,6 +80,13 @@ def calibrate_skip(network: RRTNetwork, cosines: torch.Tensor, truth: torch.Tens
     with torch.no_grad():
         network.skip.copy_(line[:1])
         network.classifier.bias.copy_(line[1:])
+
+
+def _compare_first(encoder: Encoder, side: torch.Tensor) -> None:
+    layers = [layer for layer in encoder.layers if isinstance(layer, EncoderLayer)]
+    _compare(layers[0].self_attn, side / side.norm())
+    for layer in layers:
+        layer.linear2.weight.mul_(_QUIET)
 
 
 def _compare(attention: nn.MultiheadAttention, side: torch.Tensor) -> None:

@@ -67,8 +67,12 @@ class Trunk(nn.Module):
         return functional.normalize(pooled, dim=1)
 
 
-def divided(network: DescriberNetwork, freeze: int) -> tuple[nn.Sequential, list[nn.Module]]:
+def divided(
+    network: DescriberNetwork, freeze: int, key: str = "train_global.freeze"
+) -> tuple[nn.Sequential, list[nn.Module]]:
     """The frozen first parts of a describer's backbone, in evaluation mode, and those that are trained.
+
+    `key` is the setting that says how many are frozen.
 
     Raises:
         RelookError: it has no so many parts that one is left to be trained.
@@ -76,7 +80,7 @@ def divided(network: DescriberNetwork, freeze: int) -> tuple[nn.Sequential, list
     parts = parts_of(network.backbone)
     if freeze >= len(parts):
         raise RelookError(
-            f"train_global.freeze = {freeze}: {network.backbone.architecture} has {len(parts)} parts, and the last one "
+            f"{key} = {freeze}: {network.backbone.architecture} has {len(parts)} parts, and the last one "
             f"has to learn; give at most {len(parts) - 1}"
         )
     frozen = nn.Sequential(*parts[:freeze]).eval().requires_grad_(False)

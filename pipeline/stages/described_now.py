@@ -1,0 +1,65 @@
+"""Pictures that were described this moment: an index and its store for as long as a validation lasts.
+
+Used where a describer is trained, so that what is stored of its pictures says nothing any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from pipeline.errors import RelookError
+from pipeline.types import Description, FeatureMaps, FloatArray, LocalDescriptors
+
+Part = TypeVar("Part")
+
+
+class DescribedNow:
+    """A `DescriptorSource`, and a store that is searched exactly.
+
+    Args:
+        ids: of N pictures.
+        descriptions: one each.
+    """
+
+    def __init__(self, ids: Sequence[str], descriptions: Sequence[Description]) -> None:
+        self._ids = np.array(ids)
+        self._found = dict(zip(ids, descriptions, strict=True))
+        self._vectors = np.stack([description.vector for description in descriptions])
+
+    def __getitem__(self, name: str) -> Description:
+        return self._found[name]
+
+    @property
+    def store(self) -> DescribedNow:
+        """Itself."""
+        return self
+
+    def query(self, vectors: FloatArray, top_k: int) -> list[tuple[list[str], FloatArray]]:
+        """See `VectorStore.query`."""
+        found = []
+        for scores in vectors @ self._vectors.T:
+            order = np.lexsort((self._ids, -scores))[:top_k]
+            found.append((self._ids[order].tolist(), scores[order]))
+        return found
+
+    def globals(self, ids: Sequence[str]) -> FloatArray:
+        """See `DescriptorSource.globals`."""
+        return np.stack([self._found[name].vector for name in ids])
+
+    def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
+        """See `DescriptorSource.locals`."""
+        return _all([self._found[name].locals for name in ids])
+
+    def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
+        """See `DescriptorSource.maps`."""
+        return _all([self._found[name].maps for name in ids])
+
+
+def _all(parts: Sequence[Part | None]) -> list[Part]:
+    there = [part for part in parts if part is not None]
+    if len(there) < len(parts):
+        raise RelookError("the describer that is trained does not give what its reranker reads")
+    return there
