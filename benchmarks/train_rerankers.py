@@ -41,9 +41,11 @@ INDEXES: dict[str, list[str]] = {
     ],
     "grid": ["describe.locals.kind=map", "describe.locals.count=49", "describe.locals.scales=[1.0]"],
 }
-# Reranker in the tables: registry name, index, and how it is trained. The student needs its teacher's file.
+# Reranker in the tables: registry name, index, and how it is trained; None: it is not, and stands there to compare. The
+# student needs its teacher's file.
 SHORT = ["train_rerank.epochs=4", "train_rerank.triplets=3200"]
-RERANKERS: dict[str, tuple[str, str, list[str]]] = {
+RERANKERS: dict[str, tuple[str, str, list[str] | None]] = {
+    "superglobal, untrained": ("superglobal", "parts", None),
     "rrt": ("rrt", "parts", []),
     "ames": ("ames", "parts", SHORT),
     "ames, binarised": ("ames", "parts", [*SHORT, "train_rerank.ames.binarised=true"]),
@@ -108,26 +110,26 @@ class Bench:
         if note.exists():
             found: Mapping[str, Any] = json.loads(note.read_text())
             return found
-        registry, kind, _ = RERANKERS[name]
-        checkpoint, seconds = self._trained(name)
-        index = self._extracted(kind, ask)
-        config = self._config(
-            kind, index, f"rerank.chain=[{registry}]", f"rerank.{registry}.checkpoint={json.dumps(str(checkpoint))}"
-        )
+        registry, kind, settings = RERANKERS[name]
+        chosen, seconds = [f"rerank.chain=[{registry}]"], 0.0
+        if settings is not None:
+            checkpoint, seconds = self._trained(name, settings)
+            chosen.append(f"rerank.{registry}.checkpoint={json.dumps(str(checkpoint))}")
+        config = self._config(kind, self._extracted(kind, ask), *chosen)
         document = {**evaluate(config, str(ask), None, self._reporter).to_json(), "cpu_seconds": seconds}
         note.write_text(json.dumps(document))
         return document
 
-    def _trained(self, name: str) -> tuple[Path, float]:
+    def _trained(self, name: str, settings: list[str]) -> tuple[Path, float]:
         """The checkpoint, and the CPU-seconds that its training took."""
-        registry, kind, settings = RERANKERS[name]
+        registry, kind, _ = RERANKERS[name]
         out = self.folder / f"{name} - {self._seed}.safetensors"
         note = out.with_suffix(".json")
         if not note.exists():
             index = self._extracted(kind, self.learn)
             more = list(settings)
             if "train_rerank.ames.binarised=true" in settings:
-                more.append(f"train_rerank.ames.teacher={json.dumps(str(self._trained(TEACHER)[0]))}")
+                more.append(f"train_rerank.ames.teacher={json.dumps(str(self._trained(TEACHER, SHORT)[0]))}")
             before = cpu_seconds()
             config = self._config(
                 kind,
@@ -179,7 +181,7 @@ def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
             f"{metrics['R@1']:.2f}",
             *(f"{change[metric]:+.2f} ± {1.96 * change[f'{metric}_se']:.2f}" for metric in ("mAP", "R@1")),
             f"{1000 * row['seconds']['rerank'] / row['queries']:.0f}",
-            f"{row['cpu_seconds']:.0f}",
+            f"{row['cpu_seconds']:.0f}" if row["cpu_seconds"] else "",
         )
     return made
 
