@@ -62,13 +62,13 @@ def main() -> None:
     parser.add_argument("--checkpoints", type=Path, required=True, help="the --work of train_grocery.py")
     parser.add_argument("--only", nargs="+", default=list(RERANKERS), choices=list(RERANKERS), metavar="RERANKER")
     parser.add_argument("--describers", nargs="+", default=["frozen", "fine-tuned"])
-    parser.add_argument("--questions", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--questions", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     console, reporter = Console(width=150), Bars(Console(stderr=True))
-    for question, learn, ask in [questions()[number] for number in arguments.questions]:
+    for question, learn, ask, trained_for in [setups()[number] for number in arguments.questions]:
         for describer in arguments.describers:
-            checkpoint = arguments.checkpoints / f"{question} - CVNet - 224 - 0.safetensors"
+            checkpoint = arguments.checkpoints / f"{trained_for} - CVNet - 224 - 0.safetensors"
             bench = Bench(arguments.work / question / describer, reporter, arguments.seed)
             bench.describe = [] if describer == "frozen" else [f"describe.checkpoint={json.dumps(str(checkpoint))}"]
             folder = bench.folder
@@ -76,7 +76,7 @@ def main() -> None:
             bench.learn = write_manifest(folder / "learn.csv", learn)
             landmarks = load_catalog(str(SHARED / "landmarks" / "manifest.csv"))
             asked = {
-                question: write_manifest(folder / "ask.csv", asked_of(question, ask)),
+                question: write_manifest(folder / "ask.csv", ask),
                 "landmarks": write_manifest(folder / "landmarks.csv", landmarks),
             }
             rows = {name: {title: bench.row(name, file) for title, file in asked.items()} for name in arguments.only}
@@ -85,9 +85,19 @@ def main() -> None:
                 console.print(table(f"{title}, {describer} describer", made))
 
 
-def asked_of(question: str, ask: Catalog) -> Catalog:
-    """All photos of learnt classes, every fifth of the others."""
-    return ask if question == "learnt classes" else Catalog(ask.root, ask.records[::5])
+def setups() -> list[tuple[str, Catalog, Catalog, str]]:
+    """Name, what rerankers learn from, what queries each other, and whose describer is used.
+
+    In the last one rerankers learn from train photos of the labels that the describer did not learn from.
+    """
+    (learnt, train, val), (others, seen, unseen) = questions()
+    known = {record.label for record in seen}
+    apart = Catalog(train.root, tuple(record for record in train if record.label not in known))
+    return [
+        (learnt, train, val, learnt),
+        (others, seen, Catalog(unseen.root, unseen.records[::5]), others),
+        ("describer and reranker learn apart", apart, val, others),
+    ]
 
 
 class Bench:
