@@ -1,4 +1,4 @@
-"""Operations of each paper's training, counted: the hours of docs/training.md, where no GPU was at hand to measure them.
+"""Operations of each paper's training, counted: the hours of docs/training.md, which no GPU was at hand to measure.
 
     python benchmarks/operations.py
 

@@ -36,6 +36,7 @@ from pipeline.types import FloatArray, Ranking
 # than one without its momentum encoder: with a half more epochs the others get the time that it gets.
 RECIPES: dict[str, tuple[float, list[str]]] = {
     "CVNet": (1.0, []),
+    "CVNet, random head": (1.0, ["head_start=random", "head_rate=10"]),
     "CVNet without its momentum branch": (1.5, ["contrast.weight=0"]),
     "ArcFace": (1.5, ["classification.name=arcface", "classification.margin=0.3", "contrast.weight=0"]),
 }

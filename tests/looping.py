@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from photos import ROOT
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.nn import functional
@@ -29,6 +32,8 @@ LOOP = LoopConfig(epochs=3, batch_size=10, learning_rate=0.02, weight_decay=0.01
 
 # Everything that a run may depend on: dropout, a queue, a momentum copy, parts that a step may not use.
 RICH = {"noise": 0.2, "together": True, "seldom": True}
+# Long enough for a busy machine; a process that hangs would wait for hours.
+SECONDS = 120
 
 _PROCESSES = get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["pipeline.train", "tensorboard.backend.event_processing.event_accumulator"])
@@ -140,6 +145,18 @@ def start(target: Callable[..., None], *arguments: Any) -> tuple[BaseProcess, An
     process.start()
     theirs.close()
     return process, ours
+
+
+def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """A script in two processes."""
+    return subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=5 * SECONDS,
+        check=False,
+    )
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

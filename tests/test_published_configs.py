@@ -120,7 +120,14 @@ def test_files_of_weights_are_the_users(file: Path) -> None:
     assert ("--set describe.locals.projection=FILE" in header) == (file in AMES)
 
 
-@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.yaml")), ids=lambda file: file.stem)
+def test_only_trainings_of_describers_say_nothing_of_rerankers() -> None:
+    silent = {file for file in CONFIGS.glob("*.yaml") if "rerank" not in written(file)}
+    assert silent == {file for file in TRAINING if "train_global" in written(file)}
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in sorted(CONFIGS.glob("*.yaml")) if "rerank" in written(file)], ids=lambda file: file.stem
+)
 def test_rerankers_are_registered_and_written_out(file: Path) -> None:
     config = load_config(file)
     assert config.rerank.chain

@@ -6,6 +6,8 @@ import csv
 import json
 import math
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -501,3 +503,25 @@ def test_a_dry_run_says_the_cost_and_writes_nothing(manifest: Path, tmp_path: Pa
     assert 0 < cost["trainable"] < cost["parameters"]
     assert cost["seconds_per_epoch"] > 0
     assert not list(tmp_path.iterdir())
+
+
+def test_two_processes_learn_what_one_does(manifest: Path, tmp_path: Path) -> None:
+    """Momentum encoder and queue see the whole batch, whoever computed which part of it."""
+    words = [word for override in QUICK for word in ("--set", override)]
+    arguments = ["train-global", "--images", str(manifest), "--json", *words]
+    alone = document(*arguments[: -len(words) - 1], *words, "--out", tmp_path / "alone.safetensors")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *(str(ROOT / "cli.py"), *arguments, "--out", str(tmp_path / "both.safetensors")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    both = json.loads(done.stdout)
+    for one, two in zip(alone["history"], both["history"], strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+        assert two["mAP"] == pytest.approx(one["mAP"], abs=1.0)

@@ -16,9 +16,11 @@ from pipeline.config.loading import load_config, parse_config
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.run import Config
 from pipeline.config.train import (
+    AMESModelConfig,
     AugmentConfig,
     ClassificationConfig,
     ContrastConfig,
+    CVNetModelConfig,
     LocalsLossConfig,
     LoopConfig,
     RRTModelConfig,
@@ -29,7 +31,9 @@ from pipeline.config.train import (
 )
 
 __all__ = [
+    "AMESModelConfig",
     "AugmentConfig",
+    "CVNetModelConfig",
     "ClassificationConfig",
     "Config",
     "ContrastConfig",

@@ -76,7 +76,9 @@ class CVNetConfig(PairConfig):
     """CVNet-Rerank (Lee et al., CVPR 2022)."""
 
     weight: Fraction | None = Field(
-        2 / 3, description="of the global similarity; the paper adds half the score to it, which is 2/3 to 1/3"
+        None,
+        description="of the global similarity; None: as tuned in training, 2/3 for an official one (the paper adds "
+        "half the score to it)",
     )
     project: bool = Field(
         True,

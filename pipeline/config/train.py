@@ -7,9 +7,9 @@ in `configs/train_*.yaml`, each with its source.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.config.section import Fraction, Positive, PositiveFloat, Section
 
@@ -53,6 +53,55 @@ class RRTModelConfig(Section):
     shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
         0.3, description="of the within-class covariance that projects the globals"
     )
+
+
+class CVNetModelConfig(Section):
+    """A CVNet-Rerank that is trained here, of the paper's size; pairs of numbers are of the training's start and end.
+
+    The paper says that both shares grow and that the hardest are ten; no training code was released.
+    """
+
+    hardest: Positive = Field(10, description="hard negatives: the first so many answers of other labels (the paper's)")
+    hard: tuple[Fraction, Fraction] = Field(
+        (0.2, 0.8), description="share of negatives that are hard; the others are of all candidates"
+    )
+    hide: tuple[Fraction, Fraction] = Field(
+        (0.0, 0.3), description="probability of each cell of a map to be hidden (Hide-and-Seek)"
+    )
+    project: bool = Field(
+        False, description="train the paper's 3x3 convolutions too, for maps that an index keeps unprojected"
+    )
+    channels: Positive = Field(256, description="that they give, as the paper's")
+
+
+class AMESModelConfig(Section):
+    """An AMES that is trained here; the authors' has 5 layers, 1024, and draws from 10 to 399 descriptors."""
+
+    start: Literal["comparing", "paper"] = Field(
+        "comparing", description="what suits few photos (docs/training.md), or random weights and all of it learnt"
+    )
+    model_dim: Positive = Field(128, description="values of a token, and bits of a binarised descriptor")
+    heads: Positive = 2
+    layers: Positive = Field(2, description="two at least from the comparing start")
+    feedforward: Positive = 256
+    least_locals: Positive = Field(10, description="of either picture that are compared in a step")
+    query_locals: Positive = Field(50, description="of the anchor, at most; how many is drawn for each step")
+    gallery_locals: Positive = Field(50, description="of the other picture, at most, drawn apart")
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="of the within-class covariance that projects the locals; of the comparing start"
+    )
+    binarised: bool = Field(False, description="learn the bits of a teacher of full precision")
+    teacher: Path | None = Field(None, description="its checkpoint, trained before by train-rerank, or official")
+    distillation: NotNegative = Field(10.0, description="weight of the squared error between its tokens and the bits'")
+    variance: PositiveFloat = Field(1e-6, description="of the noise under which bits are learnt")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.start == "comparing" and self.layers < 2:
+            raise ValueError("layers = 1; the comparing start needs two, or set start = paper")
+        if self.least_locals > min(self.query_locals, self.gallery_locals):
+            raise ValueError(f"least_locals = {self.least_locals} is more than query_locals or gallery_locals")
+        return self
 
 
 class AugmentConfig(Section):
@@ -129,6 +178,8 @@ class TrainRerankConfig(LoopConfig):
     candidates: Positive = Field(100, description="negatives come from so many of the store's first answers")
     triplets: Positive = Field(6400, description="per epoch; batch_size counts them")
     rrt: RRTModelConfig = RRTModelConfig()
+    cvnet: CVNetModelConfig = CVNetModelConfig()
+    ames: AMESModelConfig = AMESModelConfig()
     rrt_sop: RRTSOPModelConfig = RRTSOPModelConfig()
 
 

@@ -24,6 +24,8 @@ from pipeline.types import Description, ModelCard
 
 # The key of the matrix that makes bits.
 _BITS = "remap_local.0.W"
+# What a card says of local descriptors that changes none of them, or that `check` compares itself.
+_OF_NO_MATTER = frozenset({"count", "stored", "geometry", "dimension", "projection"})
 # Tokens that pass the first layer at once.
 _TOKENS = 8192
 
@@ -115,6 +117,11 @@ class AMESReranker(PairReranker[AMESNetwork]):
             )
         self.refuse_other_card(card)
         self._projected = projection is not None
+
+    def source_of(self, card: ModelCard) -> ModelCard:
+        """See `PairReranker.source_of`: not how many descriptors there are, nor whether they were projected."""
+        chosen = {key: value for key, value in local_settings(card).items() if key not in _OF_NO_MATTER}
+        return dataclasses.replace(card, settings={**card.settings, "locals": chosen}, local_dimension=0)
 
     def project(self, descriptors: torch.Tensor, gallery: bool) -> torch.Tensor:
         """Tokens [..., model_dim] of local descriptors [..., local_dim] as a backbone gives them, on the CPU."""

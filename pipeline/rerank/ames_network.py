@@ -178,6 +178,10 @@ class AMESNetwork(nn.Module):
 
     def token(self, query: Batch, gallery: Batch) -> torch.Tensor:
         """The matching token [B, d] after the last layer; both images' `rows` and `whole` are those of `begin`."""
+        return self.tokens(query, gallery, token_only=True)[:, 0]
+
+    def tokens(self, query: Batch, gallery: Batch, token_only: bool = False) -> torch.Tensor:
+        """All tokens [B, q + 1 + g, d] after the last layer, of query, match and gallery, or [B, 1, d] of the match."""
         place = query.rows.shape[1]
         tokens = torch.cat([query.rows, self._begun_token(query.whole, gallery.whole), gallery.rows], dim=1)
         padding = joint_padding(query, gallery, before=(0, 1))
@@ -187,8 +191,8 @@ class AMESNetwork(nn.Module):
             layer = self.decoder.layer(number)
             if number:
                 tokens = layer.within(tokens, place, mask)
-            tokens = layer.across(tokens, place, mask, token_only=number == last)
-        return tokens[:, 0]
+            tokens = layer.across(tokens, place, mask, token_only and number == last)
+        return tokens
 
     def _begun_token(self, query: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:
         """The token [B, 1, d] after the first layer's attention, from its attention to either image and to itself."""

@@ -26,6 +26,10 @@ from pipeline.types import Candidates, Description, DescriptorSource, FeatureMap
 # Candidates whose volumes are in memory together: 8 of them at 20 x 15 cells take 14 MB, which stays near a core.
 _VOLUME_BYTES = 14 << 20
 
+# Of the global similarity, where a file says none: the official code adds half the score to the similarity, which gives
+# the order of 2/3 to 1/3.
+_WEIGHT = 2 / 3
+
 # What relook's and the official files of CVNet hold besides.
 _DESCRIBER = ("encoder_q.", "globalmodel.", "backbone.", "head.")
 
@@ -39,6 +43,7 @@ class CVNetReranker:
             compared as they are.
         card: the model whose maps it was trained on; None where the checkpoint does not say.
         weight: of the global similarity in the fused score, as tuned in training; None where nobody tuned it.
+        temperature: factor on the logits before they become a probability.
         precision: "float32", or "bfloat16" or "float16" for the products and convolutions.
         device: where it runs.
     """
@@ -51,6 +56,7 @@ class CVNetReranker:
         projection: nn.ModuleList | None = None,
         card: ModelCard | None = None,
         weight: float | None = None,
+        temperature: float = 1.0,
         precision: str = "float32",
         device: str = "cpu",
     ) -> None:
@@ -58,6 +64,7 @@ class CVNetReranker:
         self.projection = None if projection is None else projection.to(device).eval()
         self.card = card
         self.weight = weight
+        self.temperature = temperature
         self._precision = check_precision("cvnet", precision, device)
         self._projected = False
         self._device = torch.device(device)
@@ -73,6 +80,8 @@ class CVNetReranker:
         project: bool = True,
     ) -> CVNetReranker:
         """Read relook's own checkpoint, or an official one, which holds the describer as well.
+
+        Where a file holds no weight, it is the paper's 2/3.
 
         Args:
             checkpoint: the file.
@@ -97,14 +106,17 @@ class CVNetReranker:
         file.part("cv_learner.").load_into(nn.ModuleDict({"cv_learner": learner}))
         convolutions = file.part("conv2ds.")
         projection = _projection(convolutions) if convolutions.state and project else None
-        return cls(learner, projection, read.card, read.weight, precision, device)
+        weight = _WEIGHT if read.weight is None else read.weight
+        return cls(learner, projection, read.card, weight, read.temperature, precision, device)
 
     def to_checkpoint(self) -> RerankCheckpoint:
         """What `load` needs to make the same reranker again."""
         state = {f"cv_learner.{key}": value for key, value in self.learner.state_dict().items()}
         if self.projection is not None:
             state |= {f"conv2ds.{key}": value for key, value in self.projection.state_dict().items()}
-        return RerankCheckpoint("cvnet", state, {"levels": self.learner.levels}, self.card, self.weight)
+        weight = None if self.weight == _WEIGHT else self.weight  # nobody tuned the paper's
+        shape = {"levels": self.learner.levels}
+        return RerankCheckpoint("cvnet", state, shape, self.card, weight, self.temperature)
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`: the maps have to be those that this checkpoint projects, or projected by it.
@@ -157,8 +169,8 @@ class CVNetReranker:
 
         def compare(rows: list[int]) -> FloatArray:
             with inference(self._device, self._precision):
-                logits = self.learner(asked, self.expanded([others[row] for row in rows]))
-                found: FloatArray = logits.float().softmax(dim=1)[:, 1].cpu().numpy()
+                logits = self.learner(asked, self.expanded([others[row] for row in rows])).float()
+                found: FloatArray = (self.temperature * logits).softmax(dim=1)[:, 1].cpu().numpy()
                 return found
 
         for rows, found in zip(blocks, side_by_side(compare, blocks, self._device), strict=True):
@@ -167,9 +179,11 @@ class CVNetReranker:
 
     def expanded(self, items: Sequence[FeatureMaps]) -> torch.Tensor:
         """Maps of equal sizes as the learner reads them, projected where they have to be: [B, L, C, h, w]."""
-        levels = [
-            torch.from_numpy(np.stack(level)).to(self._device, torch.float32) for level in zip(*items, strict=True)
-        ]
+        return self.expanded_levels([torch.from_numpy(np.stack(level)) for level in zip(*items, strict=True)])
+
+    def expanded_levels(self, levels: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The same of maps that were stacked before, [B, C, h_l, w_l] per level; gradients reach the projection."""
+        levels = [level.to(self._device, torch.float32) for level in levels]
         projection = None if self._projected else self.projection
         if projection is not None and levels[0].shape[1] == projection[0].in_channels:
             levels = [convolve(level) for convolve, level in zip(projection, levels, strict=True)]

@@ -46,22 +46,20 @@ def expand(levels: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def correlate(query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-    """The correlation volumes of one query with B candidates, negative values cut off.
+    """The correlation volumes of B pairs, negative values cut off.
 
     Args:
-        query: [L, C, hq, wq] of `expand`.
-        keys: [B, L, C, hk, wk].
+        query: [L, C, hq, wq] of `expand`, the same in all pairs, or [B, L, C, hq, wq].
+        keys: [B, L, C, hk, wk], or one of them without B.
 
     Returns:
         [B, hq, wq, L * L, hk, wk]: each cell of the query has a picture of the candidate, which is what a convolution
         over the candidate reads.
     """
-    levels, _, height, width = query.shape
-    batch, _, _, *size = keys.shape
-    cells = query.flatten(2).permute(2, 0, 1).reshape(-1, query.shape[1])
-    columns = keys.flatten(3).transpose(1, 2).flatten(2)
+    cells = query.flatten(-2).movedim(-1, -3).flatten(-3, -2)
+    columns = keys.flatten(-2).movedim(-3, -2).flatten(-2)
     volume = torch.matmul(cells, columns).relu_()
-    return volume.view(batch, height, width, levels * levels, *size)
+    return volume.view(len(volume), *query.shape[-2:], -1, *keys.shape[-2:])
 
 
 class CentrePivotConv4d(nn.Module):
@@ -117,7 +115,11 @@ class CVLearner(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 2))
 
     def forward(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """Logits [B, 2] of one query [L, C, hq, wq] with B candidates [B, L, C, hk, wk], both of `expand`.
+        """Logits [B, 2] of B pairs.
+
+        Args:
+            query: [L, C, hq, wq] of `expand`, the same in all pairs, or [B, L, C, hq, wq].
+            keys: [B, L, C, hk, wk] of `expand`.
 
         The first convolution reads each half of the volume in steps of its stride, so only those are computed: half of
         the whole volume.
@@ -126,7 +128,8 @@ class CVLearner(nn.Module):
         assert isinstance(first, CentrePivotConv4d)
         step = first.stride
         over_key = correlate(query[..., ::step, ::step], keys)
-        volume = first.join(self._over_query(query, keys[..., ::step, ::step]), over_key, self._swapped(first))
+        over_query = correlate(keys[..., ::step, ::step], query)
+        volume = first.join(over_query, over_key, self._swapped(first))
         for layer in rest:
             volume = layer(volume)
         for block in (self.block2, self.block3, self.block4):
@@ -138,16 +141,8 @@ class CVLearner(nn.Module):
         """The whole correlation volumes [B, L * L, hq, wq, hk, wk], to look at; `forward` computes half of them."""
         return correlate(query, keys).permute(0, 3, 1, 2, 4, 5)
 
-    def _over_query(self, query: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
-        """[B, hk, wk, L * L, hq, wq] with channel j * L + i: the order in which the products come out."""
-        batch, levels, channels, height, width = keys.shape
-        cells = keys.permute(0, 3, 4, 1, 2).reshape(-1, channels)
-        columns = query.permute(1, 0, 2, 3).flatten(1)
-        volume = torch.mm(cells, columns).relu_()
-        return volume.view(batch, height, width, levels * query.shape[0], *query.shape[-2:])
-
     def _swapped(self, convolution: CentrePivotConv4d) -> torch.Tensor:
-        """The weight of `conv1` for channels j * L + i."""
+        """The weight of `conv1` for channels j * L + i: the order in which the candidate's cells meet the query's."""
         weight = convolution.conv1.weight
         split = weight.view(weight.shape[0], self.levels, self.levels, *weight.shape[2:])
         return split.transpose(1, 2).reshape(weight.shape)

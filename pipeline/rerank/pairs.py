@@ -167,9 +167,16 @@ class PairReranker(ABC, Generic[Network]):
 
     def refuse_other_card(self, card: ModelCard) -> None:
         """Raises RelookError when it was trained on other descriptors than those of `card`."""
-        if self.card is not None and self.card.fingerprint != card.fingerprint:
-            differences = "; ".join(self.card.differences(card)[:3])
+        if self.card is None:
+            return
+        own, other = self.source_of(self.card), self.source_of(card)
+        if own.fingerprint != other.fingerprint:
+            differences = "; ".join(own.differences(other)[:3])
             raise RelookError(f"this {self.name} was trained on another model's descriptors ({differences})")
+
+    def source_of(self, card: ModelCard) -> ModelCard:
+        """What of a card must be that of the descriptors which it was trained on: all of it."""
+        return card
 
     def _score_block(
         self, queries: Sequence[Description], ids: Sequence[Sequence[str]], gallery: DescriptorSource

@@ -7,6 +7,7 @@ offsets[i]:offsets[i+1], level after level, each [C, h, w] in C order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,8 +36,10 @@ class MapStore(RaggedStore[FeatureMaps]):
 
     def slice_of(self, file: h5py.File, row: int, first: int, last: int) -> FeatureMaps:
         """See `RaggedStore.slice_of`; float16."""
-        shapes = file["shapes"][row]
         values = file["values"][first:last]
-        ends = np.cumsum([int(np.prod(shape)) for shape in shapes])
-        parts = np.split(values, ends[:-1])
-        return tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
+        levels, start = [], 0
+        for shape in self.whole(file, "shapes")[row].tolist():
+            end = start + math.prod(shape)
+            levels.append(values[start:end].reshape(shape))
+            start = end
+        return tuple(levels)

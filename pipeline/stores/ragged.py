@@ -6,6 +6,7 @@ Below `local_store.py` and `map_store.py`, which say what a slice holds.
 from __future__ import annotations
 
 import io
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ def write_hdf5(path: Path, ids: Sequence[str], lengths: Sequence[int], fill: Cal
 
 
 class RaggedStore(ABC, Generic[Item]):
-    """Reads what images have in part files.
+    """Reads what images have in part files; from any thread, one image at a time.
 
     Args:
         rows: for each image id, the part file that holds it and its row there.
@@ -47,7 +48,9 @@ class RaggedStore(ABC, Generic[Item]):
     def __init__(self, rows: dict[str, tuple[Path, int]]) -> None:
         self._rows = rows
         self._files: dict[Path, h5py.File] = {}
-        self._offsets: dict[Path, np.ndarray] = {}
+        self._kept: dict[tuple[int, str], np.ndarray] = {}
+        # The HDF5 library does one thing at a time anyway; a file must not be closed while another thread reads it.
+        self._lock = threading.RLock()
 
     def read(self, ids: Sequence[str]) -> list[Item]:
         """Items in the order of `ids`. Raises RelookError that names an id without any."""
@@ -55,10 +58,11 @@ class RaggedStore(ABC, Generic[Item]):
 
     def close(self) -> None:
         """Close every file; reading again opens them again."""
-        for file in self._files.values():
-            file.close()
-        self._files.clear()
-        self._offsets.clear()
+        with self._lock:
+            for file in self._files.values():
+                file.close()
+            self._files.clear()
+            self._kept.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -72,14 +76,22 @@ class RaggedStore(ABC, Generic[Item]):
     def slice_of(self, file: h5py.File, row: int, first: int, last: int) -> Item:
         """What the image in `row` has in `file`, whose values lie at first:last."""
 
+    def whole(self, file: h5py.File, name: str) -> np.ndarray:
+        """A small array of an open part, read once."""
+        key = (file.id.id, name)
+        if key not in self._kept:
+            self._kept[key] = file[name][:]
+        return self._kept[key]
+
     def _read_one(self, name: str) -> Item:
         if name not in self._rows:
             raise RelookError(f"the index holds no {self.what} of {name!r}; {self.hint}")
         path, row = self._rows[name]
         try:
-            file = self._open(path)
-            first, last = self._offsets[path][row : row + 2]
-            return self.slice_of(file, row, first, last)
+            with self._lock:
+                file = self._open(path)
+                first, last = self.whole(file, "offsets")[row : row + 2]
+                return self.slice_of(file, row, first, last)
         except (OSError, KeyError, ValueError, RuntimeError) as error:  # h5py has no error of its own
             raise RelookError(f"{path}: cannot be read ({error})") from None
 
@@ -87,7 +99,5 @@ class RaggedStore(ABC, Generic[Item]):
         if path not in self._files:
             if len(self._files) >= _OPEN_FILES:
                 self.close()
-            file = h5py.File(path, "r")
-            self._offsets[path] = file["offsets"][:]
-            self._files[path] = file
+            self._files[path] = h5py.File(path, "r")
         return self._files[path]

@@ -85,6 +85,7 @@ class Engine:
         """The steps of the epoch that are left."""
         run = self._run
         run.task.train()
+        run.task.begin_epoch(run.epoch, self._settings.epochs)
         plan = run.task.plan(np.random.default_rng((self._seed, run.epoch)))
         left = plan[run.step :]
         parts = [self._parts(rows) for rows in left]

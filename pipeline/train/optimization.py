@@ -46,6 +46,8 @@ def make_schedule(
 class Average:
     """The moving average of what a module learns; what else it holds is taken as it stands.
 
+    Every process keeps its own, all alike: it costs little, and nothing has to be sent.
+
     Args:
         module: whose parameters that ask for gradients are averaged.
         decay: each step moves the average by 1 - `decay` towards the weights, faster at the beginning.

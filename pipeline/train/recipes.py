@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.config import TrainRerankConfig
+from pipeline.train.ames_student import ames_recipe
+from pipeline.train.cvnet import CVNetRecipe
 from pipeline.train.lesson import Lesson, Recipe
 from pipeline.train.rrt import RRTRecipe
 from pipeline.train.rrt_sop import RRTSOPRecipe
@@ -19,6 +21,8 @@ def _rrt_sop(lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str
 
 # Each is made of what there is to learn from, the settings, a seed and a device.
 RECIPES: dict[str, Callable[[Lesson, TrainRerankConfig, int, str], Recipe]] = {
+    "cvnet": CVNetRecipe,
+    "ames": ames_recipe,
     "rrt": RRTRecipe,
     "rrt_sop": _rrt_sop,
 }

@@ -27,6 +27,9 @@ class Task(nn.Module, ABC):
     process.
     """
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Called before `plan` in every epoch, counted from 1; a curriculum follows from these two numbers alone."""
+
     @abstractmethod
     def plan(self, rng: np.random.Generator) -> list[Rows]:
         """The batches of one epoch, [B, k] integers each, drawn from `rng` alone; as many in every epoch, and cheap."""
@@ -37,7 +40,7 @@ class Task(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, loaded: Any) -> torch.Tensor:
-        """The mean loss of what `load` gave, a scalar."""
+        """The mean loss of what `load` gave, a scalar: of a part of a batch, or of a process's share of it."""
 
     def after_step(self) -> None:
         """Called after every step of the optimizer, such as to move a momentum encoder."""

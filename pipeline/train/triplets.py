@@ -56,14 +56,22 @@ class Triplets:
                 "label five pictures or more of several things"
             )
 
-    def epoch(self, count: int, rng: np.random.Generator) -> Rows:
-        """[count, 3] rows (anchor, positive, negative); every picture is an anchor as often, give or take one."""
+    def epoch(self, count: int, rng: np.random.Generator, hardest: Rows | None = None) -> Rows:
+        """[count, 3] rows (anchor, positive, negative); every picture is an anchor as often, give or take one.
+
+        Args:
+            count: how many rows.
+            rng: what they are drawn from.
+            hardest: [count] from how many of its anchor's hardest negatives each row's is drawn; None: from all.
+        """
         rounds = -(-count // len(self.anchors))
         order = np.concatenate([rng.permutation(len(self.anchors)) for _ in range(rounds)])[:count]
         drawn = np.empty((count, 3), dtype=np.int64)
         drawn[:, 0] = self.anchors[order]
         for column, pools in ((1, self._positives), (2, self._negatives)):
             sizes = np.array([len(pool) for pool in pools])[order]
+            if column == 2 and hardest is not None:
+                sizes = np.minimum(sizes, hardest)
             places = (rng.random(count) * sizes).astype(np.int64)
             drawn[:, column] = [pools[number][place] for number, place in zip(order, places, strict=True)]
         return drawn
