@@ -135,7 +135,8 @@ class AMESRecipe:
         if model.start == "comparing":
             samples, rows = stored.sample()
             labels = [lesson.labels[row] for row in rows]
-            start_comparing(network, within_class_whitening(samples, labels, model.model_dim, model.shrinkage))
+            width = min(model.model_dim, lesson.card.local_dimension)
+            start_comparing(network, within_class_whitening(samples, labels, width, model.shrinkage))
             projection(network)[0].requires_grad_(False)
             calibrate(network, lambda: _pass_pairs(self.task, seed))
         else:

@@ -47,14 +47,16 @@ def start_comparing(network: AMESNetwork, whitening: Whitening) -> None:
 
     Args:
         network: fresh, of full precision, with two layers at least.
-        whitening: becomes its projection.
+        whitening: becomes its projection, to model_dim values or fewer.
     """
     width, heads = network.shape.model_dim, network.shape.heads
     linear, norm = projection(network)
     constant, read = _apart(width)
     with torch.no_grad():
-        linear.weight.copy_(torch.from_numpy(whitening.weight))
-        linear.bias.copy_(torch.from_numpy(whitening.bias))
+        kept = len(whitening.bias)
+        for own, fitted in ((linear.weight, whitening.weight), (linear.bias, whitening.bias)):
+            own.zero_()
+            own[:kept] = torch.from_numpy(fitted)
         norm.bias.copy_(constant * math.sqrt(width) * _CONSTANT)
         for number in range(network.shape.layers):
             layer = network.decoder.layer(number)

@@ -24,11 +24,11 @@ def directions(samples: FloatArray, dimension: int) -> Doubles:
     """Directions [d, dimension] whose signs can say most of samples [N, d].
 
     They are the principal ones, orthonormal and orthogonal to the mean: signs have no offset, and along the mean all
-    descriptors would have the same one. Where d is no more than `dimension`, all of them are kept: the identity.
+    descriptors would have the same one. Where d is no more than `dimension` all are kept, and the rest is 0.
     """
     width = samples.shape[1]
     if width <= dimension:
-        return np.eye(width)
+        return np.eye(width, dimension)
     mean = samples.mean(axis=0, dtype=np.float64)
     centred = samples.astype(np.float64) - mean
     unit = mean / (np.linalg.norm(mean) or 1.0)
