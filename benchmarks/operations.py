@@ -50,10 +50,11 @@ def rows() -> list[tuple[str, float, int]]:
         both, forward = operations(lambda n=network, i=image: n(i)), operations(lambda n=network, i=image: n(i), False)
         found.append((f"CVNet-Global R{depth}, 25 epochs of GLDv2-clean", both + forward, 25 * GLD_PHOTOS))
         found.append((f"DELG R{depth}, 25 epochs of GLDv2-clean", both, 25 * GLD_PHOTOS))
-    found.append(("RRT, landmarks: a pair of 500 locals", operations(rrt), 2 * 15 * GLD_PHOTOS))
+    # Triplets are two pairs; how many are seen is what configs/train_*.yaml say.
+    found.append(("RRT, landmarks: a pair of 500 locals", operations(rrt), 2 * 15 * 322_008))
     found.append(("RRT, products: a pair of 7 x 7 cells", operations(rrt_sop), 2 * 100 * SOP_PHOTOS))
-    found.append(("AMES: a pair of 600 and 50 locals", operations(ames), 2 * 30 * GLD_PHOTOS))
-    found.append(("CVNet-Rerank: a pair of 20 x 15 cells", operations(cvnet), 2 * GLD_PHOTOS))
+    found.append(("AMES: a pair of 400 and 400 locals", operations(ames), 2 * 15 * 750_000))
+    found.append(("CVNet-Rerank: a pair of 32 x 32 cells", operations(cvnet), 2 * 25 * GLD_PHOTOS))
     return found
 
 
@@ -84,8 +85,8 @@ def ames() -> torch.Tensor:
     """Logit of the published network for DINOv2's descriptors."""
     network = AMESNetwork(AMESShape())
     sides = []
-    for count in (600, 50):
-        rows, whole = network.begin(network.project(torch.zeros(1, count, 768), gallery=count == 50), None)
+    for gallery in (False, True):
+        rows, whole = network.begin(network.project(torch.zeros(1, 400, 768), gallery), None)
         sides.append(Batch(rows, None, whole))
     logit: torch.Tensor = network(*sides)
     return logit
@@ -93,7 +94,7 @@ def ames() -> torch.Tensor:
 
 def cvnet() -> torch.Tensor:
     """Logits of maps of 256 channels at three levels."""
-    levels = [torch.zeros(1, 256, *size) for size in ((10, 8), (14, 11), (20, 15))]
+    levels = [torch.zeros(1, 256, *size) for size in ((16, 16), (23, 23), (32, 32))]
     maps = expand(levels)
     learner: nn.Module = CVLearner(3)
     logits: torch.Tensor = learner(maps[0], maps)
