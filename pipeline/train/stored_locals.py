@@ -63,16 +63,18 @@ class StoredLocals:
         return Side(descriptors, padding if padding.any() else None)
 
     def sample(self) -> tuple[FloatArray, Rows]:
-        """Descriptors [M, d] float32 of unit length, equally many of every picture, and the row [M] of each's picture.
+        """Descriptors [M, d] float32 of unit length, and the row [M] of each's picture.
 
-        All of them, unless they are so many that a closed form would need a large memory.
+        All of them; where they are so many that a closed form would need a large memory, as many of every picture, or
+        one of every so manieth picture.
         """
-        per_picture = max(1, _SAMPLED // (len(self._ids) * self._read(0).shape[1]))
-        step = -(-self._most // per_picture)
-        parts = [self._read(row)[::step].astype(np.float32) for row in range(len(self._ids))]
+        most = _SAMPLED // self._read(0).shape[1]
+        pictures = range(0, len(self._ids), -(-len(self._ids) // most))
+        step = -(-self._most // max(1, most // len(pictures)))
+        parts = [self._read(row)[::step].astype(np.float32) for row in pictures]
         samples = np.concatenate(parts)
         lengths = np.linalg.norm(samples, axis=1, keepdims=True)
-        rows = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
+        rows = np.repeat(np.array(pictures), [len(part) for part in parts])
         there = lengths[:, 0] > 0
         return samples[there] / lengths[there], rows[there]
 
