@@ -87,7 +87,7 @@ def lesson(source: Source, card: ModelCard = CARD) -> Lesson:
         source=source,
         card=card,
         everything=(vectors, source.labels),
-        photo=Path,
+        everyone=source.ids,
     )
 
 

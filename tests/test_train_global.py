@@ -259,7 +259,7 @@ def run(task: GlobalTask, folder: Path, report: object = lambda progress: None) 
     trained = fit(
         task,
         task._settings,
-        lambda: Validation(0.0, {}),
+        lambda: Validation(None, {}),
         lambda which, validation: None,
         files=Files(folder / "state", folder / "log"),
         identity="x",

@@ -64,9 +64,9 @@ class GlobalJudge:
         return len(self._queries)
 
     def __call__(self) -> Validation:
-        """Describe and score; without photos all scores are equal, so that the last epoch is the best."""
+        """Describe and score; without photos there is no score, and the last epoch is the best."""
         if not self._ids:
-            return Validation(0.0, {})
+            return Validation(None, {})
         vectors = np.stack([d.vector for batch in self._batches for d in self._describer.describe(batch)])
         rankings = [self._ranking(row, vectors) for row in self._queries]
         labels = [self._labels[row] for row in self._queries]

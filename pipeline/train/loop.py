@@ -129,18 +129,20 @@ def _validated(run: Run, validate: Callable[[], Validation], save: Callable[[str
 
 
 def _better(validation: Validation, run: Run) -> bool:
-    """Of equals the later one: without photos to validate with all are equal, and the last epoch is kept."""
-    return run.best is None or validation.score >= run.best.score
+    """Of equals the earlier one; where nothing is validated the last epoch is the best."""
+    if validation.score is None or run.best is None or run.best.score is None:
+        return True
+    return validation.score > run.best.score
 
 
 def _numbers(validation: Validation, epoch: int) -> Validation:
     """The same in Python's own numbers, which a state can hold; nothing compares with a score that is none."""
-    if not math.isfinite(validation.score):
+    if validation.score is not None and not math.isfinite(validation.score):
         raise RelookError(f"the validation of epoch {epoch} gave a score of {validation.score}, which is no number")
     metrics, extra = (
         {name: float(value) for name, value in values.items()} for values in (validation.metrics, validation.extra)
     )
-    return Validation(float(validation.score), metrics, extra)
+    return Validation(None if validation.score is None else float(validation.score), metrics, extra)
 
 
 def _stopped(run: Run, settings: LoopConfig) -> bool:

@@ -56,9 +56,12 @@ class Task(nn.Module, ABC):
 
 @dataclass(frozen=True)
 class Validation:
-    """What a validation found; `metrics` in percent, `score` decides which epoch is best, `extra` is the caller's."""
+    """What a validation found; `metrics` in percent, `score` decides which epoch is best, `extra` is the caller's.
 
-    score: float
+    No `score`: nothing was validated, and the last epoch counts as the best.
+    """
+
+    score: float | None
     metrics: dict[str, float]
     extra: dict[str, float] = field(default_factory=dict)
 
