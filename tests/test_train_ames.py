@@ -15,14 +15,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from overfitting import overfit
+from photos import SmallCollection
 from torch.nn import functional
 
-from pipeline.config import TrainRerankConfig
+from pipeline.config import TrainRerankConfig, load_config
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import load_reranker
 from pipeline.rerank.ames import AMESReranker, projection_hash
 from pipeline.rerank.ames_network import AMESNetwork, AMESShape, Binarised
 from pipeline.rerank.checkpoints import save_checkpoint
+from pipeline.stages.extract import extract
+from pipeline.stages.opening import open_chain, open_gallery
+from pipeline.stages.train_rerank import train_rerank
 from pipeline.stores.local_store import LocalStore, write_locals
 from pipeline.train import Files, Lesson, Validation, fit
 from pipeline.train.ames import AMESRecipe
@@ -461,3 +465,32 @@ def test_the_same_run_twice(tmp_path: Path) -> None:
         recipe = AMESRecipe(lesson(Source(things(0), 0)), chosen, 0, "cpu")
         runs.append(trained(recipe, chosen, tmp_path / folder))
     assert runs[0] == runs[1]
+
+
+def test_an_index_of_bits_is_searched_with_the_file_that_made_them(
+    tmp_path: Path, small_collection: SmallCollection
+) -> None:
+    """The whole way: descriptors, a teacher, its student, an index of the student's bits, a search in it."""
+    small = ["describe.image.size=128", "describe.globals.scales=[1.0]", "describe.locals.scales=[1.0]"]
+    sizes = [f"train_rerank.ames.{name}={value}" for name, value in SMALL.items()]
+    learn = ["train_rerank.epochs=1", "train_rerank.triplets=64", "train_rerank.batch_size=16", *sizes]
+    raw = [f"index={tmp_path / 'raw'}", *small, "describe.locals.dimension=null", "describe.locals.count=16"]
+    extract(load_config(None, raw), str(small_collection.manifest))
+    teacher = tmp_path / "teacher.safetensors"
+    first = train_rerank(load_config(None, [*raw, *learn, "train_rerank.reranker=ames", f"train_rerank.out={teacher}"]))
+    assert first.checkpoint == str(teacher)
+    bits = ["train_rerank.ames.binarised=true", f"train_rerank.ames.teacher={teacher}"]
+    second = train_rerank(load_config(None, [*raw, *learn, "train_rerank.reranker=ames", *bits]))
+    assert second.checkpoint == str(tmp_path / "raw" / "rerankers" / "ames.safetensors")
+    projected = [f"index={tmp_path / 'bits'}", *small, f"describe.locals.projection={second.checkpoint}"]
+    extract(load_config(None, [*projected, "describe.locals.count=16"]), str(small_collection.manifest))
+    scores = []
+    for overrides in (raw, [*projected, f"rerank.ames.checkpoint={second.checkpoint}"]):
+        config = load_config(None, [*overrides, "rerank.chain=[ames]"])
+        gallery = open_gallery(config)
+        (look,) = open_chain(config, gallery.index.card)
+        names = sorted(gallery.index.records)
+        candidates = Candidates(names[:4], [names] * 4, [np.zeros(0, np.float32)] * 4)
+        scores.append(np.stack(look.reranker.score(gallery.describe(names[:4], {"locals"}), candidates, gallery)))
+    # Descriptors are stored as float16: a value next to 0 may fall on its other side.
+    np.testing.assert_allclose(scores[1], scores[0], atol=0.02)
