@@ -21,7 +21,7 @@ from pipeline.rerank.ames import AMESReranker
 from pipeline.rerank.ames_network import AMESNetwork, AMESShape
 from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.pairs import local_settings
-from pipeline.train.ames_pairs import begun, twice
+from pipeline.train.ames_pairs import begun, projection, twice
 from pipeline.train.ames_start import calibrate, start_as_published, start_comparing
 from pipeline.train.lesson import Lesson
 from pipeline.train.stored_locals import Side, StoredLocals
@@ -117,8 +117,8 @@ class AMESTask(Task):
 class AMESRecipe:
     """See `Recipe`. A network of full precision.
 
-    From the comparing start its projection begins as a within-class whitening of the local descriptors (closed form),
-    and whatever a step's rotation is, it comes after the projection, which is learnt with the rest.
+    From the comparing start the projection is a within-class whitening of the local descriptors (closed form), and is
+    not trained; from the paper's start it is learnt with the rest.
 
     Raises:
         MiningError: the labels give nothing to learn from.
@@ -137,6 +137,7 @@ class AMESRecipe:
             labels = [lesson.labels[row] for row in rows]
             width = min(model.model_dim, lesson.card.local_dimension)
             start_comparing(network, within_class_whitening(samples, labels, width, model.shrinkage))
+            projection(network)[0].requires_grad_(False)
             calibrate(network, lambda: _pass_pairs(self.task, seed))
         else:
             start_as_published(network)
