@@ -73,7 +73,7 @@ def answers(count: int, groups: Any) -> list[np.ndarray]:
 def recipe_of(source: Any = None, card: Any = None, triplets: int = 48, **model: Any) -> CVNetRecipe:
     settings = TrainRerankConfig(batch_size=8, triplets=triplets, cvnet=CVNetModelConfig(**model))
     vectors = unit_vectors(len(IDS))
-    lesson = Lesson(IDS, LABELS, vectors, answers, source or Source(), card or card_with(), (vectors, LABELS), Path)
+    lesson = Lesson(IDS, LABELS, vectors, answers, source or Source(), card or card_with(), (vectors, LABELS), IDS)
     return CVNetRecipe(lesson, settings, 0, "cpu")
 
 
@@ -286,7 +286,7 @@ def test_a_checkpoint_scores_as_what_was_trained(tmp_path: Path, project: bool) 
 def test_it_learns_eight_things_by_heart() -> None:
     overfit(
         "cvnet",
-        ["epochs=1", "triplets=6144", "batch_size=16", "learning_rate=3e-3", "weight_decay=0", "cvnet.hide=[0,0]"],
+        ["epochs=1", "triplets=8192", "batch_size=16", "learning_rate=2e-3", "weight_decay=0", "cvnet.hide=[0,0]"],
         ["maps.levels=[0.5,1.0]", "maps.dimension=128", "image.size=224", "image.resize=exact", "locals.count=0"],
     )
 

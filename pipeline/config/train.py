@@ -63,7 +63,7 @@ class CVNetModelConfig(Section):
 
     hardest: Positive = Field(10, description="hard negatives: the first so many answers of other labels (the paper's)")
     hard: tuple[Fraction, Fraction] = Field(
-        (0.2, 0.8), description="share of negatives that are hard; the others are of all candidates"
+        (0.0, 0.5), description="share of negatives that are hard; the others are of all candidates"
     )
     hide: tuple[Fraction, Fraction] = Field(
         (0.0, 0.3), description="probability of each cell of a map to be hidden (Hide-and-Seek)"
