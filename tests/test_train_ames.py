@@ -38,7 +38,7 @@ from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard
 
 LABELS, MEMBERS, WIDTH = 8, 6, 32
 SMALL: dict[str, Any] = {
-    **{"model_dim": 128, "heads": 2, "layers": 2, "feedforward": 64, "shrinkage": 0.5},
+    **{"model_dim": 128, "heads": 2, "layers": 2, "feedforward": 64, "shrinkage": 0.5, "turning": True},
     **{"least_locals": 4, "query_locals": 10, "gallery_locals": 6},
 }
 CARD = ModelCard("toy", "toy", "sha256:0", {"locals": {"count": 12, "projection": None}}, "", 16, WIDTH)
@@ -241,6 +241,17 @@ def test_a_turned_step_is_a_step_of_a_network_with_a_turned_projection() -> None
     torch.testing.assert_close(turned.rows, begun(network, side, None).rows, atol=1e-5, rtol=1e-5)
 
 
+def test_a_step_is_turned_where_the_settings_say_so() -> None:
+    losses = {}
+    for turning in (False, True):
+        task = AMESRecipe(lesson(Source(things(0), 0)), config({"turning": turning}), 0, "cpu").task
+        loaded = task.load(task.plan(np.random.default_rng(0))[0])
+        with torch.no_grad():
+            losses[turning] = [float(task(loaded)) for _ in range(2)]
+    assert losses[False][0] == losses[False][1]
+    assert losses[True][0] != losses[True][1]
+
+
 def test_pictures_without_descriptors_do_no_harm() -> None:
     source = Source(things(0), 0, empty=("0-0", "1-3"))
     for start in ("comparing", "paper"):
@@ -268,13 +279,13 @@ def test_a_comparing_start_tells_likeness_before_any_training() -> None:
     assert precision(logits(usual.reranker, new), new.labels) < 40
 
 
-def test_the_comparing_start_keeps_its_projection_and_the_papers_learns_it(tmp_path: Path) -> None:
-    for start, kept in (("comparing", True), ("paper", False)):
+def test_the_projection_is_learnt_from_either_start(tmp_path: Path) -> None:
+    for start in ("comparing", "paper"):
         chosen = config({"start": start}, triplets=64)
         recipe = AMESRecipe(lesson(Source(things(0), 0)), chosen, 0, "cpu")
         before = recipe.task.network.remap_local[0].weight.detach().clone()
         trained(recipe, chosen, tmp_path / start)
-        assert torch.equal(before, recipe.task.network.remap_local[0].weight) == kept
+        assert not torch.equal(before, recipe.task.network.remap_local[0].weight)
 
 
 def test_it_learns_to_compare_what_it_never_saw(tmp_path: Path) -> None:
@@ -354,7 +365,7 @@ def test_soft_signs_become_signs_and_pass_gradients() -> None:
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a teacher that learnt the toy set."""
     folder = tmp_path_factory.mktemp("teacher")
-    chosen = config(triplets=1600, learning_rate=3e-3)
+    chosen = config(triplets=1600)
     recipe = AMESRecipe(lesson(Source(things(0), 0)), chosen, 0, "cpu")
     trained(recipe, chosen, folder)
     save_checkpoint(folder / "teacher.safetensors", recipe.checkpoint())
@@ -381,16 +392,17 @@ def test_gradients_reach_the_bits_and_spare_the_teacher(teacher: Path, start: st
 
 def test_a_student_comes_near_its_teacher_and_its_file_scores_the_same(teacher: Path, tmp_path: Path) -> None:
     recipe = student(teacher)
-    chosen = config({"binarised": True, "teacher": teacher}, triplets=1600)
+    chosen = config({"binarised": True, "teacher": teacher}, triplets=1600, learning_rate=3e-4)
     losses = trained(recipe, chosen, tmp_path)
     assert np.mean(losses[-10:]) < np.mean(losses[:10])
-    new = Source(things(1), 1)
-    taught, learnt = (
-        precision(logits(reranker, new), new.labels)
-        for reranker in (AMESReranker.load(teacher, query_locals=10, gallery_locals=6), recipe.reranker)
-    )
-    assert taught > 85
-    assert learnt > taught - 8
+    known, new = Source(things(0), 0), Source(things(1), 1)
+    for source, least, within in ((known, 90, 3), (new, 85, 8)):
+        taught, learnt = (
+            precision(logits(reranker, source), source.labels)
+            for reranker in (AMESReranker.load(teacher, query_locals=10, gallery_locals=6), recipe.reranker)
+        )
+        assert taught > least
+        assert learnt > taught - within
     save_checkpoint(tmp_path / "student.safetensors", recipe.checkpoint())
     loaded = load_reranker("ames", tmp_path / "student.safetensors", query_locals=10, gallery_locals=6)
     assert isinstance(loaded, AMESReranker)

@@ -80,6 +80,9 @@ class AMESModelConfig(Section):
     start: Literal["comparing", "paper"] = Field(
         "comparing", description="what suits few photos (docs/training.md), or random weights and all of it learnt"
     )
+    turning: bool = Field(
+        False, description="turn what is projected by a random rotation in each step; for a dozen labels or fewer"
+    )
     model_dim: Positive = Field(128, description="values of a token, and bits of a binarised descriptor")
     heads: Positive = 2
     layers: Positive = Field(2, description="two at least from the comparing start")

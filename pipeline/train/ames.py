@@ -2,8 +2,8 @@
 
 A recipe of `train-rerank`, fed by mined triplets. Suma et al., ECCV 2024: binary cross-entropy on the logits of
 (anchor, positive) and (anchor, negative), where every step compares another number of descriptors of either side, so
-that one network serves any budget. From its comparing start every step also turns the descriptors by a random rotation,
-so that only their likeness can be learnt.
+that one network serves any budget. Where very few labels are learnt from, a random rotation in every step leaves only
+the likeness of descriptors to be learnt.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pipeline.rerank.ames import AMESReranker
 from pipeline.rerank.ames_network import AMESNetwork, AMESShape
 from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.pairs import local_settings
-from pipeline.train.ames_pairs import begun, projection, twice
+from pipeline.train.ames_pairs import begun, twice
 from pipeline.train.ames_start import calibrate, start_as_published, start_comparing
 from pipeline.train.lesson import Lesson
 from pipeline.train.stored_locals import Side, StoredLocals
@@ -106,8 +106,8 @@ class AMESTask(Task):
         return functional.binary_cross_entropy_with_logits(logits, loaded.truth.to(device))
 
     def turn(self) -> torch.Tensor | None:
-        """This step's rotation of the projected descriptors, on the network's device; None from the paper's start."""
-        if self._settings.ames.start != "comparing":
+        """This step's rotation of the projected descriptors, on the network's device; None unless `turning`."""
+        if not self._settings.ames.turning:
             return None
         width = self.network.shape.model_dim
         turn: torch.Tensor = torch.linalg.qr(torch.randn(width, width))[0]
@@ -117,8 +117,7 @@ class AMESTask(Task):
 class AMESRecipe:
     """See `Recipe`. A network of full precision.
 
-    From the comparing start the projection is a within-class whitening of the local descriptors (closed form), and is
-    not trained; from the paper's start it is learnt with the rest.
+    From the comparing start the projection begins as a within-class whitening of the local descriptors (closed form).
 
     Raises:
         MiningError: the labels give nothing to learn from.
@@ -137,7 +136,6 @@ class AMESRecipe:
             labels = [lesson.labels[row] for row in rows]
             width = min(model.model_dim, lesson.card.local_dimension)
             start_comparing(network, within_class_whitening(samples, labels, width, model.shrinkage))
-            projection(network)[0].requires_grad_(False)
             calibrate(network, lambda: _pass_pairs(self.task, seed))
         else:
             start_as_published(network)
