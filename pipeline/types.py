@@ -57,6 +57,25 @@ class GlobalDescriptors:
 
 
 @dataclass(frozen=True)
+class StoredVectors:
+    """What a store holds of some ids: `ids` (N), `vectors` [N, D] float32, `metadata` (N mappings of strings)."""
+
+    ids: Sequence[str]
+    vectors: FloatArray
+    metadata: Sequence[Mapping[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def rows(self, numbers: Sequence[int] | npt.NDArray[np.integer[Any]]) -> StoredVectors:
+        """Some of the rows, in the order of `numbers`."""
+        chosen = np.asarray(numbers, dtype=np.intp)
+        return StoredVectors(
+            [self.ids[row] for row in chosen], self.vectors[chosen], [self.metadata[row] for row in chosen]
+        )
+
+
+@dataclass(frozen=True)
 class LocalDescriptors:
     """The n local descriptors of one image, strongest first.
 
@@ -234,7 +253,11 @@ class Prepared:
 
 
 class VectorStore(Protocol):
-    """Global descriptors at rest, and who is nearest to whom."""
+    """Global descriptors at rest, and who is nearest to whom.
+
+    A store is opened for one model: the vectors of each fingerprint have a namespace of their own, and all methods but
+    `namespaces` look at that of the model alone.
+    """
 
     def query(
         self, vectors: FloatArray, top_k: int, where: Mapping[str, Sequence[str]] | None = None
@@ -250,6 +273,9 @@ class VectorStore(Protocol):
     def fetch(self, ids: Sequence[str]) -> FloatArray:
         """The vectors of `ids` [N, D], in their order. Raises RelookError that names an id the store lacks."""
 
+    def read(self, ids: Sequence[str]) -> StoredVectors:
+        """Vectors and metadata of those of `ids` that the store holds, in their order; the others are left out."""
+
     def delete(self, ids: Sequence[str]) -> int:
         """Forget these ids; returns how many of them existed."""
 
@@ -258,6 +284,9 @@ class VectorStore(Protocol):
 
     def stats(self) -> Mapping[str, Any]:
         """At least "count", "dimension" and "fingerprint"."""
+
+    def namespaces(self) -> Mapping[str, int]:
+        """How many vectors lie there of each model, by fingerprint; models without any may be left out."""
 
 
 class DescriptorSource(Protocol):

@@ -13,6 +13,7 @@ from pydantic import Field
 from pipeline.config.describe import DescribeConfig
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.section import Positive, Section
+from pipeline.config.store import StoreConfig
 from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
 
 
@@ -28,12 +29,6 @@ class ExtractConfig(Section):
     batch_size: Positive | None = Field(None, description="pictures per forward pass; None: 2 on a CPU, 64 on CUDA")
     workers: Positive | None = Field(None, description="threads that read and decode; None: one per core, 16 at most")
     part_size: Positive = Field(1024, description="pictures per committed part: at most so many are lost by a kill")
-
-
-class StoreConfig(Section):
-    """Where global descriptors are searched."""
-
-    kind: str = Field("table", description="table (Parquet) or csv: the index's own tables, searched exactly")
 
 
 class SearchConfig(Section):

@@ -61,7 +61,7 @@ def open_gallery(config: Config) -> Gallery:
     index = Index(config.index)
     if not index.manifest.counts.get("images"):
         raise RelookError(f"{config.index}: the index holds no images; run: relook extract --images DIR")
-    return Gallery(index, open_store(config.store.kind, index))
+    return Gallery(index, open_store(config.store.kind, index, **config.store.options))
 
 
 def open_describer(config: Config, index: Index) -> Describer:

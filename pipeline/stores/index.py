@@ -17,8 +17,8 @@ from pipeline.files import sha256_of
 from pipeline.stores.local_store import LocalStore
 from pipeline.stores.manifest import Manifest, Part, PartKind, read_manifest
 from pipeline.stores.map_store import MapStore
-from pipeline.stores.tables import FAILURES_SCHEMA, GlobalsTable, read_globals, read_ids, read_records, read_table
-from pipeline.types import FeatureMaps, FloatArray, ImageRecord, LocalDescriptors, ModelCard
+from pipeline.stores.tables import FAILURES_SCHEMA, read_globals, read_ids, read_records, read_table
+from pipeline.types import FeatureMaps, FloatArray, ImageRecord, LocalDescriptors, ModelCard, StoredVectors
 
 
 class Index:
@@ -53,20 +53,12 @@ class Index:
         """Where the photo of a record lies."""
         return Path(self.manifest.images_root) / record.path
 
-    def globals_parts(self) -> Iterator[GlobalsTable]:
+    def globals_parts(self) -> Iterator[StoredVectors]:
         """The global descriptors, part by part, deleted rows left out."""
         dimension = self.card.dimension
         for part in self._parts_with("globals"):
             table = read_globals(self._file(part, "globals"), dimension)
-            if not part.deleted:
-                yield table
-                continue
-            alive = np.setdiff1d(np.arange(part.rows), part.deleted)
-            yield GlobalsTable(
-                [table.ids[row] for row in alive],
-                table.vectors[alive],
-                [table.metadata[row] for row in alive],
-            )
+            yield table.rows(np.setdiff1d(np.arange(part.rows), part.deleted)) if part.deleted else table
 
     @cached_property
     def local_store(self) -> LocalStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from pipeline.errors import RelookError, unknown_name
 from pipeline.stores.index import Index
@@ -11,12 +12,13 @@ from pipeline.stores.table_store import TableStore
 from pipeline.types import VectorStore
 
 
-def open_store(kind: str, index: Index) -> VectorStore:
+def open_store(kind: str, index: Index, **options: Any) -> VectorStore:
     """Open the store that holds the global descriptors of an index.
 
     Args:
         kind: a registry name.
         index: the index whose descriptors are searched.
+        options: of that store; see its section of the configuration.
 
     Raises:
         UsageError: no such store.
@@ -24,7 +26,7 @@ def open_store(kind: str, index: Index) -> VectorStore:
     """
     if kind not in STORES:
         raise unknown_name("store", kind, STORES)
-    return STORES[kind](index)
+    return STORES[kind](index, **options)
 
 
 def table_format(kind: str) -> TableFormat:
@@ -40,7 +42,7 @@ def _open_csv(index: Index) -> VectorStore:
     return TableStore(index)
 
 
-STORES: dict[str, Callable[[Index], VectorStore]] = {
+STORES: dict[str, Callable[..., VectorStore]] = {
     "table": TableStore,
     "csv": _open_csv,
 }

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pipeline.errors import RelookError
 from pipeline.stores.index import Index
 from pipeline.stores.writer import IndexWriter
-from pipeline.types import FloatArray, GlobalDescriptors
+from pipeline.types import FloatArray, GlobalDescriptors, StoredVectors
 
 # Queries per block: a block of scores against a million vectors takes 256 MB.
 _BLOCK = 64
@@ -77,6 +77,12 @@ class TableStore:
         except KeyError as error:
             raise RelookError(f"{self._index.directory}: holds no id {error.args[0]!r}") from None
 
+    def read(self, ids: Sequence[str]) -> StoredVectors:
+        """See `VectorStore.read`."""
+        rows = [self._row_of[name] for name in ids if name in self._row_of]
+        names = [self._names[row] for row in rows]
+        return StoredVectors(names, self._vectors[rows], [self._metadata[row] for row in rows])
+
     def delete(self, ids: Sequence[str]) -> int:
         """See `VectorStore.delete`."""
         with IndexWriter(self._index.directory) as writer:
@@ -98,6 +104,10 @@ class TableStore:
             "tables": manifest.tables,
         }
 
+    def namespaces(self) -> Mapping[str, int]:
+        """See `VectorStore.namespaces`: an index directory holds one model."""
+        return {self._index.manifest.fingerprint: len(self._names)}
+
     @property
     def _names(self) -> list[str]:
         return self._rows[0]
@@ -107,14 +117,14 @@ class TableStore:
         return self._rows[1]
 
     @property
-    def _metadata(self) -> list[dict[str, str]]:
+    def _metadata(self) -> list[Mapping[str, str]]:
         return self._rows[2]
 
     @cached_property
-    def _rows(self) -> tuple[list[str], FloatArray, list[dict[str, str]]]:
+    def _rows(self) -> tuple[list[str], FloatArray, list[Mapping[str, str]]]:
         """Ids sorted, their vectors and metadata in that order: a tie in score is then a tie in row number."""
         ids: list[str] = []
-        metadata: list[dict[str, str]] = []
+        metadata: list[Mapping[str, str]] = []
         parts: list[FloatArray] = [np.zeros((0, self._index.card.dimension), np.float32)]
         for table in self._index.globals_parts():
             ids += table.ids

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from pipeline.errors import RelookError
-from pipeline.types import FloatArray, ImageRecord
+from pipeline.types import FloatArray, ImageRecord, StoredVectors
 
 GLOBALS_SCHEMA = pa.schema([("id", pa.string()), ("values", pa.list_(pa.float32())), ("metadata", pa.string())])
 _RECORD_TYPES = {"width": pa.int64(), "height": pa.int64(), "size": pa.int64(), "mtime_ns": pa.int64()}
@@ -32,15 +31,6 @@ _ID_SCHEMA = pa.schema([("id", pa.string())])
 # Arrow counts the values of a list column, and the bytes of a text column, in 32 bits.
 _MOST_VALUES = 2**31 - 1
 _ROWS_AT_ONCE = 8192
-
-
-@dataclass(frozen=True)
-class GlobalsTable:
-    """`ids` (N), `vectors` [N, D] float32, `metadata` (N mappings of strings)."""
-
-    ids: list[str]
-    vectors: FloatArray
-    metadata: list[dict[str, str]]
 
 
 def write_globals(path: Path, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> None:
@@ -54,7 +44,7 @@ def write_globals(path: Path, ids: Sequence[str], vectors: FloatArray, metadata:
     write_table(path, pa.table([pa.array(ids, pa.string()), values, pa.array(texts, pa.string())], GLOBALS_SCHEMA))
 
 
-def read_globals(path: Path, dimension: int) -> GlobalsTable:
+def read_globals(path: Path, dimension: int) -> StoredVectors:
     """Read what `write_globals` wrote. Raises RelookError when a vector does not have `dimension` values."""
     table = read_table(path, GLOBALS_SCHEMA)
     with _reading(path):
@@ -66,7 +56,7 @@ def read_globals(path: Path, dimension: int) -> GlobalsTable:
         metadata = [json.loads(text) for text in table["metadata"].to_pylist()]
         if not all(isinstance(entry, dict) for entry in metadata):
             raise ValueError("its metadata are not JSON objects")
-        return GlobalsTable(table["id"].to_pylist(), vectors, metadata)
+        return StoredVectors(table["id"].to_pylist(), vectors, metadata)
 
 
 def read_ids(path: Path) -> list[str]:

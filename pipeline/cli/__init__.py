@@ -1,0 +1,53 @@
+"""The command line: one command per verb. Each parses, calls its stage and shows the result.
+
+Top of the house; nothing imports it. Exit codes: 0 done, 1 an error in one line, 2 wrong usage, 3 more failed inputs
+than `--max-failures`, 75 locked. With `--json` stdout holds one JSON document and nothing else. Of the processes that
+torchrun starts the first one speaks; of an error that only one of them met, that one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+import typer
+
+# Imported for their verbs, in the order in which --help shows them.
+from pipeline.cli import indexing, training, searching, tools  # isort: skip
+from pipeline.cli.run import app, err, is_first
+from pipeline.errors import FailedElsewhereError, RelookError
+
+__all__ = ["indexing", "main", "searching", "tools", "training"]
+
+
+def main() -> NoReturn:
+    """Run the command line; every error ends in one line and its exit code."""
+    if "RANK" in os.environ:  # each process of torchrun would warn of parameters that could have been unused
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    try:
+        code = app(standalone_mode=False)
+    except RelookError as error:
+        _fail(error, str(error), error.exit_code)
+    except (typer.Abort, KeyboardInterrupt) as error:
+        _fail(error, "stopped", 130)
+    except BrokenPipeError:  # the reader of our output, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors
+            _fail(error, error.format_message(), error.exit_code)
+        _fail(error, f"{type(error).__name__}: {error} (a defect of relook; -v shows where)", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(error: BaseException, message: str, code: int) -> NoReturn:
+    """Say one line. What goes wrong before processes have joined goes wrong in each; later it has a note (`joined`)."""
+    notes = getattr(error, "__notes__", [])
+    if isinstance(error, FailedElsewhereError) or not (is_first() or notes):
+        sys.exit(code)
+    if any(word.startswith("-v") for word in sys.argv[1:]):
+        err.print_exception()
+    line = " ".join(f"{': '.join([*notes, message])}".split())
+    err.print(f"relook: {line}", style="red", highlight=False, markup=False, soft_wrap=True)
+    sys.exit(code)

@@ -1,0 +1,56 @@
+"""The verbs that write an index or fill a store: extract, upload.
+
+Each parses, calls its stage and shows the result.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, MaxFailures, Quiet, Settings, Store, Verbose
+from pipeline.cli.run import Run, app, out
+from pipeline.errors import TooManyFailuresError
+from pipeline.report import show_rows
+
+
+@app.command()
+def extract(
+    images: Annotated[str, typer.Option("--images", help="A folder, a manifest (.csv, .parquet) or NAME:FOLDER.")],
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    device: Device = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+    max_failures: MaxFailures = None,
+) -> None:
+    """Describe photos into an index; run again, it does only what changed."""
+    from pipeline.stages import extract as stage
+
+    run = Run(config, settings, {"index": index, "device": device}, as_json, verbose, quiet)
+    result = stage.extract(run.config, images, run.reporter)
+    run.show(result.to_json(), lambda document: show_rows(out, "extract", document))
+    if result.failed:
+        run.note(f"{result.failed} images could not be read; they are listed in {result.index}/failures.*")
+    if max_failures is not None and result.failed > max_failures:
+        raise TooManyFailuresError(f"{result.failed} images failed, more than --max-failures {max_failures}")
+
+
+@app.command()
+def upload(
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    store: Store = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Bring the vector store to the state of the index; the built-in table is verified."""
+    from pipeline.stages import upload as stage
+
+    run = Run(config, settings, {"index": index, "store.kind": store}, as_json, verbose, quiet)
+    run.show(stage.upload(run.config).to_json(), lambda document: show_rows(out, "upload", document))

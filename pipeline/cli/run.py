@@ -1,0 +1,82 @@
+"""What every verb does around its stage: read the configuration, show bars, print the result.
+
+Below the verbs of this room, which register themselves with `app`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from pipeline.config import Config, load_config
+from pipeline.report import Bars, show_rows
+from pipeline.stages.progress import Reporter, Silent
+
+app = typer.Typer(
+    help="Find the photos that show the same thing, then look again.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+
+
+class Run:
+    """What every verb does around its stage."""
+
+    def __init__(
+        self,
+        config: Path | None,
+        settings: list[str] | None,
+        flags: Mapping[str, Any],
+        as_json: bool,
+        verbose: int,
+        quiet: bool,
+    ) -> None:
+        overrides = [f"{key}={json.dumps(_plain(value))}" for key, value in flags.items() if value is not None]
+        self.config: Config = load_config(config, [*(settings or ()), *overrides])
+        quiet = quiet or not is_first()
+        self.reporter: Reporter = Silent() if quiet else Bars(err)
+        self._as_json, self._quiet = as_json, quiet
+        level = logging.ERROR if quiet else logging.DEBUG if verbose > 1 else logging.INFO
+        logging.basicConfig(
+            level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)]
+        )
+        logging.getLogger("relook").setLevel(level)
+
+    def show(self, document: dict[str, Any], table: Any) -> None:
+        """The result, as JSON or as a table."""
+        if not is_first():
+            return
+        if self._as_json:
+            sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+        else:
+            table(document)
+
+    def show_cost(self, cost: Any) -> None:
+        """What a dry run measured."""
+        self.show(cost.to_json(), lambda document: show_rows(out, "dry run", cost.to_rows()))
+
+    def note(self, text: str) -> None:
+        """A word beside the result."""
+        if not self._quiet:
+            err.print(text, highlight=False, markup=False)
+
+
+def is_first() -> bool:
+    """Whether this is the first process of torchrun, or there is one only."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, Path) else value

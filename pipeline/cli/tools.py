@@ -1,0 +1,50 @@
+"""The verbs around the others: convert, demo, version.
+
+Each parses, calls its stage and shows the result.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline import __version__
+from pipeline.cli.options import Json, Quiet, Verbose
+from pipeline.cli.run import Run, app, out
+from pipeline.report import show_rows
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="Weights: an official file, or relook's own.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help=".safetensors: relook's format; .pt: the official.")],
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Official weights to relook's own format, and back."""
+    from pipeline.stages import convert as stage
+
+    run = Run(None, None, {}, as_json, verbose, quiet)
+    run.show(stage.convert(source, target).to_json(), lambda document: show_rows(out, "convert", document))
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="Where index, checkpoint and page go.")] = Path("relook-demo"),
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """All of it on the sample photos: extract, upload, train-rerank, search, evaluate."""
+    from pipeline.stages.demo import run_demo
+
+    run = Run(None, None, {}, False, verbose, quiet)
+    run_demo(folder, out, run.reporter)
+
+
+@app.command()
+def version() -> None:
+    """The version of relook."""
+    out.print(__version__)

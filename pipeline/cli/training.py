@@ -1,0 +1,70 @@
+"""The verbs that train: train-global, train-rerank.
+
+Each parses, calls its stage and shows the result.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import ConfigFile, Device, DryRun, IndexDir, Json, Quiet, Settings, Store, Verbose
+from pipeline.cli.run import Run, app, out
+from pipeline.report import show_training
+
+
+@app.command("train-global")
+def train_global(
+    images: Annotated[str, typer.Option("--images", help="Labelled photos: a manifest, a folder or NAME:FOLDER.")],
+    checkpoint: Annotated[Path | None, typer.Option("--out", help="Where the best checkpoint goes.")] = None,
+    dry_run: DryRun = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    device: Device = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train a describer on labelled photos."""
+    from pipeline.stages import train_global as stage
+
+    run = Run(config, settings, {"device": device, "train_global.out": checkpoint}, as_json, verbose, quiet)
+    if dry_run:
+        run.show_cost(stage.dry_run_global(run.config, images, run.reporter))
+        return
+    result = stage.train_global(run.config, images, run.reporter)
+    run.show(result.to_json(), lambda document: show_training(out, document))
+
+
+@app.command("train-rerank")
+def train_rerank(
+    reranker: Annotated[str | None, typer.Option("--reranker", help="What to train: rrt.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option("--out", help="Where the best checkpoint goes.")] = None,
+    dry_run: DryRun = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    store: Store = None,
+    device: Device = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train a reranker on the labelled photos of an index, with the store's candidates."""
+    from pipeline.stages import train_rerank as stage
+
+    flags = {
+        "index": index,
+        "store.kind": store,
+        "device": device,
+        "train_rerank.reranker": reranker,
+        "train_rerank.out": checkpoint,
+    }
+    run = Run(config, settings, flags, as_json, verbose, quiet)
+    if dry_run:
+        run.show_cost(stage.dry_run_rerank(run.config))
+        return
+    result = stage.train_rerank(run.config, run.reporter)
+    run.show(result.to_json(), lambda document: show_training(out, document))
