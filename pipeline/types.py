@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +47,29 @@ class ImageRecord:
     size: int = 0
     mtime_ns: int = 0
     sha256: str = ""
+
+
+@dataclass(frozen=True)
+class GroundTruth:
+    """The right answers that a data set publishes for its queries; `pipeline.evaluate` scores rankings by it.
+
+    Attributes:
+        dataset: the registry name of the data set.
+        protocol: the name of its authors' protocol in `pipeline.evaluate`.
+        root: the folder that the queries' paths start from.
+        queries: Q images that are asked with, ids unique among them; a `bbox` is all that is shown of one. Those that
+            the data set tells to ignore are not here. Empty: every labelled image of the gallery asks.
+        groups: for a name such as "easy", "hard", "junk" or "positive", Q sequences of ids of the gallery. The group
+            "label" holds labels instead, any of which is right. No groups: positives have the query's label.
+        ignored: how many queries of the published list are not here because it tells to ignore them.
+    """
+
+    dataset: str
+    protocol: str
+    root: Path
+    queries: tuple[ImageRecord, ...] = ()
+    groups: Mapping[str, Sequence[Sequence[str]]] = field(default_factory=dict)
+    ignored: int = 0
 
 
 @dataclass(frozen=True)
