@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.errors import RelookError
 from pipeline.files import sha256_of
@@ -55,10 +56,17 @@ class Index:
 
     def globals_parts(self) -> Iterator[StoredVectors]:
         """The global descriptors, part by part, deleted rows left out."""
-        dimension = self.card.dimension
-        for part in self._parts_with("globals"):
-            table = read_globals(self._file(part, "globals"), dimension)
-            yield table.rows(np.setdiff1d(np.arange(part.rows), part.deleted)) if part.deleted else table
+        return map(self.globals_of, self.manifest.parts)
+
+    def globals_of(self, part: Part) -> StoredVectors:
+        """The global descriptors of one part of this generation, deleted rows left out."""
+        table = read_globals(self._file(part, "globals"), self.card.dimension)
+        return table.rows(_alive(part)) if part.deleted else table
+
+    def ids_of(self, part: Part) -> list[str]:
+        """The ids of one part of this generation, deleted rows left out."""
+        ids = read_ids(self._file(part, "globals"))
+        return [ids[row] for row in _alive(part)] if part.deleted else ids
 
     @cached_property
     def local_store(self) -> LocalStore:
@@ -127,3 +135,7 @@ class Index:
 
     def _file(self, part: Part, kind: PartKind) -> Path:
         return self.directory / part.files[kind].path
+
+
+def _alive(part: Part) -> npt.NDArray[np.intp]:
+    return np.setdiff1d(np.arange(part.rows), part.deleted)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import RelookError
+from pipeline.stores.checks import check_query, check_upsert
 from pipeline.stores.index import Index
 from pipeline.stores.writer import IndexWriter
 from pipeline.types import FloatArray, GlobalDescriptors, StoredVectors
@@ -46,9 +47,7 @@ class TableStore:
         self, vectors: FloatArray, top_k: int, where: Mapping[str, Sequence[str]] | None = None
     ) -> list[tuple[list[str], FloatArray]]:
         """See `VectorStore.query`. Raises RelookError for vectors that are not [Q, D], not finite, or zero."""
-        if top_k < 1:
-            raise RelookError(f"top_k = {top_k}: at least 1 answer has to be asked for")
-        queries = _normalised(vectors, self._index.card.dimension)
+        queries = check_query(vectors, top_k, self._index.card.dimension)
         chosen = self._matching(where)
         gallery = self._vectors if chosen is None else self._vectors[chosen]
         names = self._names if chosen is None else [self._names[row] for row in chosen]
@@ -63,9 +62,7 @@ class TableStore:
 
     def upsert(self, descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str, str]]) -> None:
         """See `VectorStore.upsert`. Raises RelookError naming the id of a vector that is no unit vector of D values."""
-        _check_unit(descriptors, self._index.card.dimension)
-        if len(metadata) != len(descriptors.ids):
-            raise RelookError(f"an upsert holds {len(descriptors.ids)} ids and metadata of {len(metadata)}")
+        check_upsert(descriptors, metadata, self._index.card.dimension)
         with IndexWriter(self._index.directory) as writer:
             writer.add_vectors(descriptors.ids, descriptors.vectors, metadata)
         self._reopen()
@@ -156,19 +153,6 @@ class TableStore:
             self.__dict__.pop(name, None)
 
 
-def _normalised(vectors: FloatArray, dimension: int) -> npt.NDArray[np.float64]:
-    """Queries [Q, D] in float64, each of unit length."""
-    if vectors.ndim != 2 or vectors.shape[1] != dimension:
-        raise RelookError(f"queries of shape {vectors.shape}; this store holds vectors of {dimension} values")
-    if not np.isfinite(vectors).all():
-        raise RelookError("a query vector holds NaN or infinity")
-    queries = vectors.astype(np.float64)
-    lengths: npt.NDArray[np.float64] = np.linalg.norm(queries, axis=1, keepdims=True)
-    if not lengths.all():
-        raise RelookError("a query vector has length 0")
-    return queries / lengths
-
-
 def _near(queries: npt.NDArray[np.float64], gallery: FloatArray, top_k: int) -> npt.NDArray[np.intp]:
     """Rows among which the `top_k` of every query are, ascending, found by a product in float32.
 
@@ -205,13 +189,3 @@ def _first(scores: FloatArray, top_k: int) -> npt.NDArray[np.intp]:
     else:
         rows = np.arange(len(scores))
     return rows[np.argsort(-scores[rows], kind="stable")]
-
-
-def _check_unit(descriptors: GlobalDescriptors, dimension: int) -> None:
-    vectors = descriptors.vectors
-    if vectors.ndim != 2 or vectors.shape != (len(descriptors.ids), dimension):
-        raise RelookError(f"vectors of shape {vectors.shape} for {len(descriptors.ids)} ids; expected [N, {dimension}]")
-    lengths = np.linalg.norm(vectors, axis=1)
-    for name, length in zip(descriptors.ids, lengths, strict=True):
-        if not abs(length - 1) < 1e-3:
-            raise RelookError(f"the vector of {name!r} has length {length:.4g}; descriptors have unit length")
