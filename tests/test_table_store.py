@@ -1,4 +1,4 @@
-"""The built-in table in Parquet and in CSV, beyond what every store does (test_store_contract.py): exactness, to the bit.
+"""The built-in table in Parquet and in CSV, beyond what every store does (test_store_contract.py): exact to the bit.
 
 The reference is written without matrices: each score is summed on its own and rounded to a multiple of 2**-30, and the
 ranking is a sort of tuples.

@@ -12,13 +12,22 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipeline.errors import RelookError
 from pipeline.files import sha256_of
 from pipeline.stores.local_store import LocalStore
 from pipeline.stores.manifest import Manifest, Part, PartKind, read_manifest
 from pipeline.stores.map_store import MapStore
-from pipeline.stores.tables import FAILURES_SCHEMA, read_globals, read_ids, read_records, read_table
+from pipeline.stores.tables import (
+    FAILURES_SCHEMA,
+    read_globals,
+    read_ids,
+    read_metadata,
+    read_records,
+    read_table,
+    stream_globals,
+)
 from pipeline.types import FeatureMaps, FloatArray, ImageRecord, LocalDescriptors, ModelCard, StoredVectors
 
 
@@ -62,6 +71,21 @@ class Index:
         """The global descriptors of one part of this generation, deleted rows left out."""
         table = read_globals(self._file(part, "globals"), self.card.dimension)
         return table.rows(_alive(part)) if part.deleted else table
+
+    def stream_globals(self, part: Part) -> Iterator[tuple[pa.Array, FloatArray]]:
+        """Ids and vectors of one part in pieces of some thousand rows, deleted rows left out."""
+        first, alive = 0, np.ones(part.rows, np.bool_)
+        alive[list(part.deleted)] = False
+        for ids, vectors in stream_globals(self._file(part, "globals"), self.card.dimension):
+            kept = alive[first : first + len(ids)]
+            first += len(ids)
+            yield (ids, vectors) if kept.all() else (ids.filter(pa.array(kept)), vectors[kept])
+
+    def metadata_of(self, part: Part) -> list[pa.Array]:
+        """The metadata of one part as JSON texts, deleted rows left out."""
+        column = read_metadata(self._file(part, "globals"))
+        chunks: list[pa.Array] = (column.take(pa.array(_alive(part))) if part.deleted else column).chunks
+        return chunks
 
     def ids_of(self, part: Part) -> list[str]:
         """The ids of one part of this generation, deleted rows left out."""

@@ -36,10 +36,10 @@ def table_format(kind: str) -> TableFormat:
     return "csv" if kind == "csv" else "parquet"
 
 
-def _open_csv(index: Index) -> VectorStore:
+def _open_csv(index: Index, **options: Any) -> VectorStore:
     if index.manifest.tables != "csv":
         raise RelookError(f"{index.directory}: its tables are Parquet; extract with --set store.kind=csv for CSV")
-    return TableStore(index)
+    return TableStore(index, **options)
 
 
 STORES: dict[str, Callable[..., VectorStore]] = {

@@ -12,20 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.errors import RelookError
 from pipeline.stores.checks import check_query, check_upsert
+from pipeline.stores.flat import FlatVectors
+from pipeline.stores.held import HeldGlobals, Precision
 from pipeline.stores.index import Index
 from pipeline.stores.writer import IndexWriter
 from pipeline.types import FloatArray, GlobalDescriptors, StoredVectors
-
-# Queries per block: a block of scores against a million vectors takes 256 MB.
-_BLOCK = 64
-# Vectors per block of exact scores: a block of 2,048 values each takes 64 MB in float64.
-_ROWS = 4096
-# Cosines are multiples of one over this: finer than float32 near 1, coarser than the errors of summing in float64.
-_STEPS = 2.0**30
 
 
 class TableStore:
@@ -33,10 +27,12 @@ class TableStore:
 
     Args:
         index: the generation to search; `upsert` and `delete` commit new ones and then look at those.
+        precision: of the vectors in memory. float16 takes half of it; what is found is then exact for rounded vectors.
+        device: where they are searched, "cpu" or "cuda".
     """
 
-    def __init__(self, index: Index) -> None:
-        self._index = index
+    def __init__(self, index: Index, precision: Precision = "float32", device: str = "cpu") -> None:
+        self._index, self._precision, self._device = index, precision, device
 
     @classmethod
     def open(cls, directory: Path) -> TableStore:
@@ -48,17 +44,9 @@ class TableStore:
     ) -> list[tuple[list[str], FloatArray]]:
         """See `VectorStore.query`. Raises RelookError for vectors that are not [Q, D], not finite, or zero."""
         queries = check_query(vectors, top_k, self._index.card.dimension)
-        chosen = self._matching(where)
-        gallery = self._vectors if chosen is None else self._vectors[chosen]
-        names = self._names if chosen is None else [self._names[row] for row in chosen]
-        answers = []
-        for start in range(0, len(queries), _BLOCK):
-            block = queries[start : start + _BLOCK]
-            near = _near(block, gallery, top_k)
-            for scores in _cosines(block, gallery, near):
-                first = _first(scores, top_k)
-                answers.append(([names[row] for row in near[first]], scores[first]))
-        return answers
+        among = None if where is None else self._held.matching(where)
+        found = self._flat.nearest(queries, top_k, among)
+        return [(self._held.ids.at(rows), scores) for rows, scores in found]
 
     def upsert(self, descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str, str]]) -> None:
         """See `VectorStore.upsert`. Raises RelookError naming the id of a vector that is no unit vector of D values."""
@@ -69,16 +57,17 @@ class TableStore:
 
     def fetch(self, ids: Sequence[str]) -> FloatArray:
         """See `VectorStore.fetch`."""
-        try:
-            return self._vectors[[self._row_of[name] for name in ids]]
-        except KeyError as error:
-            raise RelookError(f"{self._index.directory}: holds no id {error.args[0]!r}") from None
+        rows = self._held.ids.rows_of(ids)
+        if (rows < 0).any():
+            raise RelookError(f"{self._index.directory}: holds no id {ids[int(np.argmin(rows))]!r}")
+        return self._held.vectors[rows].astype(np.float32, copy=False)
 
     def read(self, ids: Sequence[str]) -> StoredVectors:
         """See `VectorStore.read`."""
-        rows = [self._row_of[name] for name in ids if name in self._row_of]
-        names = [self._names[row] for row in rows]
-        return StoredVectors(names, self._vectors[rows], [self._metadata[row] for row in rows])
+        rows = self._held.ids.rows_of(ids)
+        rows = rows[rows >= 0]
+        vectors = self._held.vectors[rows].astype(np.float32, copy=False)
+        return StoredVectors(self._held.ids.at(rows), vectors, self._held.metadata(rows))
 
     def delete(self, ids: Sequence[str]) -> int:
         """See `VectorStore.delete`."""
@@ -89,13 +78,13 @@ class TableStore:
 
     def ids(self) -> Iterator[str]:
         """All ids, sorted by code point."""
-        return iter(self._names)
+        return self._held.ids.sorted()
 
     def stats(self) -> Mapping[str, Any]:
         """ "count", "dimension", "fingerprint" and "tables" (parquet or csv)."""
         manifest = self._index.manifest
         return {
-            "count": len(self._names),
+            "count": manifest.counts["images"],
             "dimension": self._index.card.dimension,
             "fingerprint": manifest.fingerprint,
             "tables": manifest.tables,
@@ -103,89 +92,17 @@ class TableStore:
 
     def namespaces(self) -> Mapping[str, int]:
         """See `VectorStore.namespaces`: an index directory holds one model."""
-        return {self._index.manifest.fingerprint: len(self._names)}
-
-    @property
-    def _names(self) -> list[str]:
-        return self._rows[0]
-
-    @property
-    def _vectors(self) -> FloatArray:
-        return self._rows[1]
-
-    @property
-    def _metadata(self) -> list[Mapping[str, str]]:
-        return self._rows[2]
+        return {self._index.manifest.fingerprint: self._index.manifest.counts["images"]}
 
     @cached_property
-    def _rows(self) -> tuple[list[str], FloatArray, list[Mapping[str, str]]]:
-        """Ids sorted, their vectors and metadata in that order: a tie in score is then a tie in row number."""
-        ids: list[str] = []
-        metadata: list[Mapping[str, str]] = []
-        parts: list[FloatArray] = [np.zeros((0, self._index.card.dimension), np.float32)]
-        for table in self._index.globals_parts():
-            ids += table.ids
-            metadata += table.metadata
-            parts.append(table.vectors)
-        vectors = np.concatenate(parts)
-        parts.clear()  # sorting takes a second copy; a third would be waste
-        order = sorted(range(len(ids)), key=ids.__getitem__)
-        return [ids[row] for row in order], vectors[order], [metadata[row] for row in order]
+    def _held(self) -> HeldGlobals:
+        return HeldGlobals(self._index, self._precision)
 
     @cached_property
-    def _row_of(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self._names)}
-
-    def _matching(self, where: Mapping[str, Sequence[str]] | None) -> npt.NDArray[np.intp] | None:
-        if where is None:
-            return None
-        wanted = {key: set(values) for key, values in where.items()}
-        kept = [
-            row
-            for row, entry in enumerate(self._metadata)
-            if all(entry.get(key, "") in values for key, values in wanted.items())
-        ]
-        return np.array(kept, dtype=np.intp)
+    def _flat(self) -> FlatVectors:
+        return FlatVectors(self._held.vectors, self._held.ids.rank, self._device)
 
     def _reopen(self) -> None:
         self._index = Index(self._index.directory)
-        for name in ("_rows", "_row_of"):
+        for name in ("_held", "_flat"):
             self.__dict__.pop(name, None)
-
-
-def _near(queries: npt.NDArray[np.float64], gallery: FloatArray, top_k: int) -> npt.NDArray[np.intp]:
-    """Rows among which the `top_k` of every query are, ascending, found by a product in float32.
-
-    Such a product depends on what else stands beside a vector in the matrices, by at most some D roundings.
-    """
-    if top_k >= len(gallery):
-        return np.arange(len(gallery))
-    slack = 2 * (gallery.shape[1] + 2) * np.finfo(np.float32).eps
-    near = np.zeros(len(gallery), dtype=bool)
-    for scores in np.minimum(queries.astype(np.float32) @ gallery.T, 1):
-        near |= scores >= np.partition(scores, len(scores) - top_k)[len(scores) - top_k] - slack
-    return np.flatnonzero(near)
-
-
-def _cosines(queries: npt.NDArray[np.float64], gallery: FloatArray, rows: npt.NDArray[np.intp]) -> FloatArray:
-    """[Q, len(rows)] cosines, summed in float64 and rounded.
-
-    Equal vectors have equal cosines in whatever company they are, also where the terms of the sum cancel out.
-    """
-    cosines = np.empty((len(queries), len(rows)), dtype=np.float32)
-    for start in range(0, len(rows), _ROWS):
-        block = gallery[rows[start : start + _ROWS]].astype(np.float64)
-        cosines[:, start : start + _ROWS] = np.rint(queries @ block.T * _STEPS) / _STEPS + 0.0  # no minus zero
-    return np.clip(cosines, -1, 1, out=cosines)
-
-
-def _first(scores: FloatArray, top_k: int) -> npt.NDArray[np.intp]:
-    """Rows of the `top_k` highest scores, descending; equal scores by row, also at the cut."""
-    if top_k < len(scores):
-        threshold = np.partition(scores, len(scores) - top_k)[len(scores) - top_k]
-        above = np.flatnonzero(scores > threshold)
-        level = np.flatnonzero(scores == threshold)[: top_k - len(above)]
-        rows = np.sort(np.concatenate([above, level]))
-    else:
-        rows = np.arange(len(scores))
-    return rows[np.argsort(-scores[rows], kind="stable")]

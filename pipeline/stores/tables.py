@@ -48,15 +48,28 @@ def read_globals(path: Path, dimension: int) -> StoredVectors:
     """Read what `write_globals` wrote. Raises RelookError when a vector does not have `dimension` values."""
     table = read_table(path, GLOBALS_SCHEMA)
     with _reading(path):
-        values = table["values"].combine_chunks()
-        flat = values.flatten()
-        if flat.null_count or (values.value_lengths().to_numpy(zero_copy_only=False) != dimension).any():
-            raise RelookError(f"{path}: its vectors do not have {dimension} values each")
-        vectors = flat.to_numpy(zero_copy_only=False).reshape(len(table), dimension)
+        vectors = _matrix(path, table, dimension)
         metadata = [json.loads(text) for text in table["metadata"].to_pylist()]
         if not all(isinstance(entry, dict) for entry in metadata):
             raise ValueError("its metadata are not JSON objects")
         return StoredVectors(table["id"].to_pylist(), vectors, metadata)
+
+
+def stream_globals(path: Path, dimension: int) -> Iterator[tuple[pa.Array, FloatArray]]:
+    """Ids and vectors [n, D] of what `write_globals` wrote, a few thousand rows at a time, without the metadata.
+
+    Raises RelookError when a vector does not have `dimension` values.
+    """
+    schema = pa.schema([GLOBALS_SCHEMA.field(name) for name in ("id", "values")])
+    with _reading(path):
+        for table in _stream_csv(path, schema) if _is_csv(path) else _stream_parquet(path, schema):
+            _check_full(table)
+            yield table["id"].combine_chunks(), _matrix(path, table, dimension)
+
+
+def read_metadata(path: Path) -> pa.ChunkedArray:
+    """The column `metadata` of a globals table: JSON texts."""
+    return read_table(path, pa.schema([GLOBALS_SCHEMA.field("metadata")]))["metadata"]
 
 
 def read_ids(path: Path) -> list[str]:
@@ -103,18 +116,47 @@ def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Read the columns of `schema`. Raises RelookError when the file is missing, damaged, or lacks one of them."""
     with _reading(path):
         table = _read_csv(path, schema) if _is_csv(path) else _read_parquet(path, schema)
-        empty = [name for name in schema.names if table[name].null_count]
-        if empty:
-            raise ValueError(f"column {empty[0]!r} has empty cells")
+        _check_full(table)
         return table
+
+
+def _check_full(table: pa.Table) -> None:
+    empty = [name for name in table.column_names if table[name].null_count]
+    if empty:
+        raise ValueError(f"column {empty[0]!r} has empty cells")
+
+
+def _matrix(path: Path, table: pa.Table, dimension: int) -> FloatArray:
+    """The column `values` as [N, D]."""
+    values = table["values"].combine_chunks()
+    flat = values.flatten()
+    if flat.null_count or (values.value_lengths().to_numpy(zero_copy_only=False) != dimension).any():
+        raise RelookError(f"{path}: its vectors do not have {dimension} values each")
+    matrix: FloatArray = flat.to_numpy(zero_copy_only=False).reshape(len(table), dimension)
+    return matrix
 
 
 def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
     with pq.ParquetFile(path) as file:
-        missing = sorted(set(schema.names) - set(file.schema_arrow.names))
-        if missing:
-            raise ValueError(f"it has no column {missing[0]!r}")
+        _check_columns(file, schema)
         return file.read(columns=schema.names).select(schema.names).cast(schema)
+
+
+def _stream_parquet(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
+    with pq.ParquetFile(path) as file:
+        _check_columns(file, schema)
+        for batch in file.iter_batches(_ROWS_AT_ONCE, columns=schema.names):
+            yield pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+
+
+def _check_columns(file: pq.ParquetFile, schema: pa.Schema) -> None:
+    missing = sorted(set(schema.names) - set(file.schema_arrow.names))
+    if missing:
+        raise ValueError(f"it has no column {missing[0]!r}")
+
+
+def _stream_csv(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
+    yield _read_csv(path, schema)
 
 
 def _read_csv(path: Path, schema: pa.Schema) -> pa.Table:

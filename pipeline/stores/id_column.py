@@ -1,0 +1,75 @@
+"""The ids of a store that is held in memory: a column of text instead of a Python object per id.
+
+Below `table_store.py`. A million ids of 30 characters take 34 MB here, and 12 MB more once they are looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_ROWS_AT_ONCE = 65536
+
+
+class IdColumn:
+    """N ids, row by row; no id stands twice."""
+
+    def __init__(self, chunks: Sequence[pa.Array]) -> None:
+        self._column = pa.chunked_array(chunks, pa.string())
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def at(self, rows: npt.NDArray[np.integer]) -> list[str]:
+        """The ids of some rows."""
+        names: list[str] = self._column.take(pa.array(rows)).to_pylist()
+        return names
+
+    def rows_of(self, names: Sequence[str]) -> npt.NDArray[np.intp]:
+        """The row of each of these ids, -1 for one that is not there."""
+        hashes, order = self._hashed
+        asked = np.fromiter(map(hash, names), np.int64, len(names))
+        place = np.searchsorted(hashes, asked)
+        found = np.full(len(names), -1, np.intp)
+        left = np.flatnonzero(place < len(hashes))
+        while len(left):  # once, unless two ids have one hash
+            left = left[hashes[place[left]] == asked[left]]
+            rows = order[place[left]]
+            same = np.fromiter(
+                (name == names[number] for name, number in zip(self.at(rows), left, strict=True)), np.bool_, len(left)
+            )
+            found[left[same]] = rows[same]
+            left = left[~same]
+            place[left] += 1
+            left = left[place[left] < len(hashes)]
+        return found
+
+    @cached_property
+    def rank(self) -> npt.NDArray[np.int32]:
+        """Where each row's id stands when ids are sorted by code point (which is the order of their UTF-8 bytes)."""
+        order = pc.sort_indices(self._column).to_numpy()
+        rank = np.empty(len(order), np.int32)
+        rank[order] = np.arange(len(order), dtype=np.int32)
+        return rank
+
+    def sorted(self) -> Iterator[str]:
+        """All ids by code point."""
+        order = np.argsort(self.rank)
+        for start in range(0, len(order), _ROWS_AT_ONCE):
+            yield from self.at(order[start : start + _ROWS_AT_ONCE])
+
+    @cached_property
+    def _hashed(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Hashes ascending, and the row that each belongs to."""
+        hashes = np.empty(len(self), np.int64)
+        start = 0
+        for batch in self._column.chunks:
+            hashes[start : start + len(batch)] = np.fromiter(map(hash, batch.to_pylist()), np.int64, len(batch))
+            start += len(batch)
+        order = np.argsort(hashes, kind="stable").astype(np.int32)
+        return hashes[order], order

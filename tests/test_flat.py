@@ -1,0 +1,78 @@
+"""Exact search in an array: both scanners, both precisions, filters, and more near misses than are kept at once.
+
+The reference sorts all float64 cosines, rounded as the search rounds them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from stores_helpers import unit_vectors
+
+from pipeline.stores import flat
+from pipeline.stores.flat import FlatVectors
+from pipeline.stores.scanning import NumpyScanner, TorchScanner
+
+
+def reference(vectors: Any, rank: Any, query: Any, top_k: int, among: Any) -> tuple[Any, Any]:
+    rows = np.arange(len(vectors)) if among is None else among
+    scores = (np.rint(vectors[rows].astype(np.float64) @ query * 2**30) / 2**30).clip(-1, 1).astype(np.float32)
+    order = np.lexsort((rank[rows], -scores))[:top_k]
+    return rows[order], scores[order]
+
+
+def assert_exact(search: FlatVectors, rank: Any, queries: Any, top_k: int, among: Any = None) -> None:
+    queries = queries.astype(np.float64)
+    queries /= np.linalg.norm(queries, axis=1, keepdims=True)
+    for query, (rows, scores) in zip(queries, search.nearest(queries, top_k, among), strict=True):
+        expected, values = reference(search.vectors, rank, query, top_k, among)
+        np.testing.assert_array_equal(rows, expected)
+        np.testing.assert_array_equal(scores, values)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+@pytest.mark.parametrize("scanner", [NumpyScanner, lambda vectors: TorchScanner(vectors, "cpu")])
+@pytest.mark.parametrize("queries", [1, 3, 64, 131])
+def test_every_way_of_scanning_is_exact(precision: str, scanner: Any, queries: int) -> None:
+    vectors = unit_vectors(5000, 24).astype(precision)
+    vectors[1000:1400] = vectors[:400]  # ties
+    rank = np.random.default_rng(1).permutation(5000)
+    search = FlatVectors(vectors, rank)
+    search._scanner = scanner(vectors)
+    asked = unit_vectors(queries, 24, seed=2)
+    among = np.flatnonzero(np.random.default_rng(3).random(5000) < 0.3)
+    for top_k in (1, 100, 4999, 6000):
+        assert_exact(search, rank, asked[: 3 if top_k > 100 else None], top_k)
+    assert_exact(search, rank, asked, 50, among)
+    assert_exact(search, rank, asked, 50, among[:7])
+
+
+@given(
+    spread=st.sampled_from([0.0, 1e-9, 3e-8, 1e-7, 1e-5, 1e-2]),
+    top_k=st.integers(1, 30),
+    kept=st.sampled_from([1, 20, 400]),
+    seed=st.integers(0, 9),
+)
+def test_nearly_equal_vectors_are_told_apart_however_few_are_kept(
+    spread: float, top_k: int, kept: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    vectors = (unit_vectors(1, 16) + rng.normal(size=(900, 16)) * spread).astype(np.float32)
+    rank = rng.permutation(900)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flat, "_KEPT", kept)
+        patch.setattr("pipeline.stores.scanning._SCORES", 1)
+        assert_exact(FlatVectors(vectors, rank), rank, unit_vectors(3, 16, seed=8), top_k)
+
+
+def test_nothing_to_search() -> None:
+    empty = FlatVectors(np.zeros((0, 8), np.float32), np.zeros(0, np.int32))
+    ((rows, scores),) = empty.nearest(unit_vectors(1).astype(np.float64), 5)
+    assert (len(rows), scores.dtype) == (0, np.float32)
+    some = FlatVectors(unit_vectors(5), np.arange(5))
+    assert len(some.nearest(unit_vectors(1).astype(np.float64), 5, np.zeros(0, np.intp))[0][0]) == 0
+    assert some.nearest(np.zeros((0, 8)), 5) == []
