@@ -5,12 +5,16 @@ Every loader of this room returns one; later stages never ask where it came from
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.catalog.columns import ColumnRecords
 from pipeline.errors import RelookError
-from pipeline.types import ImageRecord
+from pipeline.types import GroundTruth, ImageRecord
+
+logger = logging.getLogger("relook")
 
 
 @dataclass(frozen=True)
@@ -19,12 +23,12 @@ class Catalog:
 
     Attributes:
         root: the folder that relative paths start from.
-        records: one per image, ids unique.
+        records: one per image, ids unique; columns where there may be a million.
         ignored: files met on the way that are no pictures by their name.
     """
 
     root: Path
-    records: tuple[ImageRecord, ...]
+    records: Sequence[ImageRecord]
     ignored: int = 0
 
     def __len__(self) -> int:
@@ -39,13 +43,61 @@ class Catalog:
 
     def select(self, split: str | None) -> Catalog:
         """Only the images of a split; None: all. Raises RelookError when the split has none, naming those that do."""
-        if split is None:
+        if split is None or (isinstance(self.records, ColumnRecords) and self.records.split == split):
             return self
         kept = tuple(record for record in self.records if record.split == split)
         if not kept:
             splits = sorted({record.split for record in self.records if record.split})
             raise RelookError(f"no image has split {split!r}; there are: {', '.join(splits) or 'no splits at all'}")
         return Catalog(self.root, kept, self.ignored)
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A published data set.
+
+    Attributes:
+        gallery: reads the photos that are searched, or learnt from, below its folder.
+        truth: reads the answers that its authors publish.
+    """
+
+    gallery: Callable[[Path], Catalog]
+    truth: Callable[[Path], GroundTruth]
+
+
+def labelled(name: str, protocol: str, gallery: Callable[[Path], Catalog]) -> DataSet:
+    """A data set whose labels are its ground truth: every photo asks, those of its label are right."""
+
+    def truth(folder: Path) -> GroundTruth:
+        return GroundTruth(name, protocol, gallery(folder).root)
+
+    return DataSet(gallery, truth)
+
+
+def expect(source: str, what: str, found: int, published: int) -> None:
+    """Say aloud that a folder does not hold what was published: its figures are not those of the data set."""
+    if found != published:
+        logger.warning("%s: %s %s, published are %s", source, f"{found:,}", what, f"{published:,}")
+
+
+def home_of(folder: Path, landmark: str, name: str, inner: str = "") -> Path:
+    """`folder`, or the folder `inner` that the published archive makes in it: the one where `landmark` lies.
+
+    Raises:
+        RelookError: it lies in neither; the message says that this is not the data set `name`.
+    """
+    for place in (folder, folder / inner):
+        if (place / landmark).exists():
+            return place
+    raise RelookError(f"{folder}: not the data set {name} (there is no {landmark}); relook fetch {name} brings it")
+
+
+def read_lines(file: Path) -> list[str]:
+    """The lines of a list that are not empty. Raises RelookError when it cannot be read as UTF-8."""
+    try:
+        return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise RelookError(f"{file}: cannot be read ({error})") from None
 
 
 def checked(root: Path, records: Iterable[ImageRecord], source: str, ignored: int = 0) -> Catalog:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from pipeline.catalog.base import Catalog, checked
+from pipeline.catalog.base import Catalog, checked, expect, labelled
 from pipeline.errors import RelookError
 from pipeline.types import ImageRecord
+
+_PUBLISHED = {"train": 2_640, "val": 296, "test": 2_485}
 
 
 def load_grocery(folder: Path) -> Catalog:
@@ -21,8 +23,14 @@ def load_grocery(folder: Path) -> Catalog:
     if not any(file.is_file() for file in lists.values()):
         raise RelookError(f"{folder}: not the Grocery Store data set (there is no train.txt, val.txt or test.txt)")
     for split, file in lists.items():
-        records += _read_list(file, split, names)
+        part = _read_list(file, split, names)
+        if file.is_file():
+            expect(f"grocery:{folder}", f"{split} images", len(part), _PUBLISHED[split])
+        records += part
     return checked(folder, records, str(folder))
+
+
+GROCERY = labelled("grocery", "labels", load_grocery)
 
 
 def _read_classes(folder: Path) -> tuple[dict[str, str], list[ImageRecord]]:

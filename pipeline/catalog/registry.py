@@ -5,18 +5,38 @@ The way into this room. A new data set is one file in this room and one line her
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from pipeline.catalog.base import Catalog
+from pipeline.catalog import landmarks
+from pipeline.catalog.base import Catalog, DataSet
+from pipeline.catalog.birds import BIRDS
+from pipeline.catalog.cars import CARS
+from pipeline.catalog.class_folders import CLASS_FOLDERS
 from pipeline.catalog.folder import load_folder
-from pipeline.catalog.grocery import load_grocery
+from pipeline.catalog.grocery import GROCERY
+from pipeline.catalog.ilias import ILIAS
 from pipeline.catalog.manifest import SUFFIXES, load_manifest
-from pipeline.errors import RelookError, unknown_name
+from pipeline.catalog.products import PRODUCTS
+from pipeline.catalog.revisited import DISTRACTORS, revisited, revisited_with_distractors
+from pipeline.errors import RelookError, UsageError, unknown_name
+from pipeline.types import GroundTruth
 
-DATASETS: dict[str, Callable[[Path], Catalog]] = {
-    "grocery": load_grocery,
+DATASETS: dict[str, DataSet] = {
+    "roxford5k": revisited("roxford5k"),
+    "rparis6k": revisited("rparis6k"),
+    "roxford5k+1m": revisited_with_distractors("roxford5k"),
+    "rparis6k+1m": revisited_with_distractors("rparis6k"),
+    "revisitop1m": DISTRACTORS,
+    "gldv2": landmarks.INDEX,
+    "gldv2-train": landmarks.TRAIN,
+    "gldv2-train-clean": landmarks.TRAIN_CLEAN,
+    "sop": PRODUCTS,
+    "grocery": GROCERY,
+    "cub200": BIRDS,
+    "cars196": CARS,
+    "classes": CLASS_FOLDERS,
+    "ilias": ILIAS,
 }
 
 
@@ -37,6 +57,26 @@ def load_catalog(source: str, labels: Literal["none", "folder"] = "none") -> Cat
         raise RelookError(f"{source}: {getattr(error, 'strerror', None) or error}") from None
 
 
+def load_ground_truth(source: str) -> GroundTruth:
+    """The answers that a data set publishes.
+
+    Args:
+        source: NAME:FOLDER with a name of `DATASETS`.
+
+    Raises:
+        UsageError: it is something else, or NAME is unknown.
+        RelookError: the data set is not there, or it publishes no queries.
+    """
+    found = _published(source)
+    if found is None:
+        raise UsageError(f"{source}: no published data set; one is written NAME:FOLDER, such as grocery:FOLDER")
+    dataset, folder = found
+    try:
+        return dataset.truth(folder)
+    except OSError as error:
+        raise RelookError(f"{source}: {error.strerror or error}") from None
+
+
 def _load(source: str, labels: Literal["none", "folder"]) -> Catalog:
     path = Path(source).expanduser()
     if path.is_dir():
@@ -45,9 +85,17 @@ def _load(source: str, labels: Literal["none", "folder"]) -> Catalog:
         if path.suffix.lower() not in SUFFIXES:
             raise RelookError(f"{source}: expected a folder or a manifest ending in {' or '.join(SUFFIXES)}")
         return load_manifest(path)
+    found = _published(source)
+    if found is None:
+        raise RelookError(f"{source}: no such folder or manifest")
+    dataset, folder = found
+    return dataset.gallery(folder)
+
+
+def _published(source: str) -> tuple[DataSet, Path] | None:
     name, colon, folder = source.partition(":")
-    if colon and "/" not in name:
-        if name not in DATASETS:
-            raise unknown_name("data set", name, DATASETS)
-        return DATASETS[name](Path(folder).expanduser())
-    raise RelookError(f"{source}: no such folder or manifest")
+    if not colon or "/" in name:
+        return None
+    if name not in DATASETS:
+        raise unknown_name("data set", name, DATASETS)
+    return DATASETS[name], Path(folder).expanduser()
