@@ -1,12 +1,13 @@
 """Metrics and protocols: how good a ranking is.
 
-Last in the flow beside `report`: `stages.evaluate` hands it rankings and a ground truth. One file per protocol:
-`labels`, `revisited` (and the `published` re-rankings on it), `landmarks`, `products`.
+Last in the flow beside `report`: `stages.evaluate` hands it rankings and a ground truth. `protocols` lists what can be
+asked for, one file each: `labels`, `revisited` (and the `published` re-rankings on it), `landmarks`, `products`,
+`instances`; `significance` says how sure a figure is.
 """
 
+from pipeline.evaluate.judged import Guess, Judged, judge
 from pipeline.evaluate.labels import by_labels
 from pipeline.evaluate.landmarks import (
-    Guess,
     LandmarkRetrieval,
     landmark_retrieval,
     recognition_gap,
@@ -14,12 +15,18 @@ from pipeline.evaluate.landmarks import (
 )
 from pipeline.evaluate.metrics import Scores, average_precision, paired_difference
 from pipeline.evaluate.products import by_products, nearest_neighbours, neighbours_within, reranked_neighbours
+from pipeline.evaluate.protocols import PROTOCOLS, BenchmarkProtocol, protocol_named
 from pipeline.evaluate.published import ames_order, cvnet_order, places_to_score, rrt_order
 from pipeline.evaluate.revisited import RevisitedTruth, by_revisited, trapezoid_average_precision
+from pipeline.evaluate.significance import PairedTest, confidence_intervals, paired_tests
 
 __all__ = [
+    "PROTOCOLS",
+    "BenchmarkProtocol",
     "Guess",
+    "Judged",
     "LandmarkRetrieval",
+    "PairedTest",
     "RevisitedTruth",
     "Scores",
     "ames_order",
@@ -27,12 +34,16 @@ __all__ = [
     "by_labels",
     "by_products",
     "by_revisited",
+    "confidence_intervals",
     "cvnet_order",
+    "judge",
     "landmark_retrieval",
     "nearest_neighbours",
     "neighbours_within",
     "paired_difference",
+    "paired_tests",
     "places_to_score",
+    "protocol_named",
     "recognition_gap",
     "recognition_top1",
     "reranked_neighbours",

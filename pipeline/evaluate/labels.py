@@ -6,16 +6,29 @@ among the first. Queries whose label nothing else has cannot be scored; they are
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from pipeline.errors import RelookError
+from pipeline.evaluate.judged import Judged, judge
 from pipeline.evaluate.metrics import Scores, average_precision, recall_at
 from pipeline.types import Ranking
 
 RECALLS = (1, 5, 10)
+
+
+def score_labels(judged: Sequence[Judged]) -> Scores:
+    """mAP over all positives and R@1, R@5, R@10 of each query; NaN for a query without a positive.
+
+    Raises:
+        RelookError: no query has a positive.
+    """
+    rows = [_score(item) for item in judged]
+    if not any(item.sizes["positive"] for item in judged):
+        raise RelookError("no query has a positive in the gallery: labels are missing, or every label stands alone")
+    table = np.array(rows, dtype=np.float64).T
+    return Scores(dict(zip(["mAP", *(f"R@{k}" for k in RECALLS)], table, strict=True)))
 
 
 def by_labels(
@@ -38,17 +51,20 @@ def by_labels(
     Raises:
         RelookError: no query has a positive.
     """
-    sizes = Counter(gallery_labels.values())
-    values: dict[str, list[float]] = {"mAP": [], **{f"R@{k}": [] for k in RECALLS}}
-    for ranking, label, itself in zip(rankings, query_labels, excluded, strict=True):
-        positives = sizes[label] - sum(gallery_labels.get(name) == label for name in itself) if label else 0
-        if positives == 0:
-            continue
-        ranks = np.flatnonzero([gallery_labels[name] == label for name in ranking.ids])
-        values["mAP"].append(average_precision(ranks, positives))
-        for k in RECALLS:
-            values[f"R@{k}"].append(recall_at(ranks, k))
-    if not values["mAP"]:
-        raise RelookError("no query has a positive in the gallery: labels are missing, or every label stands alone")
-    scores = Scores({name: np.array(column) for name, column in values.items()})
-    return scores, len(rankings) - len(values["mAP"])
+    ids_of: dict[str, set[str]] = {}
+    for name, label in gallery_labels.items():
+        ids_of.setdefault(label, set()).add(name)
+    judged = [
+        judge(ranking, {"positive": ids_of.get(label, set()).difference(itself) if label else ()})
+        for ranking, label, itself in zip(rankings, query_labels, excluded, strict=True)
+    ]
+    scores = score_labels(judged)
+    scored = ~np.isnan(scores.per_query["mAP"])
+    return Scores({name: values[scored] for name, values in scores.per_query.items()}), int((~scored).sum())
+
+
+def _score(judged: Judged) -> list[float]:
+    places, positives = judged.places["positive"], judged.sizes["positive"]
+    if positives == 0:
+        return [float("nan")] * (1 + len(RECALLS))
+    return [average_precision(places, positives), *(recall_at(places, k) for k in RECALLS)]

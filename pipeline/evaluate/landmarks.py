@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import RelookError
-from pipeline.evaluate.metrics import FloatValues, average_precision
+from pipeline.evaluate.judged import Guess, Judged
+from pipeline.evaluate.metrics import FloatValues, IntArray, Scores, average_precision, average_precision_at
 
 DEPTH = 100
+PRECISIONS = (1, 10, 100)
 
 
 @dataclass(frozen=True)
@@ -55,11 +56,36 @@ class LandmarkRetrieval:
         return float(np.median(self.first_correct))
 
 
-class Guess(NamedTuple):
-    """The landmark that a recogniser names for an image, and how sure it is (higher is surer)."""
+def score_landmark_retrieval(judged: Sequence[Judged]) -> Scores:
+    """ "mAP@100" and the precision at 1, 10 and 100 of each query, as `landmark_retrieval` scores them.
 
-    landmark: Hashable
-    score: float
+    NaN for a query without a relevant image. Raises RelookError when no query has one.
+    """
+    rows = [_score_places(item.places["positive"], item.sizes["positive"]) for item in judged]
+    if not any(item.sizes["positive"] for item in judged):
+        raise RelookError("no query has a relevant image in the gallery")
+    names = [f"mAP@{DEPTH}", *(f"P@{k}" for k in PRECISIONS)]
+    return Scores(dict(zip(names, np.array(rows).T, strict=True)))
+
+
+def score_landmark_recognition(judged: Sequence[Judged]) -> Scores:
+    """Recognition by the nearest labelled image: "uAP", whose mean is `recognition_gap`, and "top1".
+
+    A query's uAP is what it adds to the figure: the precision at its own guess where that is right, else 0. Of an image
+    of something else both are NaN; its guess counts against those below it.
+
+    Raises:
+        RelookError: no image has a landmark.
+    """
+    guesses = {item.query_id: item.guess for item in judged if item.guess is not None}
+    solution = {item.query_id: item.labels for item in judged}
+    _with_landmark(guesses, solution)
+    terms = _gap_terms(guesses, solution)
+    columns = {
+        "uAP": [terms.get(name, 0.0) if labels else np.nan for name, labels in solution.items()],
+        "top1": [float(name in terms) if labels else np.nan for name, labels in solution.items()],
+    }
+    return Scores({name: np.array(values) for name, values in columns.items()})
 
 
 def landmark_retrieval(
@@ -103,10 +129,8 @@ def recognition_gap(
         RelookError: a guess is for an image that the solution lacks, or no image has a landmark.
     """
     images = _with_landmark(predictions, solution)
-    guesses = [(image, guess) for image, guess in predictions.items() if solution[image] or not ignore_others]
-    guesses.sort(key=lambda item: (-item[1].score, item[0]))
-    correct = [guess.landmark in solution[image] for image, guess in guesses]
-    return average_precision(np.flatnonzero(correct), len(images))
+    guesses = {image: guess for image, guess in predictions.items() if solution[image] or not ignore_others}
+    return sum(_gap_terms(guesses, solution).values()) / len(images)
 
 
 def recognition_top1(predictions: Mapping[str, Guess], solution: Mapping[str, Collection[Hashable]]) -> float:
@@ -116,7 +140,7 @@ def recognition_top1(predictions: Mapping[str, Guess], solution: Mapping[str, Co
         RelookError: as `recognition_gap`.
     """
     images = _with_landmark(predictions, solution)
-    correct = [image in predictions and predictions[image].landmark in solution[image] for image in images]
+    correct = [image in predictions and predictions[image].label in solution[image] for image in images]
     return float(np.mean(correct))
 
 
@@ -142,6 +166,21 @@ def _new_hits(prediction: Sequence[str], relevant: Iterable[str]) -> list[int]:
             left.remove(name)
             hits.append(place)
     return hits
+
+
+def _score_places(places: IntArray, relevant: int) -> list[float]:
+    if relevant == 0:
+        return [float("nan")] * (1 + len(PRECISIONS))
+    precisions = (float(np.searchsorted(places, k)) / k for k in PRECISIONS)
+    return [average_precision_at(places, relevant, DEPTH), *precisions]
+
+
+def _gap_terms(guesses: Mapping[str, Guess], solution: Mapping[str, Collection[Hashable]]) -> dict[str, float]:
+    """For each correct guess its precision in the one list of all, surest first, ties by image id."""
+    order = sorted(guesses, key=lambda image: (-guesses[image].score, image))
+    correct = np.array([guesses[image].label in solution[image] for image in order], dtype=bool)
+    precisions = np.cumsum(correct) / np.arange(1, len(correct) + 1)
+    return {order[place]: float(precisions[place]) for place in np.flatnonzero(correct)}
 
 
 def _with_landmark(predictions: Mapping[str, Guess], solution: Mapping[str, Collection[Hashable]]) -> list[str]:

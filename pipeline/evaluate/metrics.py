@@ -1,7 +1,7 @@
 """The field's metrics over rankings, per query and as means in percent.
 
 Used by every protocol of this room. AP is the rectangle rule (mean of the precision at each positive), the one of GLDv2
-and of the Grocery figures; protocols that use another say so.
+and of the Grocery figures; `revisited` uses trapezoids.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ class Scores:
 
     per_query: Mapping[str, FloatValues]
 
+    @property
+    def unscored(self) -> int:
+        """Queries that no metric scores."""
+        return int(np.isnan(np.stack(list(self.per_query.values()))).all(axis=0).sum())
+
     def means(self) -> dict[str, float]:
         """Means over queries, as fractions."""
         return {name: float(values[~np.isnan(values)].mean()) for name, values in self.per_query.items()}
@@ -35,7 +40,7 @@ class Scores:
         return {name: round(100 * mean, 2) for name, mean in self.means().items()}
 
 
-def average_precision(ranks: Sequence[int] | npt.NDArray[np.intp], positives: int) -> float:
+def average_precision(ranks: Sequence[int] | IntArray, positives: int) -> float:
     """AP by the rectangle rule.
 
     Args:
@@ -48,7 +53,16 @@ def average_precision(ranks: Sequence[int] | npt.NDArray[np.intp], positives: in
     return float((np.arange(1, len(places) + 1) / (places + 1)).sum() / positives)
 
 
-def recall_at(ranks: Sequence[int] | npt.NDArray[np.intp], k: int) -> float:
+def average_precision_at(places: IntArray, positives: int, depth: int) -> float:
+    """AP by the rectangle rule over the first `depth` places, divided by min(positives, depth).
+
+    The definition of AP@k of Google Landmarks v2 (Weyand et al., CVPR 2020, equation 2). Arguments as
+    `average_precision`.
+    """
+    return average_precision(places[: np.searchsorted(places, depth)], min(positives, depth))
+
+
+def recall_at(ranks: Sequence[int] | IntArray, k: int) -> float:
     """1 if a positive is among the first k places, else 0 (R@k of the metric-learning literature)."""
     return float(len(ranks) > 0 and ranks[0] < k)
 

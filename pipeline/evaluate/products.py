@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import RelookError
-from pipeline.evaluate.metrics import IntArray, Scores
+from pipeline.evaluate.judged import Judged
+from pipeline.evaluate.metrics import IntArray, Scores, recall_at
 from pipeline.types import FloatArray
 
 RERANK_DEPTH = 100
@@ -42,6 +43,20 @@ def by_products(
         raise RelookError(f"recall at {max(ks)} needs as many neighbours, and there are {neighbours.shape[1]}")
     same = np.asarray(gallery_labels)[neighbours] == np.asarray(query_labels)[:, None]
     return Scores({f"R@{k}": same[:, :k].any(axis=1).astype(np.float64) for k in ks})
+
+
+def score_products(judged: Sequence[Judged], ks: Sequence[int]) -> Scores:
+    """ "R@k" for each k, 0 or 1 per query. No query is left out, as in `by_products`.
+
+    1, 10, 100, 1000 are the literature's k for products, 1, 2, 4, 8 for birds and cars (Song et al., CVPR 2016).
+    Unlike the official search, which drops the first answer whatever it is, the query itself is what a ranking lacks.
+
+    Raises:
+        RelookError: no query has another image of its class.
+    """
+    if not any(item.sizes["positive"] for item in judged):
+        raise RelookError("no query has another image of its class in the gallery")
+    return Scores({f"R@{k}": np.array([recall_at(item.places["positive"], k) for item in judged]) for k in ks})
 
 
 def neighbours_within(features: FloatArray, k: int, cosine: bool = True) -> tuple[IntArray, FloatArray]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import RelookError, unknown_name
+from pipeline.evaluate.judged import Judged
 from pipeline.evaluate.metrics import IntArray, Scores
 
 # Per setup, which grades are positives; junk and the other grade are ignored, as if the ranking did not hold them.
@@ -81,6 +82,26 @@ def by_revisited(
     return Scores(dict(zip(["mAP", *(f"mP@{k}" for k in cutoffs)], table.T, strict=True)))
 
 
+def score_revisited(judged: Sequence[Judged]) -> Scores:
+    """All three setups at once: "mAP_E", "mP@1_E" and so on for E, M and H, as `by_revisited` scores each.
+
+    A setup in which no query has a positive is left out.
+
+    Raises:
+        RelookError: no query has a positive in any setup.
+    """
+    columns: dict[str, list[float]] = {}
+    for setup, grades in SETUPS.items():
+        if not any(item.sizes[grade] for item in judged for grade in grades):
+            continue
+        names = [f"mAP_{setup}", *(f"mP@{k}_{setup}" for k in CUTOFFS)]
+        rows = [_score_places(*_places_in(item, grades), CUTOFFS) for item in judged]
+        columns |= dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    if not columns:
+        raise RelookError("no query has a positive, easy or hard, in the gallery")
+    return Scores({name: np.array(values) for name, values in columns.items()})
+
+
 def trapezoid_average_precision(places: Sequence[int] | IntArray, positives: int) -> float:
     """AP by the trapezoid rule: at each positive the mean of the precision before and after it.
 
@@ -116,10 +137,22 @@ def places_of_positives(ranking: IntArray, positives: IntArray, ignored: IntArra
 
 def _score(ranking: IntArray, positives: IntArray, ignored: IntArray, cutoffs: Sequence[int]) -> list[float]:
     """AP and the precision at each cutoff."""
-    if len(positives) == 0:
+    if len(positives) == 0:  # the ranking may be no ranking at all
         return [float("nan")] * (1 + len(cutoffs))
-    places = places_of_positives(np.asarray(ranking), positives, ignored)
-    return [trapezoid_average_precision(places, len(positives)), *(_precision_at(places, k) for k in cutoffs)]
+    return _score_places(places_of_positives(np.asarray(ranking), positives, ignored), len(positives), cutoffs)
+
+
+def _score_places(places: IntArray, positives: int, cutoffs: Sequence[int]) -> list[float]:
+    if positives == 0:
+        return [float("nan")] * (1 + len(cutoffs))
+    return [trapezoid_average_precision(places, positives), *(_precision_at(places, k) for k in cutoffs)]
+
+
+def _places_in(judged: Judged, grades: Sequence[str]) -> tuple[IntArray, int]:
+    """Places of the positives once what the setup ignores is taken out, and how many positives there are."""
+    positives = np.sort(np.concatenate([judged.places[grade] for grade in grades]))
+    ignored = np.sort(np.concatenate([judged.places[grade] for grade in judged.places.keys() - set(grades)]))
+    return positives - np.searchsorted(ignored, positives), sum(judged.sizes[grade] for grade in grades)
 
 
 def _precision_at(places: IntArray, k: int) -> float:

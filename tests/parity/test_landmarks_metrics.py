@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import parity_ledger
 import pytest
 
 from pipeline.errors import RelookError
-from pipeline.evaluate import Guess, landmark_retrieval, recognition_gap, recognition_top1
+from pipeline.evaluate import PROTOCOLS, Guess, judge, landmark_retrieval, recognition_gap, recognition_top1
+from pipeline.types import Ranking
 
 
 @pytest.mark.parametrize("folder", parity_ledger.folders("gldv2_metrics*"))
@@ -44,6 +46,40 @@ def test_an_unknown_query_is_an_error(folder: str, official_folder: Callable[[st
     data = given(official_folder(folder))
     with pytest.raises(RelookError, match="'unheard of' is not in the solution"):
         landmark_retrieval({**data["retrieval_predictions"], "unheard of": []}, data["retrieval_solution"])
+
+
+@pytest.mark.parametrize("folder", parity_ledger.folders("gldv2_metrics*"))
+def test_the_protocols_that_evaluate_picks(folder: str, official_folder: Callable[[str], Any]) -> None:
+    official = official_folder(folder)
+    data = given(official)
+    predictions = data["retrieval_predictions"]
+    judged = [
+        judge(ranking(query, without_repeats(predictions.get(query, ()))), {"positive": set(relevant)})
+        for query, relevant in data["retrieval_solution"].items()
+    ]
+    official.agrees("map100_f64", PROTOCOLS["gldv2"].score(judged).means()["mAP@100"], atol=1e-12)
+    guesses = data["recognition_predictions"]
+    judged = [
+        judge(
+            ranking(image, ["nearest"] if image in guesses else [], guesses.get(image, {}).get("score", 0)),
+            {},
+            {"nearest": str(guesses.get(image, {}).get("class", ""))},
+            map(str, landmarks),
+        )
+        for image, landmarks in data["recognition_solution"].items()
+    ]
+    scores = PROTOCOLS["gldv2_recognition"].score(judged).means()
+    official.agrees("recognition_gap_f64", scores["uAP"], atol=1e-12)
+    official.agrees("recognition_top1_f64", scores["top1"], atol=1e-12)
+
+
+def without_repeats(ids: Sequence[str]) -> list[str]:
+    """An image stands in a ranking of ours once; a repeated one, which counts as wrong, makes place for another."""
+    return [name if name not in ids[:place] else f"repeat {place}" for place, name in enumerate(ids)]
+
+
+def ranking(query: str, ids: list[str], score: float = 0.0) -> Ranking:
+    return Ranking(query, ids, np.full(len(ids), score, dtype=np.float32))
 
 
 def given(official: Any) -> dict[str, Any]:

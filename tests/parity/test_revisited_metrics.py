@@ -10,7 +10,8 @@ import numpy as np
 import parity_ledger
 import pytest
 
-from pipeline.evaluate import RevisitedTruth, by_revisited
+from pipeline.evaluate import PROTOCOLS, RevisitedTruth, by_revisited, judge
+from pipeline.types import Ranking
 
 
 @pytest.mark.parametrize("folder", parity_ledger.folders("revisitop*"))
@@ -43,6 +44,25 @@ def test_only_the_first_ranks(folder: str, official_folder: Callable[[str], Any]
                 cut = int(name.removeprefix(start).removesuffix("only_f64"))
                 scores = by_revisited([ranking[:cut] for ranking in rankings], truths, setup)
                 official.agrees(name, scores.means()["mAP"], atol=1e-12)
+
+
+@pytest.mark.parametrize("folder", parity_ledger.folders("revisitop*"))
+def test_the_protocol_that_evaluate_picks(folder: str, official_folder: Callable[[str], Any]) -> None:
+    """From ids instead of rows, all setups at once, with the figures of the paper's table."""
+    official = official_folder(folder)
+    for dataset in datasets(official):
+        rankings, truths = task(official, dataset)
+        judged = [
+            judge(
+                Ranking(str(number), list(map(str, ranking)), np.zeros(len(ranking), np.float32)),
+                {grade: {str(row) for row in getattr(truth, grade)} for grade in ("easy", "hard", "junk")},
+            )
+            for number, (ranking, truth) in enumerate(zip(rankings, truths, strict=True))
+        ]
+        scores = PROTOCOLS["revisited"].score(judged)
+        for setup in "EMH":
+            official.agrees(f"{dataset}_{setup}_map_f64", scores.means()[f"mAP_{setup}"], atol=1e-12)
+            official.agrees(f"{dataset}_{setup}_aps_f64", scores.per_query[f"mAP_{setup}"], atol=1e-12)
 
 
 def datasets(official: Any) -> list[str]:

@@ -1,0 +1,77 @@
+"""What a protocol needs to know of a ranking: where the known answers stand in it, and what its head names.
+
+Between the rankings and the protocols of this room. One pass over a ranking makes a `Judged`, which is small: rankings
+of a million images can be judged one block of queries after the other, and scored together at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.evaluate.metrics import IntArray
+from pipeline.types import Ranking
+
+
+@dataclass(frozen=True)
+class Guess:
+    """The label that the head of a ranking names, and how sure it is (higher is surer)."""
+
+    label: Hashable
+    score: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One query's ranking, judged.
+
+    Attributes:
+        query_id: the query.
+        places: per group of `GroundTruth.groups` the places (from 0, ascending) at which its ids stand.
+        sizes: per group how many ids it has, found or not.
+        labels: the labels any of which is right, for recognition.
+        guess: what the first labelled image names; None where there is none.
+    """
+
+    query_id: str
+    places: Mapping[str, IntArray]
+    sizes: Mapping[str, int]
+    labels: frozenset[str] = frozenset()
+    guess: Guess | None = None
+
+
+def judge(
+    ranking: Ranking,
+    groups: Mapping[str, Collection[str]],
+    gallery_labels: Mapping[str, str] | None = None,
+    labels: Collection[str] = (),
+) -> Judged:
+    """Judge a ranking.
+
+    Args:
+        ranking: best first, each id at most once; it may be cut short, and what it lacks counts as never found.
+        groups: disjoint sets of gallery ids by name.
+        gallery_labels: label by id, for protocols that ask what a query shows; "" for an image without one.
+        labels: what the query shows.
+    """
+    group_of = {name: group for group, ids in groups.items() for name in ids}
+    found: dict[str, list[int]] = {group: [] for group in groups}
+    # Membership is asked for before anything else is done with a place: nearly all of a long ranking is negatives.
+    for place in [place for place, name in enumerate(ranking.ids) if name in group_of]:
+        found[group_of[ranking.ids[place]]].append(place)
+    return Judged(
+        ranking.query_id,
+        {group: np.array(places, dtype=np.intp) for group, places in found.items()},
+        {group: len(ids) for group, ids in groups.items()},
+        frozenset(labels),
+        None if gallery_labels is None else _guess(ranking, gallery_labels),
+    )
+
+
+def _guess(ranking: Ranking, gallery_labels: Mapping[str, str]) -> Guess | None:
+    for name, score in zip(ranking.ids, ranking.scores, strict=True):
+        if gallery_labels.get(name):
+            return Guess(gallery_labels[name], float(score))
+    return None

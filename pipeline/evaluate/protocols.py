@@ -1,0 +1,60 @@
+"""The protocols by name: what each looks at, and how it scores.
+
+What `evaluate --protocol` picks from. A new protocol is a function from judged rankings to scores in a file of this
+room, and one entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from pipeline.errors import unknown_name
+from pipeline.evaluate.instances import score_instances
+from pipeline.evaluate.judged import Judged
+from pipeline.evaluate.labels import score_labels
+from pipeline.evaluate.landmarks import score_landmark_recognition, score_landmark_retrieval
+from pipeline.evaluate.metrics import Scores
+from pipeline.evaluate.products import score_products
+from pipeline.evaluate.revisited import score_revisited
+
+
+@dataclass(frozen=True)
+class BenchmarkProtocol:
+    """One way to score.
+
+    Attributes:
+        name: as `--protocol` and `GroundTruth.protocol` write it.
+        groups: the names of `GroundTruth.groups` that it reads. Those of ("positive",) are also made from labels.
+        depth: how many answers of each query it looks at; None: all.
+        headline: the metric that is meant when one number is asked for.
+        score: from judged rankings to the metrics of each query; raises RelookError when nothing can be scored.
+        reads_labels: whether it asks for what the first answers show, instead of where known ids stand.
+    """
+
+    name: str
+    groups: tuple[str, ...]
+    depth: int | None
+    headline: str
+    score: Callable[[Sequence[Judged]], Scores]
+    reads_labels: bool = False
+
+
+_ALL = (
+    BenchmarkProtocol("labels", ("positive",), None, "mAP", score_labels),
+    BenchmarkProtocol("revisited", ("easy", "hard", "junk"), None, "mAP_M", score_revisited),
+    BenchmarkProtocol("gldv2", ("positive",), 100, "mAP@100", score_landmark_retrieval),
+    BenchmarkProtocol("gldv2_recognition", ("label",), 100, "uAP", score_landmark_recognition, reads_labels=True),
+    BenchmarkProtocol("products", ("positive",), 1000, "R@1", partial(score_products, ks=(1, 10, 100, 1000))),
+    BenchmarkProtocol("classes", ("positive",), 8, "R@1", partial(score_products, ks=(1, 2, 4, 8))),
+    BenchmarkProtocol("ilias", ("positive",), 1000, "mAP@1k", score_instances),
+)
+PROTOCOLS = {protocol.name: protocol for protocol in _ALL}
+
+
+def protocol_named(name: str) -> BenchmarkProtocol:
+    """The protocol of that name. Raises UsageError, with the nearest one, when there is none."""
+    if name not in PROTOCOLS:
+        raise unknown_name("protocol", name, PROTOCOLS)
+    return PROTOCOLS[name]
