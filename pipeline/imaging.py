@@ -6,9 +6,13 @@ Orientation follows EXIF 2.3 tag 0x0112; 16-bit values are scaled to 8 bits; tra
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
+import time
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +28,17 @@ from pipeline.errors import ImageError
 
 ResizeRule = Literal["area", "short", "long", "exact", "none"]
 Pixels = npt.NDArray[np.uint8]
+
+# Photos have about ten scans. A progressive JPEG of a few kilobytes can have thousands, each of which goes over all its
+# pixels again.
+MAX_SCANS = 100
+
+# Opening a pipe must not wait for somebody to write into it. Windows has neither such pipes nor this flag.
+_OPENING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_BLOCK = 16 << 20
+
+# Brands of ISO/IEC 23008-12 files with HEVC pictures.
+_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 # Beyond this aspect the short and long rules squeeze: a strip of 1 x 100,000 pixels must not become 320 x 32,000,000.
 MAX_ASPECT = 8
@@ -53,49 +68,79 @@ class ImageFile:
     sha256: str
 
 
-def read_image(path: Path, *, max_pixels: int = 200_000_000, max_bytes: int = 500_000_000) -> ImageFile:
+class _SlowError(Exception):
+    """Reading or decoding takes longer than it may."""
+
+
+class _Deadline:
+    """When to give up. Raises _SlowError once it has passed."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = time.monotonic() + seconds
+
+    def check(self) -> None:
+        if time.monotonic() > self._end:
+            raise _SlowError(too_slow(self._seconds))
+
+
+class _TimedBytes(io.BytesIO):
+    """Bytes that stop a decoder which comes back for more of them when its time is over.
+
+    Pillow asks in blocks of 64 KB, so this ends a slow decoder in its own thread, with its memory freed. One that
+    stays in a single call for long is left to whoever waits for the thread (`describe.ahead`).
+    """
+
+    def __init__(self, data: bytes, deadline: _Deadline) -> None:
+        super().__init__(data)
+        self._deadline = deadline
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self._deadline.check()
+        return super().read(size)
+
+
+def read_image(
+    path: Path,
+    *,
+    max_pixels: int = 200_000_000,
+    max_bytes: int = 500_000_000,
+    seconds: float = 60.0,
+) -> ImageFile:
     """Read a picture file of any format that Pillow knows.
 
     Args:
         path: the file.
         max_pixels: larger pictures are refused before they are decoded.
         max_bytes: larger files are refused before they are read.
+        seconds: a file that takes longer to read and decode is given up.
 
     Raises:
-        ImageError: missing, unreadable, no regular file, empty, too large, truncated, or no picture.
+        ImageError: missing, unreadable, no regular file, empty, too large, truncated, too slow, or no picture.
     """
+    deadline = _Deadline(seconds)
     try:
-        facts = path.stat()
-        if not S_ISREG(facts.st_mode):  # a pipe or a device would be read for ever
-            raise ImageError(str(path), "not a regular file")
-        if facts.st_size > max_bytes:
-            raise ImageError(str(path), f"{facts.st_size:,} bytes, more than the {max_bytes:,} allowed")
-        data = path.read_bytes()
+        data, facts = _read_bytes(path, max_bytes, deadline)
+    except _SlowError as error:
+        raise ImageError(str(path), str(error)) from None
     except OSError as error:
         raise ImageError(str(path), error.strerror or type(error).__name__) from None
     except ValueError as error:  # a name that no file system allows, such as one with a null character
         raise ImageError(str(path), str(error)) from None
     if not data:
         raise ImageError(str(path), "the file is empty")
-    pixels = decode_image(data, name=str(path), max_pixels=max_pixels)
+    pixels = _decode(data, str(path), max_pixels, deadline)
     return ImageFile(pixels, len(data), facts.st_mtime_ns, hashlib.sha256(data).hexdigest())
 
 
-def decode_image(data: bytes, *, name: str, max_pixels: int = 200_000_000) -> Pixels:
+def decode_image(data: bytes, *, name: str, max_pixels: int = 200_000_000, seconds: float = 60.0) -> Pixels:
     """The first frame of an encoded picture, upright, [H, W, 3] uint8 RGB. Raises ImageError naming `name`."""
-    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not refuse what `max_pixels` allows
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
-    try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            width, height = image.size
-            if width * height > max_pixels:
-                raise ImageError(name, f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
-            image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's parsers raise whatever hostile bytes provoke; every one is the file's fault
-        raise ImageError(name, _reason(error)) from None
+    return _decode(data, name, max_pixels, _Deadline(seconds))
+
+
+def too_slow(seconds: float) -> str:
+    """The reason given for a picture that took longer than it may."""
+    return f"not read within {seconds:g} seconds"
 
 
 def target_size(
@@ -153,6 +198,61 @@ def resize_by(pixels: Pixels, factor: float) -> Pixels:
     return np.asarray(cv2.resize(pixels, (0, 0), fx=factor, fy=factor, interpolation=method), dtype=np.uint8)
 
 
+def _read_bytes(path: Path, max_bytes: int, deadline: _Deadline) -> tuple[bytes, os.stat_result]:
+    """All of a regular file, and its facts; of a file that grows meanwhile no more than it had."""
+    try:
+        descriptor = os.open(path, _OPENING)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket
+            raise ImageError(str(path), "not a regular file") from None
+        raise
+    try:
+        facts = os.fstat(descriptor)
+        if not S_ISREG(facts.st_mode):  # a pipe or a device would be read for ever
+            raise ImageError(str(path), "not a regular file")
+        if facts.st_size > max_bytes:
+            raise ImageError(str(path), f"{facts.st_size:,} bytes, more than the {max_bytes:,} allowed")
+        blocks: list[bytes] = []
+        left = facts.st_size
+        while left and (block := os.read(descriptor, min(left, _BLOCK))):
+            deadline.check()
+            blocks.append(block)
+            left -= len(block)
+    finally:
+        os.close(descriptor)
+    return b"".join(blocks), facts
+
+
+def _decode(data: bytes, name: str, max_pixels: int, deadline: _Deadline) -> Pixels:
+    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not refuse what `max_pixels` allows
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
+    try:
+        with Image.open(_TimedBytes(data, deadline), formats=_formats()) as image:
+            _refuse_too_large(image, name, max_pixels)
+            _refuse_many_scans(image, data, name)
+            image.load()
+            _refuse_too_large(image, name, max_pixels)  # an icon says how large it is only now
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's parsers raise whatever hostile bytes provoke; every one is the file's fault
+        raise ImageError(name, _reason(error, data)) from None
+
+
+def _refuse_too_large(image: Image.Image, name: str, max_pixels: int) -> None:
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError(name, f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
+
+
+def _refuse_many_scans(image: Image.Image, data: bytes, name: str) -> None:
+    if not image.info.get("progressive"):
+        return
+    scans = data.count(b"\xff\xda")  # inside a scan 0xff is always followed by 0
+    if scans > MAX_SCANS:
+        raise ImageError(name, f"a progressive JPEG of {scans:,} scans, more than the {MAX_SCANS} allowed")
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         return _deep_to_rgb(image)
@@ -180,12 +280,20 @@ def _deep_to_rgb(image: Image.Image) -> Image.Image:
 @cache
 def _formats() -> tuple[str, ...]:
     """All that Pillow opens, photos first, but EPS: that is a program, which Pillow has Ghostscript execute."""
+    with suppress(ImportError):  # an extra; without it a HEIC file is an error that says so
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     Image.init()
     return ("JPEG", "PNG", "WEBP", *(name for name in Image.ID if name != "EPS"))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, data: bytes) -> str:
+    if isinstance(error, _SlowError):
+        return str(error)
     if isinstance(error, UnidentifiedImageError):
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIC and "HEIF" not in Image.OPEN:
+            return "HEIC is read where pillow-heif is installed (pip install pillow-heif)"
         return "not a picture in a known format"
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"

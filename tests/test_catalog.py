@@ -74,7 +74,21 @@ def test_hidden_files_and_folders_are_left_out_and_other_files_counted(tmp_path:
 
 
 def test_endings_in_upper_case_and_several_formats(tmp_path: Path) -> None:
-    names = ["A.JPG", "b.Jpeg", "c.PNG", "d.tif", "e.TIFF", "f.bmp", "g.webp", "h.gif", "i.ppm", "j.jp2", "k.avif"]
+    names = [
+        "A.JPG",
+        "b.Jpeg",
+        "c.PNG",
+        "d.tif",
+        "e.TIFF",
+        "f.bmp",
+        "g.webp",
+        "h.gif",
+        "i.ppm",
+        "j.jp2",
+        "k.avif",
+        "l.heic",
+        "m.HIF",
+    ]
     assert ids(load_catalog(str(touch(tmp_path, *names)))) == names
 
 
@@ -90,14 +104,19 @@ def test_names_in_any_script(tmp_path: Path) -> None:
     assert ids(load_catalog(str(tmp_path))) == sorted(names)
 
 
-def test_a_name_that_is_no_utf_8_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_name_that_is_no_utf_8_is_a_failure_in_print(tmp_path: Path) -> None:
     """No table could hold it as an id."""
-    touch(tmp_path, "good.jpg")
+    touch(tmp_path, "sub/good.jpg")
     try:
-        os.close(os.open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", os.O_CREAT))
+        os.close(os.open(os.fsencode(tmp_path) + b"/sub/caf\xe9 \xc3\xa9.jpg", os.O_CREAT))
     except OSError:
         pytest.skip("this file system takes no such names")
-    assert "caf\\udce9.jpg" in refusal(str(tmp_path))
+    catalog = load_catalog(str(tmp_path))
+    assert ids(catalog) == ["sub/good.jpg"]
+    name = "sub/caf\\xe9 é.jpg"
+    assert catalog.failed == ((name, name, "its name is not UTF-8; rename the file"),)
+    (tmp_path / "sub" / "good.jpg").unlink()
+    assert refusal(str(tmp_path)) == f"{tmp_path}: holds no images; of 1 the name is not UTF-8, such as {name}"
 
 
 def test_links_to_files_count_and_links_to_folders_are_not_followed(tmp_path: Path) -> None:
@@ -107,7 +126,9 @@ def test_links_to_files_count_and_links_to_folders_are_not_followed(tmp_path: Pa
     (photos / "round").symlink_to(photos)
     (photos / "c.jpg").symlink_to(tmp_path / "elsewhere" / "a.jpg")
     (photos / "gone.jpg").symlink_to(tmp_path / "nothing.jpg")
-    assert ids(load_catalog(str(photos))) == ["b.jpg", "c.jpg", "gone.jpg"]  # the last is an error when it is read
+    catalog = load_catalog(str(photos))
+    assert ids(catalog) == ["b.jpg", "c.jpg", "gone.jpg"]  # the last is an error when it is read
+    assert catalog.ignored == 2
 
 
 def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:

@@ -9,10 +9,13 @@ import random
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,23 +165,99 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     assert errors[0].reason == "not a regular file"
 
 
-def test_a_file_that_may_not_be_read(photo: PhotoMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path) -> bytes:
-        raise PermissionError(13, "Permission denied", str(path))
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Without the rights of root, whom no permission stops."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
-    path = photo()
-    monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(ImageError, match=r"photo\.png: Permission denied"):
-        read_image(path)
+
+def test_a_file_that_may_not_be_read() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = make_photo(Path(folder) / "photo.png")
+        with somebody_else():
+            assert read_image(path).size
+        path.chmod(0)
+        with somebody_else(), pytest.raises(ImageError, match=r"photo\.png: Permission denied"):
+            read_image(path)
 
 
 def test_too_many_bytes_are_refused_before_they_are_read(photo: PhotoMaker, monkeypatch: pytest.MonkeyPatch) -> None:
     path = photo()
     size = path.stat().st_size
     assert read_image(path, max_bytes=size).size == size
-    monkeypatch.setattr(Path, "read_bytes", lambda path: pytest.fail("read although it is too large"))
+    monkeypatch.setattr(os, "read", lambda *_: pytest.fail("read although it is too large"))
     with pytest.raises(ImageError, match=rf"{size:,} bytes, more than the {size - 1:,} allowed"):
         read_image(path, max_bytes=size - 1)
+
+
+def test_no_file_stays_open(tmp_path: Path) -> None:
+    make_photo(tmp_path / "good.png")
+    (tmp_path / "bad.png").write_bytes(b"no")
+    (tmp_path / "folder.png").mkdir()
+    before = set(Path("/dev/fd").iterdir())
+    for name in ("good.png", "bad.png", "folder.png"):
+        with suppress(ImageError):
+            read_image(tmp_path / name)
+    assert set(Path("/dev/fd").iterdir()) == before
+
+
+def many_scans(count: int, size: tuple[int, int] = (64, 64)) -> bytes:
+    """A progressive JPEG whose last scan is there many times over; each costs a few bytes."""
+    stream = io.BytesIO()
+    Image.new("RGB", size, (200, 100, 50)).save(stream, "JPEG", progressive=True)
+    data = stream.getvalue()
+    assert data[-2:] == b"\xff\xd9"
+    last = data.rindex(b"\xff\xda")
+    return data[:-2] + data[last:-2] * count + data[-2:]
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused() -> None:
+    assert decode_image(many_scans(20), name="x")[0, 0].tolist() == pytest.approx([200, 100, 50], abs=3)
+    with pytest.raises(ImageError, match=r"a progressive JPEG of 3,010 scans, more than the 100 allowed"):
+        decode_image(many_scans(3000), name="x")
+
+
+def test_decoding_ends_when_its_time_is_over(photo: PhotoMaker) -> None:
+    """Pillow decodes this in pure Python, pixel after pixel, asking for more bytes each time: it would take minutes."""
+    side = 8000
+    header = b"qoif" + struct.pack(">IIBB", side, side, 3, 0)
+    data = header + b"\xfe\x01\x02\x03" * (side * side // 10)
+    started = time.monotonic()
+    with pytest.raises(ImageError, match=r"^x: not read within 0\.2 seconds$"):
+        decode_image(data, name="x", seconds=0.2)
+    assert time.monotonic() - started < 20
+    assert read_image(photo(), seconds=60).pixels.shape == (48, 64, 3)
+
+
+def test_a_file_that_trickles_is_given_up(photo: PhotoMaker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a network drive that answers, but hardly."""
+    read = os.read
+
+    def slowly(descriptor: int, size: int) -> bytes:
+        time.sleep(0.02)
+        return read(descriptor, min(size, 10))
+
+    monkeypatch.setattr(os, "read", slowly)
+    with pytest.raises(ImageError, match=r"photo\.png: not read within 0\.1 seconds"):
+        read_image(photo(), seconds=0.1)
+
+
+HEIC = struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(200)
+
+
+def test_a_heic_file_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it is not installed
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    with pytest.raises(ImageError, match="HEIC is read where pillow-heif is installed"):
+        decode_image(HEIC, name="x")
 
 
 def test_the_limit_of_pixels_is_inclusive(photo: PhotoMaker) -> None:

@@ -24,12 +24,14 @@ class Catalog:
     Attributes:
         root: the folder that relative paths start from.
         records: one per image, ids unique; columns where there may be a million.
-        ignored: files met on the way that are no pictures by their name.
+        ignored: what was met on the way and is no picture by its name, and links to folders.
+        failed: (id, path, reason) of pictures that no record can name; id and path are printable stand-ins.
     """
 
     root: Path
     records: Sequence[ImageRecord]
     ignored: int = 0
+    failed: tuple[tuple[str, str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -49,7 +51,7 @@ class Catalog:
         if not kept:
             splits = sorted({record.split for record in self.records if record.split})
             raise RelookError(f"no image has split {split!r}; there are: {', '.join(splits) or 'no splits at all'}")
-        return Catalog(self.root, kept, self.ignored)
+        return Catalog(self.root, kept, self.ignored, self.failed)
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,13 @@ def read_lines(file: Path) -> list[str]:
         raise RelookError(f"{file}: cannot be read ({error})") from None
 
 
-def checked(root: Path, records: Iterable[ImageRecord], source: str, ignored: int = 0) -> Catalog:
+def checked(
+    root: Path,
+    records: Iterable[ImageRecord],
+    source: str,
+    ignored: int = 0,
+    failed: Iterable[tuple[str, str, str]] = (),
+) -> Catalog:
     """A catalog with unique ids and at least one image. Raises RelookError naming `source` otherwise."""
     seen: dict[str, ImageRecord] = {}
     for record in records:
@@ -110,6 +118,8 @@ def checked(root: Path, records: Iterable[ImageRecord], source: str, ignored: in
                 "ids must be unique (give them in an id column)"
             )
         seen[record.id] = record
+    failed = tuple(failed)
     if not seen:
-        raise RelookError(f"{source}: holds no images")
-    return Catalog(root.resolve(), tuple(seen.values()), ignored)
+        reason = f"; of {len(failed)} the name is not UTF-8, such as {failed[0][1]}" if failed else ""
+        raise RelookError(f"{source}: holds no images{reason}")
+    return Catalog(root.resolve(), tuple(seen.values()), ignored, failed)

@@ -20,47 +20,52 @@ from pipeline.types import ImageRecord
 def load_folder(folder: Path, labels: Literal["none", "folder"] = "none") -> Catalog:
     """Every picture below `folder`; hidden files and folders are left out, links to folders are not followed.
 
+    A name that is not UTF-8 cannot stand in any table: such a picture is among the catalog's `failed`.
+
     Args:
         folder: where to look.
         labels: "folder" takes the name of the folder that a picture lies in as its label.
 
     Raises:
-        RelookError: there is no such folder, it cannot be read, it holds no pictures, or a name is not UTF-8.
+        RelookError: there is no such folder, it or one below cannot be read, or it holds no pictures.
     """
     if not folder.is_dir():
         raise RelookError(f"{folder}: no such folder")
     paths, ignored = [], 0
+    # A folder below that is closed ends the run: going on would take its pictures for removed.
     for directory, folders, files in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        ignored += sum((Path(directory) / name).is_symlink() for name in folders)
         for name in files:
             if name.startswith("."):
                 continue
             if Path(name).suffix.lower() in _suffixes():
-                paths.append(_storable((Path(directory) / name).relative_to(folder), folder))
+                paths.append((Path(directory) / name).relative_to(folder))
             else:
                 ignored += 1
-    records = [
-        ImageRecord(id=path.as_posix(), path=path.as_posix(), label=_label(path, labels))
-        for path in sorted(paths, key=lambda path: path.as_posix())
-    ]
-    return checked(folder, records, str(folder), ignored)
+    records, failed = [], []
+    for path in sorted(paths, key=lambda path: path.as_posix()):
+        printable = _printable(path)
+        if printable == path.as_posix():
+            records.append(ImageRecord(id=printable, path=printable, label=_label(path, labels)))
+        else:
+            failed.append((printable, printable, "its name is not UTF-8; rename the file"))
+    return checked(folder, records, str(folder), ignored, failed)
 
 
 def _label(path: Path, labels: str) -> str:
     return path.parent.name if labels == "folder" else ""
 
 
-def _storable(path: Path, folder: Path) -> Path:
-    try:
-        path.as_posix().encode()
-    except UnicodeEncodeError:
-        raise RelookError(f"{folder}: the file name {str(path)!r} is not valid UTF-8; rename the file") from None
-    return path
+def _printable(path: Path) -> str:
+    """The path; with "\\xe9" for a byte that is no UTF-8."""
+    return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 
 @cache
 def _suffixes() -> frozenset[str]:
-    """File endings of the formats that Pillow can open, documents and films that merely hold pictures left out."""
+    """File endings of the formats that Pillow can open, and of HEIC, for which it needs an extra package; documents and
+    films that merely hold pictures are left out."""
     no_photos = {
         ".pdf",
         ".eps",
@@ -76,7 +81,8 @@ def _suffixes() -> frozenset[str]:
         ".grib",
     }
     extensions = Image.registered_extensions()
-    return frozenset(ext for ext, name in extensions.items() if name in Image.OPEN) - no_photos
+    known = {ext for ext, name in extensions.items() if name in Image.OPEN}
+    return frozenset(known | {".heic", ".heif", ".hif"}) - no_photos
 
 
 def _refuse(error: OSError) -> None:

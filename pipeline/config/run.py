@@ -12,7 +12,7 @@ from pydantic import Field
 
 from pipeline.config.describe import DescribeConfig
 from pipeline.config.rerank import RerankConfig
-from pipeline.config.section import Positive, Section
+from pipeline.config.section import Positive, PositiveFloat, Section
 from pipeline.config.store import StoreConfig
 from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
 
@@ -28,6 +28,9 @@ class ExtractConfig(Section):
 
     batch_size: Positive | None = Field(None, description="pictures per forward pass; None: 2 on a CPU, 64 on CUDA")
     workers: Positive | None = Field(None, description="threads that read and decode; None: one per core, 16 at most")
+    decode_seconds: PositiveFloat = Field(
+        60.0, description="a photo that takes longer to read and decode is given up; it is listed among the failures"
+    )
     part_size: Positive = Field(1024, description="pictures per committed part: at most so many are lost by a kill")
 
 

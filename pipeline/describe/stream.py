@@ -12,10 +12,13 @@ from pathlib import Path
 
 import torch
 
-from pipeline.describe.ahead import ahead
+from pipeline.describe.ahead import In, Out, Patience, ahead
 from pipeline.errors import ImageError, RelookError
-from pipeline.imaging import ImageFile, read_image
+from pipeline.imaging import ImageFile, read_image, too_slow
 from pipeline.types import Describer, Description, ImageRecord, Prepared
+
+# Seconds that a reader has to notice that its time is over.
+_GRACE = 1.0
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ class Ready:
 class Reading:
     """How photos go through: `workers` threads read, `models` threads run the network on `batch_size` pictures each.
 
-    On a CPU one core per network beats all cores on one network, because small maps do not divide well. `max_pixels`
-    and `max_bytes` are those of `read_image`.
+    On a CPU one core per network beats all cores on one network, because small maps do not divide well. `max_pixels`,
+    `max_bytes` and `seconds` are those of `read_image`.
     """
 
     batch_size: int
@@ -55,6 +58,20 @@ class Reading:
     models: int
     max_pixels: int
     max_bytes: int
+    seconds: float = 60.0
+
+    def read(self, path: Path) -> ImageFile:
+        """A picture within these limits. Raises ImageError."""
+        return read_image(path, max_pixels=self.max_pixels, max_bytes=self.max_bytes, seconds=self.seconds)
+
+    @property
+    def too_slow(self) -> str:
+        """The reason given for a picture whose reader did not come back."""
+        return too_slow(self.seconds)
+
+    def patience(self, instead: Callable[[In], Out]) -> Patience[In, Out]:
+        """For threads that read: a little longer than `seconds`, since readers give up by themselves where they can."""
+        return Patience(self.seconds + _GRACE, instead)
 
 
 def describe_stream(
@@ -90,16 +107,20 @@ def prepare_stream(
 
     def read(record: ImageRecord) -> Ready | Failed:
         try:
-            file = read_image(locate(record), max_pixels=reading.max_pixels, max_bytes=reading.max_bytes)
+            file = reading.read(locate(record))
             return Ready(_with_facts(record, file), describer.prepare(file.pixels, record.bbox))
         except ImageError as error:
             return Failed(record, error.reason)
         except RelookError as error:
             return Failed(record, str(error))
 
+    def too_late(record: ImageRecord) -> Ready | Failed:
+        return Failed(record, reading.too_slow)
+
     waiting: dict[object, list[Ready]] = {}
     limit = 4 * reading.batch_size
-    for item in ahead(read, records, reading.workers, limit):
+    patience: Patience[ImageRecord, Ready | Failed] = reading.patience(too_late)
+    for item in ahead(read, records, reading.workers, limit, patience=patience):
         if isinstance(item, Failed):
             yield item
             continue

@@ -75,11 +75,12 @@ def extract(config: Config, images: str, reporter: Reporter | None = None) -> Ex
         todo = [record for record in catalog if not _unchanged(catalog, record, known.get(record.id))]
         removed = known.keys() - {record.id for record in catalog}
         tally = _Tally(writer, config.extract.part_size, known)
+        tally.failures += catalog.failed
         with reporter.bar("extract", len(todo), "images") as bar:
             for item in tally.written(describe_stream(describer, todo, catalog.file, reading(config))):
                 bar.advance(1, f"{len(tally.failures)} failed" if isinstance(item, Failed) else "")
-        if len(tally.failures) == len(catalog):
-            _, path, reason = tally.failures[0]
+        if len(tally.failures) == len(catalog) + len(catalog.failed):
+            _, path, reason = tally.failures[-1]
             raise _nothing_readable(len(catalog), path, reason)
         writer.delete(removed)
         writer.write_failures(tally.failures)

@@ -17,7 +17,6 @@ from pipeline.describe import Failed, describe_stream
 from pipeline.describe.describer import NetworkDescriber
 from pipeline.describe.preparing import clip
 from pipeline.errors import RelookError
-from pipeline.imaging import read_image
 from pipeline.stages.opening import Gallery, open_describer, reading
 from pipeline.train import Photos
 from pipeline.types import Describer, Description
@@ -25,7 +24,7 @@ from pipeline.types import Describer, Description
 
 def photos_of(gallery: Gallery, config: Config) -> Photos:
     """See `Photos`; read as `describe.image` and `extract` say."""
-    index = gallery.index
+    index, limits = gallery.index, reading(config)
 
     def describer() -> NetworkDescriber:
         made = open_describer(config, index)
@@ -33,8 +32,8 @@ def photos_of(gallery: Gallery, config: Config) -> Photos:
         return made
 
     def pixels(name: str) -> npt.NDArray[np.uint8]:
-        record, limits = index.records[name], config.describe.image
-        file = read_image(index.image_file(record), max_pixels=limits.max_pixels, max_bytes=limits.max_bytes)
+        record = index.records[name]
+        file = limits.read(index.image_file(record))
         if record.bbox is None:
             return file.pixels
         height, width = file.pixels.shape[:2]

@@ -105,7 +105,7 @@ def reading(config: Config) -> Reading:
     # On a CPU the maps of two pictures still fit the caches: larger batches take a third longer per picture.
     batch_size = config.extract.batch_size or (2 if on_cpu else 64)
     models = (os.cpu_count() or 1) if on_cpu else 1
-    return Reading(batch_size, workers, models, limits.max_pixels, limits.max_bytes)
+    return Reading(batch_size, workers, models, limits.max_pixels, limits.max_bytes, config.extract.decode_seconds)
 
 
 def open_chain(config: Config, card: ModelCard) -> list[Look]:

@@ -25,7 +25,6 @@ from pipeline.describe.describer import NetworkDescriber
 from pipeline.describe.network import DescriberNetwork, network_to_train
 from pipeline.describe.registry import resolved
 from pipeline.errors import RelookError
-from pipeline.imaging import read_image
 from pipeline.stages.judging_global import GlobalJudge
 from pipeline.stages.learning import last_beside, learn
 from pipeline.stages.opening import choose_device, reading
@@ -168,11 +167,11 @@ def _prepared(config: Config, images: str, out: Path, kept_views: int | None, re
 def _fresh_views(
     config: Config, catalog: Catalog, photos: TrainingPhotos, describer: NetworkDescriber, frozen: nn.Sequential
 ) -> FreshViews:
-    limits = config.describe.image
+    limits = reading(config)
     files = [catalog.file(record) for record in photos.learn]
 
     def read(number: int) -> Any:
-        return read_image(files[number], max_pixels=limits.max_pixels, max_bytes=limits.max_bytes).pixels
+        return limits.read(files[number]).pixels
 
     return FreshViews(read, config.train_global.augment, describer.as_read, frozen)
 

@@ -16,7 +16,6 @@ from pipeline.catalog import Catalog
 from pipeline.config import Config
 from pipeline.describe.ahead import ahead
 from pipeline.errors import ImageError, RelookError
-from pipeline.imaging import read_image
 from pipeline.stages.opening import reading
 from pipeline.stages.progress import Reporter, logger
 from pipeline.train.distributed import from_first, rank
@@ -101,19 +100,21 @@ def _some_of_each(labels: Sequence[str], fraction: float, seed: int) -> list[int
 def _unreadable(catalog: Catalog, records: Sequence[ImageRecord], config: Config, reporter: Reporter) -> dict[str, str]:
     """Reasons by path of the photos that cannot be read; the first process looks, all know."""
     failed: dict[str, str] = {}
-    limits = config.describe.image
+    limits = reading(config)
 
     def look(record: ImageRecord) -> tuple[str, str] | None:
         try:
-            read_image(catalog.file(record), max_pixels=limits.max_pixels, max_bytes=limits.max_bytes)
+            limits.read(catalog.file(record))
         except ImageError as error:
             return record.path, error.reason
         return None
 
+    def too_late(record: ImageRecord) -> tuple[str, str] | None:
+        return record.path, limits.too_slow
+
     if rank() == 0:
-        workers = reading(config).workers
         with reporter.bar("read", len(records), "photos") as bar:
-            for found in ahead(look, records, workers, 4 * workers):
+            for found in ahead(look, records, limits.workers, 4 * limits.workers, patience=limits.patience(too_late)):
                 bar.advance()
                 if found is not None:
                     failed[found[0]] = found[1]

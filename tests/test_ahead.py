@@ -1,0 +1,145 @@
+"""Threads that work ahead: in order, bounded, and what happens to work that never comes back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from photos import ROOT
+
+from pipeline.describe import ahead as module
+from pipeline.describe.ahead import Patience, ahead
+from pipeline.errors import RelookError
+
+SHORT = 0.4
+
+
+@pytest.fixture
+def never() -> Iterator[threading.Event]:
+    """Something to wait for in vain; it happens when the test is over, so that no thread stays."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def too_late(item: int) -> str:
+    return f"{item} too late"
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 40), st.integers(1, 5), st.integers(1, 9), st.booleans())
+def test_results_come_in_order(count: int, workers: int, limit: int, patient: bool) -> None:
+    patience = Patience[int, str](60, too_late) if patient else None
+    assert list(ahead(str, range(count), workers, limit, patience=patience)) == [str(item) for item in range(count)]
+
+
+def test_no_more_than_the_limit_is_taken(never: threading.Event) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for item in range(100):
+            taken.append(item)
+            yield item
+
+    results = ahead(str, items(), 2, 5)
+    assert next(results) == "0"
+    assert len(taken) == 5
+    assert next(results) == "1"
+    assert len(taken) == 6
+    results.close()
+
+
+def test_each_thread_is_prepared_once() -> None:
+    prepared: list[int] = []
+    list(ahead(str, range(50), 3, 6, lambda: prepared.append(threading.get_ident())))
+    assert 1 <= len(prepared) == len(set(prepared)) <= 3
+
+
+def test_an_error_is_raised_in_its_place() -> None:
+    def work(item: int) -> int:
+        return 10 // (3 - item)
+
+    results = ahead(work, range(6), 2, 4)
+    assert [next(results) for _ in range(3)] == [3, 5, 10]
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+@pytest.mark.parametrize("stuck", [{0}, {7}, {3, 4, 5}, {4, 5, 6, 7}])
+def test_what_never_comes_back_is_answered_and_the_others_are_done(
+    workers: int, stuck: set[int], never: threading.Event
+) -> None:
+    def work(item: int) -> str:
+        if item in stuck:
+            never.wait()
+        return str(item)
+
+    wanted = [too_late(item) if item in stuck else str(item) for item in range(8)]
+    assert list(ahead(work, range(8), workers, 4, patience=Patience(SHORT, too_late))) == wanted
+
+
+def test_stuck_items_wait_side_by_side(never: threading.Event) -> None:
+    started = time.monotonic()
+    results = list(ahead(lambda _: never.wait(), range(8), 8, 8, patience=Patience(1.0, lambda _: False)))
+    assert results == [False] * 8
+    assert time.monotonic() - started < 5
+
+
+def test_a_late_result_is_dropped_and_its_thread_ends() -> None:
+    gate = threading.Event()
+    before = threading.active_count()
+
+    def work(item: int) -> str:
+        if item == 0:
+            gate.wait()
+        return str(item)
+
+    results = ahead(work, range(4), 1, 1, patience=Patience(SHORT, too_late))
+    assert [next(results), next(results)] == ["0 too late", "1"]
+    gate.set()
+    assert list(results) == ["2", "3"]
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_waiting_in_line_does_not_count(never: threading.Event) -> None:
+    """One thread, each item takes most of the time that it has: none is late, though the last waits for all others."""
+
+    def work(item: int) -> int:
+        time.sleep(0.1)
+        return item
+
+    assert list(ahead(work, range(6), 1, 6, patience=Patience(5, lambda _: -1))) == list(range(6))
+
+
+def test_a_drive_that_is_gone_ends_the_run(never: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ABANDONED", 3)
+    results = ahead(lambda _: never.wait(), range(100), 2, 4, patience=Patience(0.05, lambda _: False))
+    seen = []
+    with pytest.raises(RelookError, match="4 images never came back; is the drive with the photos still there"):
+        seen.extend(results)
+
+
+def test_python_ends_although_a_thread_is_stuck() -> None:
+    script = textwrap.dedent(
+        """
+        import threading
+        from pipeline.describe.ahead import Patience, ahead
+        work = lambda item: threading.Event().wait() if item == 1 else item
+        print(list(ahead(work, range(3), 2, 2, patience=Patience(0.3, lambda item: -item))))
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
+    )
+    assert done.stdout == "[0, -1, 2]\n"
