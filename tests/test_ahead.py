@@ -95,9 +95,10 @@ def test_stuck_items_wait_side_by_side(never: threading.Event) -> None:
 
 def test_a_late_result_is_dropped_and_its_thread_ends() -> None:
     gate = threading.Event()
-    before = threading.active_count()
+    threads: list[threading.Thread] = []
 
     def work(item: int) -> str:
+        threads.append(threading.current_thread())
         if item == 0:
             gate.wait()
         return str(item)
@@ -106,10 +107,10 @@ def test_a_late_result_is_dropped_and_its_thread_ends() -> None:
     assert [next(results), next(results)] == ["0 too late", "1"]
     gate.set()
     assert list(results) == ["2", "3"]
-    deadline = time.monotonic() + 10
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before
+    late, *others = threads
+    late.join(20)
+    assert not late.is_alive()
+    assert late not in others
 
 
 def test_waiting_in_line_does_not_count(never: threading.Event) -> None:
