@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -311,6 +311,49 @@ class VectorStore(Protocol):
 
     def namespaces(self) -> Mapping[str, int]:
         """How many vectors lie there of each model, by fingerprint; models without any may be left out."""
+
+
+@dataclass(frozen=True)
+class WriteCost:
+    """What it takes to write `records`: `bytes` of requests, and the write `units` that a service counts."""
+
+    records: int
+    bytes: int
+    units: int
+
+    def __add__(self, other: WriteCost) -> WriteCost:
+        """Both together."""
+        return WriteCost(self.records + other.records, self.bytes + other.bytes, self.units + other.units)
+
+
+@runtime_checkable
+class HostedStore(VectorStore, Protocol):
+    """A vector store in somebody's service: writes cost and are read later, and several models lie side by side."""
+
+    @property
+    def place(self) -> str:
+        """The service and the part of it that holds this model, in one line; another one after it was made anew."""
+
+    def settle(self, count: int, tick: Callable[[int], None]) -> int:
+        """Wait until what was written can be searched and `count` vectors are counted; returns how many are.
+
+        `tick` is told each new count. Raises RelookError when the writes cannot be read in the time that is set.
+        """
+
+    def cost(self, rows: StoredVectors) -> WriteCost:
+        """What writing these rows takes where none of them exists."""
+
+    def current(self) -> str | None:
+        """The fingerprint of the model that searches use; None before the first was promoted."""
+
+    def promote(self) -> None:
+        """Make this model the current one, in one step."""
+
+    def prune(self) -> Mapping[str, int]:
+        """Delete all models but this and the current one; returns how many vectors of each there were."""
+
+    def import_parts(self, uri: str, tick: Callable[[float], None]) -> None:
+        """Have the service read the index's Parquet parts from object storage; `tick` is told the percentage done."""
 
 
 class DescriptorSource(Protocol):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
-from stores_helpers import ROOT, make_card
+from pinecone_helpers import index_of, open_pinecone
+from pinecone_server import PineconeServer
+from stores_helpers import DIMENSION, ROOT, make_card
 
 from pipeline.stores import IndexWriter, TableStore
 from pipeline.stores.manifest import TableFormat
@@ -39,9 +42,33 @@ class TablePlace:
         """What is committed can be read."""
 
 
+class PineconePlace:
+    """One index of Pinecone over HTTP, of either kind, that exists already."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._folder, self._server = folder, _server()
+        self._name = f"relook-{len(self._server.indexes)}"
+        self._server.create(self._name, DIMENSION, kind)
+
+    def open(self, card: ModelCard) -> VectorStore:
+        """See `Place.open`."""
+        return open_pinecone(self._server, index_of(self._folder / card.fingerprint, card), name=self._name)
+
+    def settle(self, store: VectorStore) -> None:
+        """This service is quick; tests of Pinecone alone have slower ones."""
+
+
+@cache
+def _server() -> PineconeServer:
+    """One for all tests of a process, with an index for each."""
+    return PineconeServer().__enter__()
+
+
 PLACES: Mapping[str, Callable[[Path], Place]] = {
     "parquet": lambda folder: TablePlace(folder, "parquet"),
     "csv": lambda folder: TablePlace(folder, "csv"),
+    "pinecone documents": lambda folder: PineconePlace(folder, "documents"),
+    "pinecone vectors": lambda folder: PineconePlace(folder, "vectors"),
 }
 
 # Two models whose vectors have the same length and must not mix all the same.

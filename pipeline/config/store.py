@@ -5,11 +5,32 @@ One sub-section per kind of store that has settings, named as the registry names
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.section import Section
+from pipeline.config.section import PositiveFloat, Section
+
+
+class PineconeConfig(Section):
+    """Vectors in Pinecone. The key is no setting: it is read from the variable PINECONE_API_KEY."""
+
+    name: str = Field("relook", description="of the Pinecone index; the first upload makes it")
+    collection: Annotated[str, Field(pattern="^[a-z0-9-]{1,40}$")] | None = Field(
+        None, description="tells collections in one Pinecone index apart; null: there is one only"
+    )
+    cloud: Literal["aws", "gcp", "azure"] = Field("aws", description="of a new index")
+    region: str = Field("us-east-1", description="of a new index")
+    records: Literal["documents", "vectors"] = Field(
+        "documents", description="of a new index; vectors: the older kind, which imports Parquet"
+    )
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(8, description="requests at once")
+    timeout: PositiveFloat = Field(30.0, description="seconds for one request")
+    wait: PositiveFloat = Field(300.0, description="seconds until what was written can be read, at most")
+    import_wait: PositiveFloat = Field(86400.0, description="seconds for a bulk import")
+    resends: Annotated[int, Field(ge=0)] = Field(3, description="of what failed after the SDK's own retries")
+    resend_after: PositiveFloat = Field(10.0, description="seconds before each")
+    unpromoted: bool = Field(False, description="search this model even where another one is current")
 
 
 class TableConfig(Section):
@@ -24,8 +45,11 @@ class TableConfig(Section):
 class StoreConfig(Section):
     """Where global descriptors are searched."""
 
-    kind: str = Field("table", description="table (Parquet) or csv: the index's own tables, searched exactly")
+    kind: str = Field(
+        "table", description="table (Parquet) or csv: the index's own tables, searched exactly; pinecone: that service"
+    )
     table: TableConfig = TableConfig()
+    pinecone: PineconeConfig = PineconeConfig()
 
     @property
     def options(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from pipeline.errors import RelookError, unknown_name
 from pipeline.stores.index import Index
 from pipeline.stores.manifest import TableFormat
+from pipeline.stores.pinecone_store import PineconeStore
 from pipeline.stores.table_store import TableStore
 from pipeline.types import VectorStore
 
@@ -45,4 +46,5 @@ def _open_csv(index: Index, **options: Any) -> VectorStore:
 STORES: dict[str, Callable[..., VectorStore]] = {
     "table": TableStore,
     "csv": _open_csv,
+    "pinecone": PineconeStore,
 }
