@@ -69,7 +69,8 @@ class FlatVectors:
         pool = _Pool.empty()
         thresholds = np.full(len(queries), -np.inf, np.float32)
         limit = 2 * top_k * len(queries)
-        for block in self._scanner.scan(queries.astype(np.float32), thresholds, among):
+        margin = (top_k, self._slack)
+        for block in self._scanner.scan(queries.astype(np.float32), thresholds, margin, among):
             pool = pool.with_(_Pool(*block))
             if len(pool.rows) <= limit:
                 continue
@@ -88,16 +89,17 @@ class FlatVectors:
         return list(zip(np.split(pool.rows, ends), np.split(pool.scores, ends), strict=True))
 
     def _exact(self, pool: _Pool, queries: npt.NDArray[np.float64]) -> _Pool:
-        """The same pairs with cosines summed in float64 and rounded.
+        """The same pairs, sorted by query, with cosines summed in float64 and rounded.
 
         Equal vectors have equal cosines in whatever company they are, also where the terms of the sum cancel out.
         """
         scores = np.empty(len(pool.rows), np.float32)
-        for start in range(0, len(scores), _PAIRS):
-            part = slice(start, start + _PAIRS)
-            vectors = self.vectors[pool.rows[part]].astype(np.float64)
-            sums = np.einsum("ij,ij->i", queries[pool.queries[part]], vectors)
-            scores[part] = np.rint(sums * _STEPS) / _STEPS + 0.0  # no minus zero
+        first = np.searchsorted(pool.queries, np.arange(len(queries) + 1))
+        for number, query in enumerate(queries):
+            for start in range(first[number], first[number + 1], _PAIRS):
+                part = slice(start, min(start + _PAIRS, first[number + 1]))
+                sums = np.einsum("ij,j->i", self.vectors[pool.rows[part]].astype(np.float64), query)
+                scores[part] = np.rint(sums * _STEPS) / _STEPS + 0.0  # no minus zero
         return _Pool(pool.rows, pool.queries, np.clip(scores, -1, 1))
 
 

@@ -35,9 +35,9 @@ class TableStore:
         self._index, self._precision, self._device = index, precision, device
 
     @classmethod
-    def open(cls, directory: Path) -> TableStore:
+    def open(cls, directory: Path, **options: Any) -> TableStore:
         """Search the index at `directory`. Raises RelookError when there is none."""
-        return cls(Index(directory))
+        return cls(Index(directory), **options)
 
     def query(
         self, vectors: FloatArray, top_k: int, where: Mapping[str, Sequence[str]] | None = None

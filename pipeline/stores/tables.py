@@ -8,7 +8,9 @@ give back the same float32.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -206,9 +208,14 @@ def _bracketed(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def _parsed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The inverse of `_bracketed`, block by block: the text of a whole part may be more than Arrow joins."""
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="parse") as pool:
+        return pa.chunked_array(list(pool.map(_numbers, column.chunks)), pa.list_(pa.float32()))
 
-    def numbers(texts: Any) -> pa.Array:
-        inner = pc.split_pattern(pc.utf8_trim(texts, characters="[] "), ",")
-        return pa.ListArray.from_arrays(inner.offsets, pc.cast(pc.utf8_trim_whitespace(inner.values), pa.float32()))
 
-    return pa.chunked_array([numbers(chunk) for chunk in column.chunks], pa.list_(pa.float32()))
+def _numbers(texts: pa.Array) -> pa.Array:
+    words = pc.split_pattern(pc.utf8_trim(texts, characters="[] "), ",")
+    try:
+        numbers = pc.cast(words.values, pa.float32())
+    except pa.ArrowInvalid:  # perhaps for the spaces that other programs write; else this raises it again
+        numbers = pc.cast(pc.utf8_trim_whitespace(words.values), pa.float32())
+    return pa.ListArray.from_arrays(words.offsets, numbers)
