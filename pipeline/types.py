@@ -317,9 +317,9 @@ class VectorStore(Protocol):
 class WriteCost:
     """What it takes to write `records`: `bytes` of requests, and the write `units` that a service counts."""
 
-    records: int
-    bytes: int
-    units: int
+    records: int = 0
+    bytes: int = 0
+    units: int = 0
 
     def __add__(self, other: WriteCost) -> WriteCost:
         """Both together."""
@@ -330,9 +330,11 @@ class WriteCost:
 class HostedStore(VectorStore, Protocol):
     """A vector store in somebody's service: writes cost and are read later, and several models lie side by side."""
 
-    @property
     def place(self) -> str:
         """The service and the part of it that holds this model, in one line; another one after it was made anew."""
+
+    def prepare(self) -> None:
+        """Make the place where there is none."""
 
     def settle(self, count: int, tick: Callable[[int], None]) -> int:
         """Wait until what was written can be searched and `count` vectors are counted; returns how many are.

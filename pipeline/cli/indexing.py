@@ -41,6 +41,12 @@ def extract(
 
 @app.command()
 def upload(
+    promote: Annotated[bool, typer.Option("--promote", help="Searches use this model from now on.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete the models that are not current.")] = False,
+    bulk: Annotated[
+        str | None, typer.Option("--bulk", metavar="URI", help="Import from gs://... or s3://... first.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and its cost.")] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -53,4 +59,10 @@ def upload(
     from pipeline.stages import upload as stage
 
     run = Run(config, settings, {"index": index, "store.kind": store}, as_json, verbose, quiet)
-    run.show(stage.upload(run.config).to_json(), lambda document: show_rows(out, "upload", document))
+    if dry_run:
+        run.show(stage.plan_upload(run.config).to_json(), lambda document: show_rows(out, "dry run", document))
+        return
+    result = stage.upload(run.config, run.reporter, promote=promote, prune=prune, bulk=bulk)
+    run.show(result.to_json(), lambda document: show_rows(out, "upload", document))
+    if result.service.get("current") != result.service.get("model"):
+        run.note("searches use another model; to switch run: relook upload --promote")

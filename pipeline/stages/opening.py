@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from pipeline.config import Config
 from pipeline.describe import Reading, describer_for_card, load_describer
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import Look, load_reranker
-from pipeline.stores import Index, open_store
+from pipeline.stores import GlobalStore, Index, TableStore, open_store
 from pipeline.types import Describer, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, VectorStore
 
 
@@ -29,8 +30,9 @@ class Gallery:
     store: VectorStore
 
     def globals(self, ids: Sequence[str]) -> FloatArray:
-        """See `DescriptorSource.globals`."""
-        return self.store.fetch(ids)
+        """See `DescriptorSource.globals`: from the index where it has them, since a service would have to send them."""
+        own = self._global_store
+        return own.read(ids) if own else self.store.fetch(ids)
 
     def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
         """See `DescriptorSource.locals`."""
@@ -45,6 +47,12 @@ class Gallery:
         locals_ = self.locals(ids) if "locals" in needs else [None] * len(ids)
         maps = self.maps(ids) if "maps" in needs else [None] * len(ids)
         return [Description(*parts) for parts in zip(self.globals(ids), locals_, maps, strict=True)]
+
+    @cached_property
+    def _global_store(self) -> GlobalStore | None:
+        """None: the store is the index's own table, which is quicker, or the index does without its globals."""
+        own = GlobalStore(self.index)
+        return None if isinstance(self.store, TableStore) or not own.complete else own
 
 
 def choose_device(config: Config) -> str:

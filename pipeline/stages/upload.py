@@ -1,23 +1,37 @@
 """`upload`: the index's global descriptors to a vector store.
 
 Second verb of the flow. The built-in table is the index itself: nothing has to be sent, so what is left is to verify
-it.
+it. Any other store is made equal to the index (`filling.py`); one in a service may hold several models, of which one is
+current.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import RelookError
-from pipeline.stages.opening import open_gallery
+from pipeline.errors import RelookError, UsageError
+from pipeline.stages.filling import Filled, fill, plan
+from pipeline.stages.opening import Gallery, open_gallery
+from pipeline.stages.progress import Reporter, Silent
+from pipeline.stores import TableStore
+from pipeline.types import HostedStore
 
 
 @dataclass(frozen=True)
 class UploadResult:
-    """What an upload did; counts are of vectors."""
+    """What an upload did; counts are of vectors.
+
+    Attributes:
+        store: its kind.
+        added, changed, removed: what was written or deleted.
+        equal: what was there already.
+        seconds: the whole time.
+        service: of a hosted store: "place", "model" (the index's fingerprint), "current" (that of searches), "pruned".
+    """
 
     store: str
     added: int
@@ -25,20 +39,96 @@ class UploadResult:
     removed: int
     equal: int
     seconds: float
+    service: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        values = asdict(self)
+        return {**values, **values.pop("service")}
+
+
+@dataclass(frozen=True)
+class UploadPlan:
+    """What an upload would do; counts are of vectors, bytes of requests, write units of the service."""
+
+    store: str
+    place: str
+    added: int
+    changed: int
+    removed: int
+    bytes: int
+    write_units: int
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
         return asdict(self)
 
 
-def upload(config: Config) -> UploadResult:
+def upload(
+    config: Config,
+    reporter: Reporter | None = None,
+    *,
+    promote: bool = False,
+    prune: bool = False,
+    bulk: str | None = None,
+) -> UploadResult:
     """Bring the store to the state of the index.
 
+    Args:
+        config: `index` and `store` matter here.
+        reporter: told about the progress.
+        promote: searches of a hosted store use this model from now on; the first model is promoted anyway.
+        prune: then delete all other models from it.
+        bulk: let the service import the index's parts from here first, "gs://..." or "s3://...".
+
     Raises:
-        RelookError: the index is damaged, or the store does not hold what the index does.
+        UsageError: the last three are asked of a store that is in no service.
+        RelookError: the index is damaged, or the store does not hold what the index does in the end.
     """
-    started = time.monotonic()
+    started, reporter = time.monotonic(), reporter or Silent()
     gallery = open_gallery(config)
+    kind, count = config.store.kind, gallery.index.manifest.counts["images"]
+    service: dict[str, Any] = {}
+    if isinstance(gallery.store, HostedStore):
+        if bulk is not None:
+            _import(gallery.store, bulk, reporter)
+        filled = fill(kind, gallery.index, gallery.store, reporter)
+        service = _switch(gallery, gallery.store, promote, prune)
+    elif promote or prune or bulk is not None:
+        raise UsageError(f"--promote, --prune and --bulk are for stores in a service; store {kind} is none")
+    elif isinstance(gallery.store, TableStore):
+        filled = _verify(gallery)
+    else:
+        filled = fill(kind, gallery.index, gallery.store, reporter)
+    return UploadResult(
+        store=kind,
+        added=filled.added,
+        changed=filled.changed,
+        removed=filled.removed,
+        equal=max(0, count - filled.added - filled.changed),
+        seconds=round(time.monotonic() - started, 2),
+        service=service,
+    )
+
+
+def plan_upload(config: Config) -> UploadPlan:
+    """What `upload` would do now, and what it would cost; nothing is written. Raises RelookError as `upload` does."""
+    gallery = open_gallery(config)
+    store = gallery.store
+    planned = Filled() if isinstance(store, TableStore) else plan(config.store.kind, gallery.index, store)
+    return UploadPlan(
+        store=config.store.kind,
+        place=store.place() if isinstance(store, HostedStore) else str(gallery.index.directory),
+        added=planned.added,
+        changed=planned.changed,
+        removed=planned.removed,
+        bytes=planned.cost.bytes,
+        write_units=planned.cost.units,
+    )
+
+
+def _verify(gallery: Gallery) -> Filled:
+    """The index's own tables: every file is as it was written, and every image has a vector."""
     wrong = gallery.index.verify()
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
@@ -48,5 +138,28 @@ def upload(config: Config) -> UploadResult:
         raise RelookError(
             f"the store has {len(there - here)} ids that the index lacks and lacks {len(here - there)} that it has"
         )
-    seconds = round(time.monotonic() - started, 2)
-    return UploadResult(config.store.kind, added=0, changed=0, removed=0, equal=len(there), seconds=seconds)
+    return Filled()
+
+
+def _import(store: HostedStore, uri: str, reporter: Reporter) -> None:
+    if not uri.startswith(("gs://", "s3://")):
+        raise UsageError(f"--bulk {uri}: has to begin with gs:// or s3://")
+    with reporter.bar("import", 100, "percent") as bar:
+        done = 0
+
+        def tick(percent: float) -> None:
+            nonlocal done
+            bar.advance(int(percent) - done)
+            done = int(percent)
+
+        store.import_parts(uri, tick)
+
+
+def _switch(gallery: Gallery, store: HostedStore, promote: bool, prune: bool) -> dict[str, Any]:
+    """Which model searches use, after all of this one can be read."""
+    model, current = gallery.index.card.fingerprint, store.current()
+    if promote or current is None:
+        store.promote()
+        current = model
+    pruned = dict(store.prune()) if prune else {}
+    return {"place": store.place(), "model": model, "current": current, "pruned": pruned}

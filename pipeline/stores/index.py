@@ -92,6 +92,11 @@ class Index:
         ids = read_ids(self._file(part, "globals"))
         return [ids[row] for row in _alive(part)] if part.deleted else ids
 
+    def deleted_ids(self, part: Part) -> list[str]:
+        """The ids of the deleted rows of one part; an id may be alive in another part."""
+        ids = read_ids(self._file(part, "globals"))
+        return [ids[row] for row in part.deleted]
+
     @cached_property
     def local_store(self) -> LocalStore:
         """Reads local descriptors by image id."""

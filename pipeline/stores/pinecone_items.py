@@ -39,7 +39,7 @@ def metadata_of(fields: Mapping[str, Any]) -> dict[str, str]:
 def cost_of(rows: StoredVectors) -> WriteCost:
     """What writing these rows takes, as if none of them existed."""
     if not len(rows):
-        return WriteCost(0, 0, 0)
+        return WriteCost()
     ids = [stored_id(name) for name in rows.ids]
     entries = [
         {**entry, ORIGINAL: name} if is_hashed(stored) else entry

@@ -80,11 +80,14 @@ class PineconeStore:
         self._unpromoted = unpromoted
         self._written = 0
 
-    @property
     def place(self) -> str:
         """See `HostedStore.place`."""
         served = self._service.find()
         return f"{served.host if served else self._service.name}/{self._space}"
+
+    def prepare(self) -> None:
+        """See `HostedStore.prepare`."""
+        self._existing(make=True)
 
     def query(
         self, vectors: FloatArray, top_k: int, where: Mapping[str, Sequence[str]] | None = None
@@ -130,7 +133,7 @@ class PineconeStore:
         found = self._fetch(ids, metadata=False)
         for name in ids:
             if name not in found:
-                raise RelookError(f"{self.place}: holds no id {name!r}")
+                raise RelookError(f"{self.place()}: holds no id {name!r}")
         return self._stack(found[name] for name in ids)
 
     def read(self, ids: Sequence[str]) -> StoredVectors:
@@ -161,7 +164,7 @@ class PineconeStore:
         """ "count" (which follows writes by seconds), "dimension", "fingerprint" and "place"."""
         fingerprint = self._card.fingerprint
         count = self.namespaces().get(fingerprint, 0)
-        return {"count": count, "dimension": self._card.dimension, "fingerprint": fingerprint, "place": self.place}
+        return {"count": count, "dimension": self._card.dimension, "fingerprint": fingerprint, "place": self.place()}
 
     def namespaces(self) -> Mapping[str, int]:
         """See `VectorStore.namespaces`: the models of this collection."""
@@ -182,7 +185,9 @@ class PineconeStore:
             if now - began > self._wait:
                 if seen:
                     return counted
-                raise RelookError(f"{self.place}: what was written cannot be read after {self._wait:g} s; run it again")
+                raise RelookError(
+                    f"{self.place()}: what was written cannot be read after {self._wait:g} s; run it again"
+                )
             time.sleep(pause)
             pause = min(2 * pause, _PAUSES[1])
 
@@ -279,7 +284,7 @@ class PineconeStore:
         names = []
         for one in stored:
             if is_hashed(one) and one not in found:
-                raise RelookError(f"{self.place}: the long id {one[:60]!r}... cannot be read yet; run it again")
+                raise RelookError(f"{self.place()}: the long id {one[:60]!r}... cannot be read yet; run it again")
             names.append(str(found[one][1][ORIGINAL]) if one in found else original_id(one))
         return names
 
