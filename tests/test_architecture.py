@@ -26,6 +26,7 @@ RULES: dict[str, set[str]] = {
     "config": {"errors"},
     "imaging": {"errors"},
     "catalog": {"types", "errors"},
+    "fetch": {"errors", "files"},
     "describe": {"types", "imaging", "errors", "config", "checkpoints"},
     "stores": {"types", "errors", "files"},
     "rerank": {"types", "errors", "files", "checkpoints"},
@@ -33,7 +34,7 @@ RULES: dict[str, set[str]] = {
     "train": {"checkpoints", "config", "describe", "rerank", "stores", "types", "errors", "files"},
     "report": {"types", "imaging", "errors", "files"},
     "stages": {
-        *("", "catalog", "checkpoints", "config", "describe", "errors", "evaluate", "files", "imaging"),
+        *("", "catalog", "checkpoints", "config", "describe", "errors", "evaluate", "fetch", "files", "imaging"),
         *("report", "rerank", "stores", "train", "types"),
     },
     "cli": {"", "stages", "config", "report", "errors"},

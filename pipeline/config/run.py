@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.config.describe import DescribeConfig
+from pipeline.config.fetch import FetchConfig
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.section import Positive, PositiveFloat, Section
 from pipeline.config.store import StoreConfig
@@ -55,6 +56,7 @@ class Config(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     catalog: CatalogConfig = CatalogConfig()
+    fetch: FetchConfig = FetchConfig()
     describe: DescribeConfig = DescribeConfig()
     extract: ExtractConfig = ExtractConfig()
     store: StoreConfig = StoreConfig()
