@@ -41,6 +41,7 @@ class ColumnRecords(Sequence[ImageRecord]):
             raise RelookError(f"{source}: id {twice!r} stands twice; ids must be unique")
         labels = _constant("", len(ids)) if labels is None else labels.dictionary_encode()
         self._table = pa.table([ids, paths, labels, _constant(split, len(ids))], names=_COLUMNS)
+        pa.default_memory_pool().release_unused()  # the text that the columns were read from is kept otherwise
 
     def __len__(self) -> int:
         return int(self._table.num_rows)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -72,11 +73,15 @@ def extract(config: Config, images: str, reporter: Reporter | None = None) -> Ex
         if describer.to_fit:
             _fit(describer, catalog, config, reporter)
         writer.begin(describer.card, describer.fitted(), catalog.root, table_format(config.store.kind))
-        todo = [record for record in catalog if not _unchanged(catalog, record, known.get(record.id))]
-        removed = known.keys() - {record.id for record in catalog}
+        # Of a million photos there is no list of records: they are made as they are read.
+        unchanged = (_unchanged(catalog, record, known.get(record.id)) for record in catalog)
+        fresh = ~np.fromiter(unchanged, dtype=bool, count=len(catalog))
+        todo = compress(catalog, fresh)
+        removed = set(known)
+        removed.difference_update(record.id for record in catalog)
         tally = _Tally(writer, config.extract.part_size, known)
         tally.failures += catalog.failed
-        with reporter.bar("extract", len(todo), "images") as bar:
+        with reporter.bar("extract", int(fresh.sum()), "images") as bar:
             for item in tally.written(describe_stream(describer, todo, catalog.file, reading(config))):
                 bar.advance(1, f"{len(tally.failures)} failed" if isinstance(item, Failed) else "")
         if len(tally.failures) == len(catalog) + len(catalog.failed):
