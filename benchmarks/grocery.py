@@ -58,7 +58,7 @@ def main() -> None:
     manifests = write_manifests(work)
 
     def config(index: str, *more: str, file: Path | None = None) -> Config:
-        return load_config(file, [f"index={work / index}", *arguments.overrides, *more])
+        return load_config(file, [f"index={work / index}", "catalog.outside=allow", *arguments.overrides, *more])
 
     for name in ("train", "val", "landmarks"):
         more = () if name == "train" else (f"describe.fit_from={work / 'train'}",)

@@ -59,7 +59,7 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     console = Console(width=150)
     for question, learn, ask in [questions()[number] for number in arguments.questions]:
-        catalog = load_catalog(str(write_manifest(work / f"{question}.csv", learn)))
+        catalog = load_catalog(str(write_manifest(work / f"{question}.csv", learn)), outside="allow")
         rows = Rows(question, ask, f"{arguments.size} px, scales {arguments.scales}")
         frozen = Vectors(arguments.size, arguments.scales, None)
         rows.add("frozen", [frozen.of(ask)], 0.0)
@@ -108,6 +108,7 @@ def trained(
     base = load_config(overrides=list(overrides))
     config = load_config(
         overrides=[
+            "catalog.outside=allow",
             "train_global.validation=0",
             f"train_global.augment.size={size}",
             "train_global.augment.views=8",

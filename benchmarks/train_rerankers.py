@@ -167,7 +167,16 @@ class Bench:
 
     def _config(self, kind: str, index: Path, *more: str) -> Config:
         plain = ["describe.image.size=224", "describe.globals.scales=[1.0]"]
-        return load_config(overrides=[f"index={json.dumps(str(index))}", *plain, *INDEXES[kind], *self.describe, *more])
+        return load_config(
+            overrides=[
+                f"index={json.dumps(str(index))}",
+                "catalog.outside=allow",
+                *plain,
+                *INDEXES[kind],
+                *self.describe,
+                *more,
+            ]
+        )
 
 
 def cpu_seconds() -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,7 +158,7 @@ def _read_safetensors(path: Path, tensors: bool = True) -> Checkpoint:
             header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
             keys = file.keys() if tensors else ()
             state = {key: file.get_tensor(key) for key in keys}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RelookError(f"{path}: a damaged checkpoint ({error})") from None
     if header is not None and not isinstance(header, dict):
         raise RelookError(f"{path}: a damaged checkpoint (its header is no table)")
@@ -165,6 +166,7 @@ def _read_safetensors(path: Path, tensors: bool = True) -> Checkpoint:
 
 
 def _read_torch(path: Path) -> Checkpoint:
+    _refuse_compressed(path)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # its text advises to unpickle whatever the file holds
@@ -180,5 +182,22 @@ def _read_torch(path: Path) -> Checkpoint:
         raise RelookError(f"{path}: holds no state dict")
     if not loaded:
         raise RelookError(f"{path}: holds no weights")
+    size = path.stat().st_size
+    for key, value in loaded.items():
+        if value.device.type != "cpu" or value.numel() * value.element_size() > size:
+            raise RelookError(f"{path}: refused, {key} of shape {list(value.shape)} is more than the file holds")
     # DistributedDataParallel saves every key with this before it.
     return Checkpoint(path, {str(key).removeprefix("module."): value for key, value in loaded.items()})
+
+
+def _refuse_compressed(path: Path) -> None:
+    """torch stores its archives as they are; a compressed one can become a thousand times as large."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise RelookError(f"{path}: cannot be read as a checkpoint ({error})") from None
+    if packed:
+        raise RelookError(f"{path}: refused, {packed[0]} in it is compressed, which checkpoints are not")

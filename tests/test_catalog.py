@@ -198,7 +198,7 @@ def test_a_manifest_with_every_column(tmp_path: Path) -> None:
         ",,b.jpg,,,\n"
         ",three,/data/c.jpg, Louvre ,val,\n",
     )
-    catalog = load_catalog(source)
+    catalog = load_catalog(source, outside="allow")
     assert catalog.records == (
         ImageRecord("one", "photos/a.jpg", "Eiffel Tower", "train", (1.0, 2.0, 30.5, 40.0)),
         ImageRecord("b.jpg", "b.jpg"),

@@ -6,15 +6,20 @@ Every loader of this room returns one; later stages never ask where it came from
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Literal
 
 from pipeline.catalog.columns import ColumnRecords
 from pipeline.errors import RelookError
 from pipeline.types import GroundTruth, ImageRecord
 
 logger = logging.getLogger("relook")
+
+# What becomes of a path that leads out of its catalog's folder.
+Outside = Literal["refuse", "allow"]
 
 
 @dataclass(frozen=True)
@@ -108,10 +113,20 @@ def checked(
     source: str,
     ignored: int = 0,
     failed: Iterable[tuple[str, str, str]] = (),
+    outside: Outside = "refuse",
 ) -> Catalog:
-    """A catalog with unique ids and at least one image. Raises RelookError naming `source` otherwise."""
+    """A catalog with unique ids, at least one image, and unless `outside` says "allow" none that lies elsewhere.
+
+    Raises RelookError naming `source` otherwise.
+    """
+    roots = (root.absolute(), root.resolve())
     seen: dict[str, ImageRecord] = {}
-    for record in records:
+    for number, record in enumerate(records, start=1):
+        if outside == "refuse" and _leaves(record.path, roots):
+            raise RelookError(
+                f"{source}, image {number}: the path {record.path!r} leads out of {root}; where it is meant to: "
+                "--set catalog.outside=allow"
+            )
         if record.id in seen:
             raise RelookError(
                 f"{source}: id {record.id!r} stands for both {seen[record.id].path} and {record.path}; "
@@ -123,3 +138,11 @@ def checked(
         reason = f"; of {len(failed)} the name is not UTF-8, such as {failed[0][1]}" if failed else ""
         raise RelookError(f"{source}: holds no images{reason}")
     return Catalog(root.resolve(), tuple(seen.values()), ignored, failed)
+
+
+def _leaves(path: str, roots: Iterable[Path]) -> bool:
+    """By the words of the path alone. Links count for what they are called: who may make one owns the folder."""
+    if ".." in path.split("/"):
+        return True
+    absolute = path.startswith("/") or re.match(r"[A-Za-z]:/", path) is not None  # a drive of Windows
+    return absolute and not any(PurePosixPath(path).is_relative_to(root.as_posix()) for root in roots)

@@ -16,6 +16,8 @@ from pipeline.catalog.base import Catalog, checked
 from pipeline.errors import RelookError
 from pipeline.types import ImageRecord
 
+NOT_UTF8 = "its name is not UTF-8; rename the file"
+
 
 def load_folder(folder: Path, labels: Literal["none", "folder"] = "none") -> Catalog:
     """Every picture below `folder`; hidden files and folders are left out, links to folders are not followed.
@@ -45,20 +47,20 @@ def load_folder(folder: Path, labels: Literal["none", "folder"] = "none") -> Cat
                 ignored += 1
     records, failed = [], []
     for path in sorted(paths, key=lambda path: path.as_posix()):
-        printable = _printable(path)
-        if printable == path.as_posix():
-            records.append(ImageRecord(id=printable, path=printable, label=_label(path, labels)))
+        name = printable(path)
+        if name == path.as_posix():
+            records.append(ImageRecord(id=name, path=name, label=_label(path, labels)))
         else:
-            failed.append((printable, printable, "its name is not UTF-8; rename the file"))
-    return checked(folder, records, str(folder), ignored, failed)
+            failed.append((name, name, NOT_UTF8))
+    return checked(folder, records, str(folder), ignored, failed, outside="allow")  # these paths were met there
 
 
 def _label(path: Path, labels: str) -> str:
     return path.parent.name if labels == "folder" else ""
 
 
-def _printable(path: Path) -> str:
-    """The path; with "\\xe9" for a byte that is no UTF-8."""
+def printable(path: Path) -> str:
+    """The path as text; with "\\xe9" for a byte that is no UTF-8."""
     return os.fsencode(path.as_posix()).decode("utf-8", "backslashreplace")
 
 

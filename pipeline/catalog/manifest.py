@@ -1,36 +1,57 @@
 """A table that lists images: CSV or Parquet with a column `path`, and optionally id, label, split and bbox.
 
-One of the catalog's sources. Paths are relative to the manifest's own folder (or absolute); an empty label is a
-distractor; bbox is "x0 y0 x1 y1" in pixels of the upright original. Other columns are left alone.
+One of the catalog's sources. Paths are relative to the manifest's own folder; an empty label is a distractor; bbox is
+"x0 y0 x1 y1" in pixels of the upright original. Other columns are left alone. A manifest may come from anybody: what it
+says is text, of bounded length, that leads to no other place.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.catalog.base import Catalog, checked
+from pipeline.catalog.base import Catalog, Outside, checked
 from pipeline.errors import RelookError
 from pipeline.types import Box, ImageRecord
 
 SUFFIXES = (".csv", ".parquet")
 
+_TEXTS = ("path", "id", "label", "split")
+_COLUMNS = (*_TEXTS, "bbox")
 
-def load_manifest(file: Path) -> Catalog:
+# The longest path that Linux opens; no id or label needs as much.
+_MOST_CHARACTERS = 4096
+# Far beyond what fits a manifest; a Parquet file of some bytes can claim any number.
+_MOST_ROWS = 50_000_000
+_ROWS_AT_ONCE = 8192
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|data:", re.ASCII)
+# What a spreadsheet that opens an index's CSV tables would run: =1+1, @SUM(1), +cmd|'/C calc'!A0.
+_FORMULA = re.compile(r"=|[+@-]\w*[(|!]", re.ASCII)
+
+
+def load_manifest(file: Path, outside: Outside = "refuse") -> Catalog:
     """Read a manifest.
 
+    Args:
+        file: the table.
+        outside: whether paths may lead out of the manifest's folder.
+
     Raises:
-        RelookError: no such file, not a table, no `path` column, an empty path, a bad bbox, two equal ids.
+        RelookError: no such file, not a table, no `path` column, two equal ids, or a cell that is not what it should
+            be: an empty path, a URL, a path that leads out of the folder, a formula, too long a text, a bad bbox.
     """
     rows = _read_parquet(file) if file.suffix.lower() == ".parquet" else _read_csv(file)
     records = [_record(row, f"{file}, row {number}") for number, row in enumerate(rows, start=1)]
-    return checked(file.parent, records, str(file))
+    return checked(file.parent, records, str(file), outside=outside)
 
 
 def _read_csv(file: Path) -> list[Mapping[str, Any]]:
@@ -43,14 +64,39 @@ def _read_csv(file: Path) -> list[Mapping[str, Any]]:
         raise RelookError(f"{file}: cannot be read as CSV ({error})") from None
 
 
-def _read_parquet(file: Path) -> list[Mapping[str, Any]]:
+def _read_parquet(file: Path) -> Iterator[Mapping[str, Any]]:
     try:
-        table = pq.read_table(file)
-    except (OSError, pa.ArrowException) as error:
-        raise RelookError(f"{file}: cannot be read as Parquet ({error})") from None
-    _require_path(file, table.column_names)
-    rows: list[Mapping[str, Any]] = table.to_pylist()
-    return rows
+        schema = pq.read_schema(file)
+        names = schema.names
+        _require_path(file, names)
+        # Kept as dictionaries, a text that stands in a million rows is in memory once.
+        texts = [name for name in _TEXTS if name in names and pa.types.is_string(schema.field(name).type)]
+        with pq.ParquetFile(file, read_dictionary=texts) as table:
+            if table.metadata.num_rows > _MOST_ROWS:
+                raise RelookError(f"{file}: {table.metadata.num_rows:,} rows, more than the {_MOST_ROWS:,} allowed")
+            for batch in table.iter_batches(_ROWS_AT_ONCE, columns=[name for name in _COLUMNS if name in names]):
+                _refuse_long(batch, file)
+                yield from batch.to_pylist()
+    except (OSError, ValueError, pa.ArrowException) as error:  # ValueError: a text that is not UTF-8
+        raise RelookError(f"{file}: cannot be read as Parquet ({' '.join(str(error).split())})") from None
+
+
+def _refuse_long(batch: pa.RecordBatch, file: Path) -> None:
+    """Before its texts are repeated row by row. Columns of numbers pass; others hold no texts."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = column.dictionary if pa.types.is_dictionary(column.type) else column
+        if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+            longest = pc.max(pc.binary_length(values)).as_py() or 0
+            if longest > 4 * _MOST_CHARACTERS:
+                raise RelookError(f"{file}: a text of {longest:,} bytes in column {name!r} is too long")
+        elif name != "bbox" and not _is_number(values.type):
+            raise RelookError(f"{file}: column {name!r} holds no texts but {values.type}")
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)
+    )
 
 
 def _require_path(file: Path, columns: Iterable[str]) -> None:
@@ -60,15 +106,23 @@ def _require_path(file: Path, columns: Iterable[str]) -> None:
 
 
 def _record(row: Mapping[str, Any], where: str) -> ImageRecord:
-    path = _text(row, "path").replace("\\", "/")
+    texts = {column: _text(row, column) for column in _TEXTS}
+    for column, text in texts.items():
+        if len(text) > _MOST_CHARACTERS:
+            raise RelookError(f"{where}: the {column} has {len(text):,} characters, more than {_MOST_CHARACTERS:,}")
+        if _FORMULA.match(text):
+            raise RelookError(f"{where}: the {column} {text[:60]!r} is a formula for spreadsheets; write it otherwise")
+    path = texts["path"].replace("\\", "/")
     if not path:
         raise RelookError(f"{where}: the path is empty")
+    if _URL.match(path):
+        raise RelookError(f"{where}: the path {path[:60]!r} is a URL; relook reads files, download it first")
     path = str(PurePosixPath(path))
     return ImageRecord(
-        id=_text(row, "id") or path,
+        id=texts["id"] or path,
         path=path,
-        label=_text(row, "label"),
-        split=_text(row, "split"),
+        label=texts["label"],
+        split=texts["split"],
         bbox=_box(row.get("bbox"), where),
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.catalog import landmarks
-from pipeline.catalog.base import Catalog, DataSet
+from pipeline.catalog.base import Catalog, DataSet, Outside
 from pipeline.catalog.birds import BIRDS
 from pipeline.catalog.cars import CARS
 from pipeline.catalog.class_folders import CLASS_FOLDERS
@@ -40,19 +40,20 @@ DATASETS: dict[str, DataSet] = {
 }
 
 
-def load_catalog(source: str, labels: Literal["none", "folder"] = "none") -> Catalog:
+def load_catalog(source: str, labels: Literal["none", "folder"] = "none", outside: Outside = "refuse") -> Catalog:
     """Find out which images exist.
 
     Args:
         source: a folder, a manifest ending in .csv or .parquet, or NAME:FOLDER with a name of `DATASETS`.
         labels: for a folder, whether the name of the folder a picture lies in is its label.
+        outside: for a manifest, whether its paths may lead out of its own folder.
 
     Raises:
         RelookError: there is nothing there, or it is not what it should be.
         UsageError: NAME is unknown.
     """
     try:
-        return _load(source, labels)
+        return _load(source, labels, outside)
     except (OSError, RuntimeError) as error:  # a folder above it is closed to us, the name is too long, ~NAME is nobody
         raise RelookError(f"{source}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -77,14 +78,14 @@ def load_ground_truth(source: str) -> GroundTruth:
         raise RelookError(f"{source}: {error.strerror or error}") from None
 
 
-def _load(source: str, labels: Literal["none", "folder"]) -> Catalog:
+def _load(source: str, labels: Literal["none", "folder"], outside: Outside) -> Catalog:
     path = Path(source).expanduser()
     if path.is_dir():
         return load_folder(path, labels)
     if path.exists():
         if path.suffix.lower() not in SUFFIXES:
             raise RelookError(f"{source}: expected a folder or a manifest ending in {' or '.join(SUFFIXES)}")
-        return load_manifest(path)
+        return load_manifest(path, outside)
     found = _published(source)
     if found is None:
         raise RelookError(f"{source}: no such folder or manifest")

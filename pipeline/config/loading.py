@@ -6,6 +6,7 @@ An unknown key is an error with the nearest known one; a value of the wrong type
 from __future__ import annotations
 
 import difflib
+import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,16 @@ from pydantic import BaseModel, ValidationError
 from pipeline.config.run import Config
 from pipeline.errors import UsageError
 
+# A configuration of every key takes some 12 kB and holds less than a thousand values.
+_MOST_BYTES = 1_000_000
+_MOST_VALUES = 10_000
+
 # A value such as 2020-13-45 looks like a date and raises ValueError; endless nesting raises RecursionError.
 YAML_ERRORS = (yaml.YAMLError, ValueError, RecursionError)
+
+# How a wrong value is shown: not all of it where it is long.
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = 200
 
 
 def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Config:
@@ -53,7 +62,11 @@ def parse_config(values: Mapping[str, Any], source: str) -> Config:
 
 def _read_yaml(file: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        with file.open(encoding="utf-8") as stream:
+            text = stream.read(_MOST_BYTES + 1)
+        if len(text) > _MOST_BYTES:
+            raise UsageError(f"{file}: too long for a configuration, more than {_MOST_BYTES:,} characters")
+        values = _load(text)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file}: cannot read the configuration ({error})") from None
     except YAML_ERRORS as error:
@@ -65,9 +78,39 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     return values
 
 
+def _load(text: str) -> Any:
+    """Plain values of YAML: no tags but the standard ones, and anchors that do not multiply without end."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _values_of(node, {}) > _MOST_VALUES:
+            raise yaml.YAMLError(f"its anchors make more than {_MOST_VALUES:,} values of it")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _values_of(node: yaml.Node, known: dict[yaml.Node, int | None]) -> int:
+    """How many values a node stands for, those below an anchor counted each time that it is named."""
+    if node not in known:
+        known[node] = None  # until it is counted
+        inner: list[yaml.Node] = []
+        if isinstance(node, yaml.SequenceNode):
+            inner = list(node.value)
+        elif isinstance(node, yaml.MappingNode):
+            inner = [part for pair in node.value for part in pair]
+        known[node] = 1 + sum(_values_of(part, known) for part in inner)
+    count = known[node]
+    if count is None:
+        raise yaml.YAMLError("an anchor holds itself")
+    return count
+
+
 def _parse(override: str, text: str) -> Any:
     try:
-        return yaml.safe_load(text)
+        return _load(text)
     except YAML_ERRORS:
         raise UsageError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
 
@@ -91,7 +134,7 @@ def _explain(error: ValidationError) -> str:
         hint = f"did you mean {'.'.join([*location[:-1], nearest[0]])}?" if nearest else f"known: {', '.join(known)}"
         return f"unknown key {key}; {hint}"
     reasons = [first["msg"], *(other["msg"] for other in others if _written(other["loc"]) == location)]
-    return f"{key} = {first['input']!r}: {', or '.join(reasons)}"
+    return f"{key} = {_short.repr(first['input'])}: {', or '.join(reasons)}"
 
 
 def _written(location: Sequence[str | int]) -> list[str]:

@@ -22,6 +22,9 @@ class CatalogConfig(Section):
     """Which images exist."""
 
     labels: Literal["none", "folder"] = Field("none", description="for a folder: no labels, or the parent folder")
+    outside: Literal["refuse", "allow"] = Field(
+        "refuse", description="paths of a manifest that lead out of its own folder: an absolute one, or one with .."
+    )
 
 
 class ExtractConfig(Section):

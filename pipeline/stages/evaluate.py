@@ -133,7 +133,7 @@ def _truth(config: Config, gallery: Gallery, images: str | None) -> tuple[dict[s
         if not wanted:
             raise RelookError(f"no image of the index has split {config.evaluate.split!r}")
     else:
-        wanted = list(load_catalog(images, config.catalog.labels).select(config.evaluate.split))
+        wanted = list(load_catalog(images, config.catalog.labels, config.catalog.outside).select(config.evaluate.split))
     unreadable = {name for name in gallery.index.failures() if name not in held}
     failed = sum(record.id in unreadable for record in wanted)
     wanted = [record for record in wanted if record.id not in unreadable]

@@ -64,7 +64,7 @@ def extract(config: Config, images: str, reporter: Reporter | None = None) -> Ex
     """
     started = time.monotonic()
     reporter = reporter or Silent()
-    catalog = load_catalog(images, config.catalog.labels)
+    catalog = load_catalog(images, config.catalog.labels, config.catalog.outside)
     describer = new_describer(config)
     with IndexWriter(config.index) as writer:
         known = writer.index.records if writer.index else {}

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.catalog import load_catalog
+from pipeline.catalog import Catalog, load_catalog
+from pipeline.catalog.folder import NOT_UTF8, printable
 from pipeline.catalog.manifest import SUFFIXES
 from pipeline.config import Config
 from pipeline.describe import Failed, describe_stream
@@ -38,12 +39,13 @@ class Queries:
 
 def describe_queries(sources: Sequence[str], gallery: Gallery, config: Config, reporter: Reporter) -> Queries:
     """Describe photos, and the photos of manifests and folders, with the index's own describer."""
-    records = [record for source in sources for record in _records(source)]
+    catalogs = [_asked(source, config) for source in sources]
+    records = [record for catalog in catalogs for record in catalog]
     describer = open_describer(config, gallery.index)
     # The place in the list stands in for the id: the same photo may be asked for twice.
     numbered = [replace(record, id=str(number)) for number, record in enumerate(records)]
     found: dict[int, tuple[ImageRecord, Description]] = {}
-    failed = []
+    failed = [(path, reason) for catalog in catalogs for _, path, reason in catalog.failed]
     with reporter.bar("queries", len(records), "images") as bar:
         for item in describe_stream(describer, numbered, lambda record: Path(record.path), reading(config)):
             bar.advance()
@@ -83,12 +85,17 @@ def find_candidates(
     return Candidates(list(names), ids, scores)
 
 
-def _records(source: str) -> list[ImageRecord]:
+def _asked(source: str, config: Config) -> Catalog:
+    """A photo alone, or a folder or a manifest of them; paths are absolute."""
     path = Path(source).expanduser()
     if not path.is_dir() and path.suffix.lower() not in SUFFIXES:
-        return [ImageRecord(id=source, path=str(path))]
-    catalog = load_catalog(source)
-    return [
+        name = printable(path)
+        if name != path.as_posix():
+            return Catalog(path.parent, (), failed=((name, name, NOT_UTF8),))
+        return Catalog(path.parent, (ImageRecord(id=source, path=str(path)),))
+    catalog = load_catalog(source, outside=config.catalog.outside)
+    records = [
         ImageRecord(id=record.id, path=str(catalog.file(record)), label=record.label, bbox=record.bbox)
         for record in catalog
     ]
+    return replace(catalog, records=records)

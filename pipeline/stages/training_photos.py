@@ -62,6 +62,7 @@ def choose_photos(catalog: Catalog, config: Config, reporter: Reporter) -> Train
     elif settings.validation:
         learn, validate = _held_out(learn, config)
     learn = [record for record in learn if record.label]
+    refused = [(path, reason) for _, path, reason in catalog.failed]
     failed = _unreadable(catalog, [*learn, *validate], config, reporter)
     learn, validate = ([r for r in records if r.path not in failed] for records in (learn, validate))
     names = sorted({record.label for record in learn})
@@ -72,7 +73,7 @@ def choose_photos(catalog: Catalog, config: Config, reporter: Reporter) -> Train
         )
     number = {name: row for row, name in enumerate(names)}
     labels = np.array([number[record.label] for record in learn], dtype=np.int64)
-    return TrainingPhotos(learn, labels, names, validate, sorted(failed.items()))
+    return TrainingPhotos(learn, labels, names, validate, [*refused, *sorted(failed.items())])
 
 
 def _held_out(records: list[ImageRecord], config: Config) -> tuple[list[ImageRecord], list[ImageRecord]]:

@@ -6,10 +6,12 @@ The one mutable file of an index directory: replacing it is the only commit. doc
 from __future__ import annotations
 
 import json
+import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import RelookError
 from pipeline.files import write_bytes
@@ -20,6 +22,7 @@ NAME = "index.json"
 
 PartKind = Literal["catalog", "globals", "locals", "maps"]
 TableFormat = Literal["parquet", "csv"]
+_CARD = TypeAdapter(ModelCard)
 
 
 class _Stored(BaseModel):
@@ -33,6 +36,14 @@ class PartFile(_Stored):
     bytes: int
     sha256: str
 
+    @field_validator("path")
+    @classmethod
+    def _stays_below(cls, path: str) -> str:
+        parts = path.split("/")
+        if {"", ".", ".."} & set(parts) or "\\" in path or ":" in parts[0] or "\0" in path:
+            raise ValueError("the path leads out of the index")
+        return path
+
 
 class Part(_Stored):
     """Rows that were committed together: the same `rows` images in each of its files, in the same order.
@@ -41,9 +52,18 @@ class Part(_Stored):
     """
 
     name: str
-    rows: int
+    rows: int = Field(gt=0, lt=2**31)
     deleted: tuple[int, ...] = ()
     files: dict[PartKind, PartFile]
+
+    @field_validator("deleted")
+    @classmethod
+    def _are_rows(cls, deleted: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        rows = info.data.get("rows", 0)
+        ascending = all(before < after for before, after in pairwise(deleted))
+        if deleted and not (ascending and deleted[0] >= 0 and deleted[-1] < rows):
+            raise ValueError(f"the tombstones are not ascending rows below {rows}")
+        return deleted
 
 
 class Manifest(_Stored):
@@ -82,21 +102,40 @@ def read_manifest(directory: Path) -> Manifest:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RelookError(f"{directory}: no index here (there is no {NAME}); make one with: relook extract") from None
-    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or not JSON
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
         raise RelookError(f"{path}: cannot be read ({error})") from None
     version = values.get("format") if isinstance(values, dict) else None
     if version != FORMAT:
         raise RelookError(f"{path}: index format {version!r}; this relook reads format {FORMAT}")
     try:
         manifest = Manifest.model_validate(values)
-        fingerprint = manifest.card.fingerprint
-    except (ValueError, KeyError, TypeError) as error:
+        unknown = sorted(manifest.model.keys() - ModelCard.__dataclass_fields__.keys())
+        if unknown:
+            raise ValueError(f"the model card has a key {unknown[0]!r}")
+        fingerprint = _CARD.validate_python(manifest.model).fingerprint
+    except ValidationError as error:
+        raise RelookError(f"{path}: damaged ({_explain(error)})") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise RelookError(f"{path}: damaged ({' '.join(str(error).split())})") from None
     if fingerprint != manifest.fingerprint:
         raise RelookError(f"{path}: damaged (the model card does not have fingerprint {manifest.fingerprint})")
+    _refuse_links(directory, manifest)
     return manifest
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Commit: from here on every reader that opens the index sees `manifest`."""
     write_bytes(directory / NAME, manifest.model_dump_json(indent=1).encode())
+
+
+def _refuse_links(directory: Path, manifest: Manifest) -> None:
+    """An index that somebody sends must not have us read what lies elsewhere on our disk."""
+    home = os.path.realpath(directory)
+    for file in manifest.files():
+        if os.path.realpath(directory / file.path) != os.path.join(home, file.path):  # noqa: PTH118
+            raise RelookError(f"{directory / file.path}: a link, which a part of an index must not be; copy the file")
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

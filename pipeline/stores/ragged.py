@@ -19,6 +19,7 @@ import numpy as np
 from pipeline.errors import RelookError
 
 _OPEN_FILES = 64
+_MOST_DATASETS = 16
 
 Item = TypeVar("Item")
 
@@ -91,13 +92,45 @@ class RaggedStore(ABC, Generic[Item]):
             with self._lock:
                 file = self._open(path)
                 first, last = self.whole(file, "offsets")[row : row + 2]
+                if not 0 <= first <= last:
+                    raise ValueError(f"row {row} would reach from {first} to {last}")
                 return self.slice_of(file, row, first, last)
-        except (OSError, KeyError, ValueError, RuntimeError) as error:  # h5py has no error of its own
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:  # h5py has no error of its own
             raise RelookError(f"{path}: cannot be read ({error})") from None
 
     def _open(self, path: Path) -> h5py.File:
         if path not in self._files:
             if len(self._files) >= _OPEN_FILES:
                 self.close()
-            self._files[path] = h5py.File(path, "r")
+            file = h5py.File(path, "r")
+            try:
+                _refuse_foreign(file, path.stat().st_size)
+            except BaseException:
+                file.close()
+                raise
+            self._files[path] = file
         return self._files[path]
+
+
+def _refuse_foreign(file: h5py.File, size: int) -> None:
+    """HDF5 can refer to any other file on the disk, compute what is not there, and call filters that it loads.
+
+    A part has plain arrays, each of which lies in the file whole. Raises ValueError for anything else.
+    """
+    if len(file) > _MOST_DATASETS:
+        raise ValueError(f"it holds {len(file):,} datasets")
+    for name in file:
+        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+            raise ValueError(f"refused: {name} is a link to somewhere else")
+        data = file[name]
+        if not isinstance(data, h5py.Dataset):
+            raise ValueError(f"refused: {name} is no dataset")
+        if data.is_virtual or data.external:
+            raise ValueError(f"refused: the values of {name} lie in another file")
+        if data.chunks is not None:
+            raise ValueError(f"refused: {name} is not stored in one piece")
+        # Of a dataset that was never written HDF5 makes up the values, as many as it claims.
+        if data.size * data.dtype.itemsize > min(size, data.id.get_storage_size()):
+            raise ValueError(f"refused: {name} has {data.size:,} values, which the file does not hold")
+        if data.dtype.kind not in "iuf" and name != "ids":
+            raise ValueError(f"refused: {name} holds no numbers")
