@@ -1,4 +1,4 @@
-"""The verbs that write an index or fill a store: extract, upload.
+"""The verbs that write an index, fill a store, or check it: extract, upload, verify.
 
 Each parses, calls its stage and shows the result.
 """
@@ -11,8 +11,8 @@ import typer
 
 from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, MaxFailures, Quiet, Settings, Store, Verbose
 from pipeline.cli.run import Run, app, out
-from pipeline.errors import TooManyFailuresError
-from pipeline.report import show_rows
+from pipeline.errors import RelookError, TooManyFailuresError
+from pipeline.report import show_rows, show_verification
 
 
 @app.command()
@@ -66,3 +66,27 @@ def upload(
     run.show(result.to_json(), lambda document: show_rows(out, "upload", document))
     if result.service.get("current") != result.service.get("model"):
         run.note("searches use another model; to switch run: relook upload --promote")
+
+
+@app.command()
+def verify(
+    sample: Annotated[int | None, typer.Option("--sample", min=1, help="Look at so many vectors only.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Make the store equal to the index.")] = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    store: Store = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Does the store hold what the index holds? Ends with code 1 where it does not."""
+    from pipeline.stages import verify as stage
+
+    run = Run(config, settings, {"index": index, "store.kind": store}, as_json, verbose, quiet)
+    result = stage.verify(run.config, sample, repair, run.reporter)
+    run.show(result.to_json(), lambda document: show_verification(out, document))
+    if result.damaged:
+        raise RelookError(f"{len(result.damaged)} files of the index are damaged; extract again into a new --index")
+    if result.differs:
+        raise RelookError("the store does not hold what the index does; relook verify --repair mends it")

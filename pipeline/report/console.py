@@ -136,6 +136,26 @@ def show_training(console: Console, result: Mapping[str, Any]) -> None:
     console.print(f"kept: epoch {result['best']['epoch']} in {result['checkpoint']}", highlight=False, markup=False)
 
 
+def show_verification(console: Console, result: Mapping[str, Any]) -> None:
+    """Print the table of a `verify` document: one row per kind of difference, with a few ids of each."""
+    table = Table(title=f"Index and store ({result['store']})", title_justify="left")
+    table.caption = f"{result['index_count']} vectors in the index, {result['store_count']} in the store"
+    for heading in ("", "vectors"):
+        table.add_column(heading, justify="right" if heading else "left")
+    table.add_column("such as", overflow="fold")
+    words = {"equal": "equal", "added": "missing in the store", "changed": "different", "removed": "only in the store"}
+    for key, text in words.items():
+        count = "not looked for" if result[key] is None else str(result[key])
+        table.add_row(text, count, Text(", ".join(map(repr, result["examples"].get(key, ())))))
+    for fingerprint, count in result["other_models"].items():
+        table.add_row("of another model", str(count), fingerprint)
+    for line in result["damaged"]:
+        table.add_row("damaged", "", Text(line))
+    console.print(table)
+    if result["repaired"]:
+        console.print("mended: the store now holds what the index does")
+
+
 def show_rows(console: Console, title: str, rows: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> None:
     """Print names and values."""
     table = Table(title=title, show_header=False, title_justify="left")

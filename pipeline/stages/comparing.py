@@ -59,8 +59,12 @@ def compare_parts(index: Index, store: VectorStore, skip: Collection[str] = ()) 
         if part.name not in skip:
             table = index.globals_of(part)
             for first in range(0, len(table), CHUNK):
-                rows = table.rows(range(first, min(first + CHUNK, len(table))))
-                yield Compared(part.name, rows, *_wrong(rows, store.read(rows.ids)))
+                yield compare_rows(part.name, table.rows(range(first, min(first + CHUNK, len(table)))), store)
+
+
+def compare_rows(part: str, rows: StoredVectors, store: VectorStore) -> Compared:
+    """Some rows of a part beside the store."""
+    return Compared(part, rows, *_wrong(rows, store.read(rows.ids)))
 
 
 def extra_ids(index: Index, store: VectorStore) -> Iterator[list[str]]:
