@@ -63,7 +63,7 @@ def fill(kind: str, index: Index, store: VectorStore, reporter: Reporter) -> Fil
         filled += _send(index, store, journal, reporter)
         if before or filled.removed:
             filled += _remove(index, store, journal, reporter)
-        counted = _settled(store, count, reporter)
+        counted = settled(store, count, reporter)
         if counted == count:
             if journal:
                 journal.complete(parts)
@@ -145,7 +145,7 @@ def _extra(index: Index, store: VectorStore, journal: Journal | None) -> Iterato
             yield found
 
 
-def _settled(store: VectorStore, count: int, reporter: Reporter) -> int:
+def settled(store: VectorStore, count: int, reporter: Reporter) -> int:
     """Wait until what was written can be read; returns how many vectors the store counts."""
     if not isinstance(store, HostedStore):
         counted: int = store.stats()["count"]

@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.stages.comparing import Compared, compare_parts, compare_rows, extra_ids
+from pipeline.stages.filling import settled
 from pipeline.stages.opening import open_gallery
 from pipeline.stages.progress import Reporter, Silent
 from pipeline.stores import Index
@@ -99,7 +100,7 @@ def verify(
         else:
             result.removed = None
         if repair and (result.added or result.changed or result.removed):
-            _settle(store, result.index_count, reporter)
+            settled(store, result.index_count, reporter)
             result.repaired = sample is None
         result.store_count = int(store.stats()["count"])
         result.other_models = {
@@ -179,19 +180,3 @@ def _look_for_extra(result: VerifyResult, index: Index, store: VectorStore, repa
 def _remember(result: VerifyResult, kind: str, ids: list[str]) -> None:
     kept = result.examples.setdefault(kind, [])
     kept += ids[: _EXAMPLES - len(kept)]
-
-
-def _settle(store: VectorStore, count: int, reporter: Reporter) -> None:
-    """Where a store shows only later what was written to it, wait for that."""
-    settle = getattr(store, "settle", None)
-    if settle is None:
-        return
-    shown = 0
-    with reporter.bar("settle", count, "vectors") as bar:
-
-        def tick(counted: int) -> None:
-            nonlocal shown
-            bar.advance(counted - shown)
-            shown = counted
-
-        settle(count, tick)

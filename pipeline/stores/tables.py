@@ -109,8 +109,8 @@ def read_records(path: Path) -> list[ImageRecord]:
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table as CSV where `path` has the ending .csv before any temporary one, as Parquet otherwise."""
     if not _is_csv(path):
-        # Vectors hardly compress (8 %), and reading them compressed takes 1.7 times as long; a dictionary of values that
-        # hardly repeat would cost up to half the size of a part again.
+        # Vectors hardly compress (8 %), and reading them compressed takes 1.7 times as long; a dictionary of values
+        # that hardly repeat would cost up to half the size of a part again.
         words = [field.name for field in table.schema if not pa.types.is_list(field.type)]
         pq.write_table(table, path, compression=dict.fromkeys(words, "zstd"), use_dictionary=words)
         return
