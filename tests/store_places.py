@@ -11,7 +11,7 @@ from pinecone_helpers import index_of, open_pinecone
 from pinecone_server import PineconeServer
 from stores_helpers import DIMENSION, ROOT, make_card
 
-from pipeline.stores import IndexWriter, TableStore
+from pipeline.stores import IndexWriter, TableStore, open_store
 from pipeline.stores.manifest import TableFormat
 from pipeline.types import ModelCard, VectorStore
 
@@ -64,11 +64,30 @@ def _server() -> PineconeServer:
     return PineconeServer().__enter__()
 
 
+class AnnPlace:
+    """One folder with a folder per model."""
+
+    def __init__(self, folder: Path, flat_below: int) -> None:
+        self._folder, self._flat_below = folder, flat_below
+
+    def open(self, card: ModelCard) -> VectorStore:
+        """See `Place.open`."""
+        with IndexWriter(self._folder / f"index of {card.fingerprint}") as writer:
+            writer.begin(card, {}, ROOT, "parquet")
+            assert writer.index is not None
+            return open_store("ann", writer.index, directory=self._folder, flat_below=self._flat_below)
+
+    def settle(self, store: VectorStore) -> None:
+        """What is committed can be read."""
+
+
 PLACES: Mapping[str, Callable[[Path], Place]] = {
     "parquet": lambda folder: TablePlace(folder, "parquet"),
     "csv": lambda folder: TablePlace(folder, "csv"),
     "pinecone documents": lambda folder: PineconePlace(folder, "documents"),
     "pinecone vectors": lambda folder: PineconePlace(folder, "vectors"),
+    "ann": lambda folder: AnnPlace(folder, 8192),
+    "ann with lists": lambda folder: AnnPlace(folder, 20),
 }
 
 # Two models whose vectors have the same length and must not mix all the same.

@@ -5,11 +5,12 @@ One sub-section per kind of store that has settings, named as the registry names
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.section import PositiveFloat, Section
+from pipeline.config.section import Positive, PositiveFloat, Section
 
 
 class PineconeConfig(Section):
@@ -42,13 +43,26 @@ class TableConfig(Section):
     device: Literal["cpu", "cuda"] = Field("cpu", description="where vectors are held and multiplied")
 
 
+class AnnConfig(Section):
+    """The embedded approximate store (docs/ann.md)."""
+
+    directory: Path | None = Field(None, description="holds a folder per model; None: ann in the index directory")
+    recall: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.99, description="of the 100 nearest, measured when lists are made: it sets how many of them a query visits"
+    )
+    flat_below: Positive = Field(8192, description="so many vectors are compared one by one; with more, lists are made")
+
+
 class StoreConfig(Section):
     """Where global descriptors are searched."""
 
     kind: str = Field(
-        "table", description="table (Parquet) or csv: the index's own tables, searched exactly; pinecone: that service"
+        "table",
+        description="table (Parquet) or csv: the index's own tables, searched exactly; ann: approximate, for millions; "
+        "pinecone: that service",
     )
     table: TableConfig = TableConfig()
+    ann: AnnConfig = AnnConfig()
     pinecone: PineconeConfig = PineconeConfig()
 
     @property

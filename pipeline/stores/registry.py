@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import RelookError, unknown_name
+from pipeline.stores.ann_store import AnnStore
 from pipeline.stores.index import Index
 from pipeline.stores.manifest import TableFormat
 from pipeline.stores.pinecone_store import PineconeStore
@@ -47,4 +48,5 @@ STORES: dict[str, Callable[..., VectorStore]] = {
     "table": TableStore,
     "csv": _open_csv,
     "pinecone": PineconeStore,
+    "ann": AnnStore,
 }

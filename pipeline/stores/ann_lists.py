@@ -1,0 +1,231 @@
+"""Inverted lists of the embedded approximate store: FAISS files that are written once and mapped into memory.
+
+Below `ann_store.py`. K-means puts vectors into lists (IVF: Jégou, Douze, Schmid, PAMI 2011); in its list a vector is
+its difference from the list's centre, a byte a dimension. The lists only say which vectors may be near: what they find
+is scored again from the vectors themselves, which `ann_records.py` holds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.errors import RelookError
+from pipeline.files import replacing, sha256_of, writing
+from pipeline.types import FloatArray
+
+Rows = npt.NDArray[np.int64]
+
+# Lists for N vectors: this times the root of N. Twice as many take four times as long to train and search no faster.
+_LISTS = 2.0
+# Vectors per list that k-means learns from, and its rounds.
+POINTS = 64
+_ROUNDS = 10
+_DEVIATIONS = 4.0
+
+
+class MissingListsError(RelookError):
+    """A file of lists is not there: another process replaced it, or somebody removed it."""
+
+
+class _Stored(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ListsFile(_Stored):
+    """A file beside the database: its name, its length and the SHA-256 that it must have."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
+class Segment(_Stored):
+    """Inverted lists of the rows from `first` to `last`, as many of them as lived when it was written."""
+
+    file: ListsFile
+    first: int
+    last: int
+    rows: int
+
+
+class ListsState(_Stored):
+    """Which inverted lists belong to the records.
+
+    Attributes:
+        model: the trained lists, without rows; None while every vector is compared.
+        segments: in the order of their rows.
+        trained: how many vectors there were when the lists were trained.
+        measured: how many there were when `probes` was chosen.
+        probes: lists visited by a query for 100 answers.
+        recall: share of the 100 nearest that these found, in a sample.
+        lists: how many there are.
+    """
+
+    model: ListsFile | None = None
+    segments: tuple[Segment, ...] = ()
+    trained: int = 0
+    measured: int = 0
+    probes: int = 0
+    recall: float = 1.0
+    lists: int = 0
+
+    @property
+    def covered(self) -> int:
+        """The last row that is in a list; those after it are compared one by one."""
+        return self.segments[-1].last if self.segments else 0
+
+    @property
+    def files(self) -> list[ListsFile]:
+        """Every file that belongs to this state."""
+        return [*([self.model] if self.model else []), *(segment.file for segment in self.segments)]
+
+
+class Lists:
+    """The segments of one state, to be searched.
+
+    Args:
+        folder: where their files lie.
+        state: with a segment at least.
+
+    Attributes:
+        error: how far a score by the codes may be from the cosine.
+
+    Raises:
+        RelookError: a file is damaged.
+        MissingListsError: one is not there (any more).
+    """
+
+    def __init__(self, folder: Path, state: ListsState) -> None:
+        self._segments = [_mapped(folder, segment) for segment in state.segments]
+        steps = load_faiss().vector_to_array(self._segments[0].sq.trained).reshape(2, -1)[1] / 255
+        # The difference between a score by the code and that of the vector: D errors of rounding to a step, each times
+        # a value of a query of length 1, and those of a sum in float32. It is seldom above four standard deviations.
+        deviation = math.sqrt(float(np.square(steps, dtype=np.float64).mean()) / 12)
+        self.error = _DEVIATIONS * deviation + 2 * (len(steps) + 2) * float(np.finfo(np.float32).eps)
+
+    def search(
+        self, queries: FloatArray, count: int, probes: int, among: npt.NDArray[np.uint8] | None
+    ) -> tuple[FloatArray, Rows]:
+        """Rows that may be nearest.
+
+        Args:
+            queries: [Q, D] float32 of unit length.
+            count: how many to return of each.
+            probes: lists to visit.
+            among: one bit a row, least significant first: rows to look at; None: all.
+
+        Returns:
+            Scores by the codes, descending, and rows, both [Q, count]; where there are fewer, rows are -1 at the end.
+        """
+        faiss = load_faiss()
+        selector = None if among is None else faiss.IDSelectorBitmap(among)
+        parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
+        found = [segment.search(queries, count, params=parameters) for segment in self._segments]
+        if len(found) == 1:
+            scores, rows = found[0]
+            return scores, rows
+        scores, rows = (np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True))
+        order = np.argsort(-np.where(rows < 0, -np.inf, scores), axis=1, kind="stable")[:, :count]
+        return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+
+def train(sample: FloatArray, count: int) -> Any:
+    """Empty lists for `count` vectors, their centres learnt from `sample` [n, D] float32."""
+    faiss = load_faiss()
+    dimension = sample.shape[1]
+    number = min(lists_for(count), len(sample))
+    centres = faiss.IndexFlatIP(dimension)
+    lists = faiss.IndexIVFScalarQuantizer(
+        centres, dimension, number, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+    )
+    lists.cp.niter, lists.cp.max_points_per_centroid, lists.cp.min_points_per_centroid = _ROUNDS, POINTS, 1
+    lists.cp.spherical = True
+    lists.train(np.ascontiguousarray(sample))
+    return lists
+
+
+def lists_for(count: int) -> int:
+    """How many lists `count` vectors get."""
+    return max(1, round(_LISTS * math.sqrt(count)))
+
+
+def fill(lists: Any, chunks: Iterable[tuple[Rows, FloatArray]]) -> Any:
+    """Add rows with their vectors to trained lists; returns these."""
+    for rows, vectors in chunks:
+        lists.add_with_ids(np.ascontiguousarray(vectors), rows)
+    return lists
+
+
+def merge(lists: Any, folder: Path, segments: Sequence[Segment], dead: Rows) -> Any:
+    """Add what `segments` hold, without the `dead` rows; returns `lists`. They are in memory while this runs."""
+    faiss = load_faiss()
+    for segment in segments:
+        lists.merge_from(read(folder, segment.file), 0)
+    if len(dead):
+        lists.remove_ids(faiss.IDSelectorBatch(dead))
+    return lists
+
+
+def read(folder: Path, file: ListsFile) -> Any:
+    """A file of lists, in memory. Raises RelookError when it is not as it was written."""
+    path = folder / file.name
+    if not path.is_file():
+        raise _damaged(path, "missing")
+    if sha256_of(path) != file.sha256:
+        raise _damaged(path, "its checksum differs")
+    return load_faiss().read_index(str(path))
+
+
+def write(folder: Path, name: str, lists: Any) -> ListsFile:
+    """Write lists, flushed, under a name that nobody has."""
+    path = folder / name
+    with writing(path), replacing(path) as temporary:
+        try:
+            load_faiss().write_index(lists, str(temporary))
+        except RuntimeError as error:  # FAISS says so of a full disk
+            raise RelookError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
+        return ListsFile(name=name, bytes=temporary.stat().st_size, sha256=sha256_of(temporary))
+
+
+def load_faiss() -> Any:
+    """The library. Raises RelookError where it is not installed."""
+    try:
+        import faiss
+    except ImportError as error:
+        raise RelookError(
+            f"store.kind = ann needs FAISS ({error}); install it with: pip install 'relook[ann]'"
+        ) from None
+    return faiss
+
+
+def _mapped(folder: Path, segment: Segment) -> Any:
+    """A segment whose lists stay on disk until they are read."""
+    faiss = load_faiss()
+    path = folder / segment.file.name
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise MissingListsError(str(_damaged(path, "missing"))) from None
+    if size != segment.file.bytes:  # what is mapped beyond the end of a file would end the process
+        raise _damaged(path, f"{size} bytes instead of {segment.file.bytes}")
+    try:
+        lists = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
+    except RuntimeError as error:
+        raise _damaged(path, str(error)) from None
+    if lists.ntotal != segment.rows:
+        raise _damaged(path, f"{lists.ntotal} vectors instead of {segment.rows}")
+    # Threads that read ahead cost more than the search itself where the file is in the page cache.
+    faiss.downcast_InvertedLists(lists.invlists).prefetch_nthread = 0
+    return lists
+
+
+def _damaged(path: Path, reason: str) -> RelookError:
+    reason = " ".join(reason.split())
+    return RelookError(f"{path}: damaged ({reason}); remove {path.parent} and run: relook upload")
