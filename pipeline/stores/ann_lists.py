@@ -63,8 +63,8 @@ class ListsState(_Stored):
         segments: in the order of their rows.
         trained: how many vectors there were when the lists were trained.
         measured: how many there were when `probes` was chosen.
-        probes: lists visited by a query for 100 answers.
-        recall: share of the 100 nearest that these found, in a sample.
+        probes: lists to visit for the nearest 100 and the nearest 1,000 (`ann_recall.py`).
+        recall: share of the nearest 100 that the former found, in a sample.
         lists: how many there are.
     """
 
@@ -72,7 +72,7 @@ class ListsState(_Stored):
     segments: tuple[Segment, ...] = ()
     trained: int = 0
     measured: int = 0
-    probes: int = 0
+    probes: tuple[int, int] = (0, 0)
     recall: float = 1.0
     lists: int = 0
 
@@ -80,6 +80,11 @@ class ListsState(_Stored):
     def covered(self) -> int:
         """The last row that is in a list; those after it are compared one by one."""
         return self.segments[-1].last if self.segments else 0
+
+    @property
+    def held(self) -> int:
+        """How many rows the lists hold, dead ones included."""
+        return sum(segment.rows for segment in self.segments)
 
     @property
     def files(self) -> list[ListsFile]:
@@ -134,6 +139,16 @@ class Lists:
         scores, rows = (np.concatenate(arrays, axis=1) for arrays in zip(*found, strict=True))
         order = np.argsort(-np.where(rows < 0, -np.inf, scores), axis=1, kind="stable")[:, :count]
         return np.take_along_axis(scores, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+    def assigned(self, vectors: FloatArray) -> Rows:
+        """The list [n] that each of `vectors` [n, D] lies in."""
+        _, lists = self._segments[0].quantizer.search(vectors, 1)
+        return np.asarray(lists[:, 0], np.int64)
+
+    def order(self, queries: FloatArray) -> Rows:
+        """All lists [Q, lists] in the order in which each query would visit them."""
+        _, lists = self._segments[0].quantizer.search(queries, int(self._segments[0].nlist))
+        return np.asarray(lists, np.int64)
 
 
 def train(sample: FloatArray, count: int) -> Any:

@@ -28,6 +28,8 @@ FORMAT = 1
 
 # Bytes of a page: 15 vectors of 512 values, or three of 2,048.
 _PAGE = 32768
+# Bytes that are read as memory, the most that the library does.
+_MAPPED = 2**31 - 1
 # Rows read at once, and values bound to one statement.
 _CHUNK = 4096
 _BOUND = 900
@@ -93,9 +95,12 @@ class Records:
         return bool(before != version)
 
     def count(self) -> int:
-        """How many vectors there are."""
+        """How many vectors there are. Lists know how many they hold: millions of records are not counted each time."""
         with self.reading():
-            return int(self._db.execute("SELECT COUNT(*) FROM record").fetchone()[0])
+            state = self.state()
+            count = "SELECT (SELECT COUNT(*) FROM record WHERE row > ?) - (SELECT COUNT(*) FROM dead)"
+            (change,) = self._db.execute(count, (state.covered,)).fetchone()
+        return state.held + int(change)
 
     def state(self) -> ListsState:
         """The inverted lists that belong to what is here."""
@@ -160,6 +165,12 @@ class Records:
             while chunk := cursor.fetchmany(_CHUNK):
                 numbers = np.fromiter((row for row, _ in chunk), np.int64, len(chunk))
                 yield numbers, self.matrix([vector for _, vector in chunk])
+
+    def vectors(self, rows: Rows) -> FloatArray:
+        """[n, D], of ascending `rows` that are here."""
+        parts = [self.matrix([])]
+        parts += [vectors[np.isin(numbers, rows)] for numbers, vectors in self.stream(rows[0], rows[-1])]
+        return np.concatenate(parts)
 
     def rows(self, first: int = 0) -> Rows:
         """All rows from `first` on, ascending."""
@@ -255,6 +266,7 @@ class Records:
     def _connect(self, name: str) -> sqlite3.Connection:
         db = sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last changes, and never the rest
+        db.execute(f"PRAGMA mmap_size = {_MAPPED}")
         return db
 
     def _check(self) -> None:

@@ -7,19 +7,21 @@ records, so scores are those of an exact store, and equal ones go by id.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.stores.ann_lists import Lists
+from pipeline.stores.ann_recall import DEPTHS
 from pipeline.stores.ann_records import Records, Rows
-from pipeline.stores.ann_upkeep import NEAREST
 from pipeline.stores.flat import FlatVectors
 from pipeline.types import FloatArray
 
 Queries = npt.NDArray[np.float64]
 Answer = tuple[list[str], FloatArray]
+Where = Mapping[str, Sequence[str]] | None
 
 # Queries searched at once, while what is kept for them stays small.
 _BLOCK = 64
@@ -27,6 +29,8 @@ _BLOCK = 64
 _SPARE = 32
 # Where the last candidate may be as near as the last answer, so many times more are looked at.
 _MORE = 4
+# Filters whose rows are remembered: 8 bytes a row each.
+_FILTERS = 8
 
 
 class Snapshot:
@@ -40,18 +44,11 @@ class Snapshot:
     def __init__(self, records: Records) -> None:
         self._records, self._state, self._count = records, records.state(), records.count()
         self._lists = Lists(records.path.parent, self._state) if self._state.segments else None
+        self._filters: dict[str, Rows] = {}
 
-    def nearest(self, queries: Queries, top_k: int, among: Rows | None) -> list[Answer]:
-        """The nearest of each query.
-
-        Args:
-            queries: [Q, D] of unit length.
-            top_k: how many.
-            among: ascending rows to search; None: all.
-
-        Returns:
-            Q pairs of ids and cosines, descending; equal ones by id.
-        """
+    def nearest(self, queries: Queries, top_k: int, where: Where) -> list[Answer]:
+        """The nearest of each query [Q, D] of unit length: ids and cosines, descending; equal ones by id."""
+        among = self._matching(where) if where else None
         top_k = min(top_k, self._count if among is None else len(among))
         if top_k == 0:
             return [([], np.zeros(0, np.float32)) for _ in queries]
@@ -59,42 +56,35 @@ class Snapshot:
         for start in range(0, len(queries), _BLOCK):
             block = queries[start : start + _BLOCK]
             unlisted = self._unlisted(block, top_k, among)
-            if self._lists is None:
-                answers += [self._scored(query, rows, top_k) for query, rows in zip(block, unlisted, strict=True)]
-            else:
-                answers += self._listed(block, top_k, among, unlisted)
+            answers += self._listed(block, top_k, among, unlisted) if self._lists else unlisted
         return answers
 
-    def _listed(self, queries: Queries, top_k: int, among: Rows | None, unlisted: list[Rows]) -> list[Answer]:
-        """What the lists and the rows beside them hold; all queries visit the lists at once."""
+    def _listed(self, queries: Queries, top_k: int, among: Rows | None, unlisted: list[Answer]) -> list[Answer]:
+        """The best of what the lists hold and of `unlisted`; all queries visit the lists at once."""
         assert self._lists is not None
-        # More answers, or answers among fewer rows, lie in a wider neighbourhood than the one that was measured.
-        share = 1.0 if among is None else len(among) / self._count
-        probes = min(self._state.lists, math.ceil(self._state.probes * max(1.0, top_k / NEAREST) / share))
-        wanted, mask = top_k + max(top_k // 2, _SPARE), self._mask(among)
+        probes, mask = self._probes(top_k, among), self._mask(among)
+        wanted = top_k + max(top_k // 2, _SPARE)
         found = zip(*self._lists.search(queries.astype(np.float32), wanted, probes, mask), strict=True)
         answers = []
         for query, rest, (near, rows) in zip(queries, unlisted, found, strict=True):
-            hits, visited, asked = (near, rows), probes, wanted
+            visited, asked = probes, wanted
             while True:
-                near, rows = hits
-                answer = self._scored(query, np.concatenate([rows[rows >= 0], rest]), top_k)
+                answer = _merged(self._scored(query, rows[rows >= 0], top_k), rest, top_k)
                 if len(answer[0]) < top_k and visited < self._state.lists:
                     visited = self._state.lists  # what a filter leaves may all lie in other lists
                 elif rows[-1] >= 0 and near[-1] > answer[1][-1] - self._lists.error:
                     asked *= _MORE  # whatever is behind the last candidate may be as near as the last answer
                 else:
                     break
-                near_all, rows_all = self._lists.search(query[None].astype(np.float32), asked, visited, mask)
-                hits = near_all[0], rows_all[0]
+                (near,), (rows,) = self._lists.search(query[None].astype(np.float32), asked, visited, mask)
             answers.append(answer)
         return answers
 
-    def _unlisted(self, queries: Queries, top_k: int, among: Rows | None) -> list[Rows]:
-        """The best of the rows that are in no list, of each query."""
-        rows, vectors = self._waiting
+    def _unlisted(self, queries: Queries, top_k: int, among: Rows | None) -> list[Answer]:
+        """The best of the rows that are in no list."""
+        rows, names, vectors = self._waiting
         chosen = None if among is None else np.flatnonzero(np.isin(rows, among))
-        return [rows[best] for best, _ in vectors.nearest(queries, top_k, chosen)]
+        return [([names[row] for row in best], s) for best, s in vectors.nearest(queries, top_k, chosen)]
 
     def _scored(self, query: npt.NDArray[np.float64], candidates: Rows, top_k: int) -> Answer:
         _, names, vectors = self._records.numbered(candidates)
@@ -102,10 +92,29 @@ class Snapshot:
         return [names[row] for row in best], scores
 
     @cached_property
-    def _waiting(self) -> tuple[Rows, FlatVectors]:
+    def _waiting(self) -> tuple[Rows, list[str], FlatVectors]:
         """The rows that are in no list, sorted by id, so that equal scores go by it."""
         rows, names, vectors = self._records.numbered(self._records.rows(self._state.covered + 1))
-        return rows, FlatVectors(vectors, np.arange(len(names)))
+        return rows, names, FlatVectors(vectors, np.arange(len(names)))
+
+    def _matching(self, where: Mapping[str, Sequence[str]]) -> Rows:
+        key = repr(sorted((name, sorted(values)) for name, values in where.items()))
+        if key not in self._filters:
+            if len(self._filters) == _FILTERS:
+                del self._filters[next(iter(self._filters))]
+            self._filters[key] = self._records.matching(where)
+        return self._filters[key]
+
+    def _probes(self, top_k: int, among: Rows | None) -> int:
+        """How many lists to visit. The first k of a share of the rows lie about as deep as the first k / share of all.
+
+        Between and beyond the two depths that were measured, the number grows as a power of the depth.
+        """
+        depth = top_k if among is None else top_k * self._count / len(among)
+        few, many = self._state.probes
+        power = math.log(many / few) / math.log(DEPTHS[1] / DEPTHS[0])
+        probes: float = few * max(1.0, depth / DEPTHS[0]) ** power
+        return math.ceil(min(self._state.lists, probes))
 
     def _mask(self, among: Rows | None) -> npt.NDArray[np.uint8] | None:
         """Which listed rows to look at, a bit each; None: all."""
@@ -123,3 +132,11 @@ class Snapshot:
         bits = np.ones(self._state.covered + 1, np.bool_)
         bits[dead] = False
         return np.packbits(bits, bitorder="little")
+
+
+def _merged(one: Answer, other: Answer, top_k: int) -> Answer:
+    """The best of two answers without a common id."""
+    if not other[0]:
+        return one
+    both = sorted(zip(-np.concatenate([one[1], other[1]]), [*one[0], *other[0]], strict=True))[:top_k]
+    return [name for _, name in both], -np.array([score for score, _ in both], np.float32) + 0.0

@@ -71,7 +71,7 @@ class AnnStore:
                     if self._snapshot is None or self._records.changed():
                         self._snapshot = None
                         self._snapshot = Snapshot(self._records)
-                    return self._snapshot.nearest(queries, top_k, self._records.matching(where) if where else None)
+                    return self._snapshot.nearest(queries, top_k, where)
             except MissingListsError:
                 if not tries_left:
                     raise
@@ -129,7 +129,7 @@ class AnnStore:
             "dimension": self._records.dimension,
             "fingerprint": self._fingerprint,
             "lists": state.lists,
-            "probes": state.probes,
+            "probes": state.probes[0],
             "recall": state.recall,
         }
 

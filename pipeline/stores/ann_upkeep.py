@@ -14,13 +14,11 @@ from contextlib import suppress
 import numpy as np
 
 from pipeline.files import TEMPORARY
-from pipeline.stores.ann_lists import POINTS, Lists, ListsState, Segment, fill, lists_for, merge, read, train, write
+from pipeline.stores.ann_lists import POINTS, ListsState, Segment, fill, lists_for, merge, read, train, write
+from pipeline.stores.ann_recall import measured
 from pipeline.stores.ann_records import Records, Rows
 from pipeline.types import FloatArray
 
-# The k of the recall that is kept, and how many of the store's own vectors it is measured with.
-NEAREST = 100
-_QUERIES = 200
 # New vectors wait for a segment until they are this share of all.
 _SHARE = 1 / 128
 # The lists are trained again when there are so many times more vectors than there were, or when so many times more
@@ -47,24 +45,22 @@ class Upkeep:
     def __init__(self, records: Records, flat_below: int, recall: float) -> None:
         self._records, self._flat_below, self._recall = records, flat_below, recall
         self._folder = records.path.parent
-        self._rng = np.random.default_rng(0)
 
     def run(self) -> None:
         """Do what is due, if anything is."""
         state, count = self._records.state(), self._records.count()
-        waiting = self._records.rows(state.covered + 1)
-        dead = self._records.dead()
-        held = sum(segment.rows for segment in state.segments)
-        if len(waiting) >= max(self._flat_below, int(count * _SHARE)) or len(dead) > _DEAD * held:
-            if state.model is None or count > _GROWTH * state.trained or len(dead) > _DEAD * held:
+        waiting, dead = self._records.rows(state.covered + 1), self._records.dead()
+        worn = len(dead) > _DEAD * state.held
+        if worn or len(waiting) >= max(self._flat_below, int(count * _SHARE)):
+            if worn or state.model is None or count > _GROWTH * state.trained:
                 state = self._rebuilt(count)
             else:
                 state = self._extended(state, waiting, dead)
             self._commit(state)
         if state.segments and count > _UNMEASURED * state.measured:
-            before, state = state, self._measured(state, count)
-            if before.measured and before.trained < count and state.probes > _DRIFT * before.probes:
-                state = self._measured(self._rebuilt(count), count)
+            before, state = state, measured(self._records, state, self._recall)
+            if before.measured and before.trained < count and state.probes[0] > _DRIFT * before.probes[0]:
+                state = measured(self._records, self._rebuilt(count), self._recall)
             self._commit(state)
 
     def collect(self) -> None:
@@ -107,44 +103,10 @@ class Upkeep:
         file = write(self._folder, _new_name("lists"), lists)
         return Segment(file=file, first=int(first), last=int(last), rows=int(lists.ntotal))  # type: ignore[attr-defined]
 
-    def _measured(self, state: ListsState, count: int) -> ListsState:
-        """The fewest probes that find the nearest of a sample of the store's own vectors, each without itself."""
-        lists = Lists(self._folder, state)
-        rows = self._records.rows()
-        rows = np.sort(self._rng.choice(rows[rows <= state.covered], min(_QUERIES, len(rows)), replace=False))
-        queries = self._vectors(rows)
-        truth = self._nearest(rows, queries, state.covered)
-        wanted = min(2 * NEAREST, int(sum(segment.rows for segment in state.segments)))
-        probes = 1
-        while True:
-            _, found = lists.search(queries, wanted, probes, None)
-            shares = [np.isin(near, some).mean() if len(near) else 1.0 for near, some in zip(truth, found, strict=True)]
-            recall = float(np.mean(shares))
-            if recall >= self._recall or probes == state.lists:
-                break
-            probes = min(state.lists, max(probes + 1, round(probes * 1.2)))
-        return state.model_copy(update={"probes": probes, "recall": recall, "measured": count})
-
-    def _nearest(self, rows: Rows, queries: FloatArray, last: int) -> list[Rows]:
-        """The nearest of each query among rows up to `last`, but for its own row."""
-        best = np.full((len(queries), NEAREST), -np.inf, np.float32)
-        names = np.full((len(queries), NEAREST), -1, np.int64)
-        for numbers, vectors in self._records.stream(0, last):
-            scores = queries @ vectors.T
-            scores[rows[:, None] == numbers] = -np.inf
-            scores = np.concatenate([best, scores], axis=1)
-            both = np.concatenate([names, np.broadcast_to(numbers, (len(rows), len(numbers)))], axis=1)
-            order = np.argpartition(-scores, NEAREST - 1, axis=1)[:, :NEAREST]
-            best, names = np.take_along_axis(scores, order, axis=1), np.take_along_axis(both, order, axis=1)
-        return [some[score > -np.inf] for some, score in zip(names, best, strict=True)]
-
     def _sample(self, rows: Rows, size: int) -> FloatArray:
-        return self._vectors(rows if size >= len(rows) else np.sort(self._rng.choice(rows, size, replace=False)))
-
-    def _vectors(self, rows: Rows) -> FloatArray:
-        """[n, D] of ascending `rows`."""
-        parts = [vectors[np.isin(numbers, rows)] for numbers, vectors in self._records.stream(rows[0], rows[-1])]
-        return np.concatenate(parts)
+        if size < len(rows):
+            rows = np.sort(np.random.default_rng(0).choice(rows, size, replace=False))
+        return self._records.vectors(rows)
 
 
 def _new_name(kind: str) -> str:
