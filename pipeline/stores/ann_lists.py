@@ -1,8 +1,8 @@
 """Inverted lists of the embedded approximate store: FAISS files that are written once and mapped into memory.
 
-Below `ann_store.py`. K-means puts vectors into lists (IVF: Jégou, Douze, Schmid, PAMI 2011); in its list a vector is
-its difference from the list's centre, a byte a dimension. The lists only say which vectors may be near: what they find
-is scored again from the vectors themselves, which `ann_records.py` holds.
+Below `ann_store.py`. K-means puts vectors into lists (IVF: Jégou, Douze, Schmid, PAMI 2011), in which they are stored
+with a byte a dimension. The lists only say which vectors may be near: what they find is scored again from the vectors
+themselves, which `ann_records.py` holds.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ _LISTS = 2.0
 POINTS = 64
 _ROUNDS = 10
 _DEVIATIONS = 4.0
+# The range of a byte reaches so far beyond that of the sample, on either side. It is that of the vectors and not of
+# their differences from a centre: those of vectors of another kind, added later, would lie far outside.
+_MARGIN = 0.1
 
 
 class MissingListsError(RelookError):
@@ -158,8 +161,9 @@ def train(sample: FloatArray, count: int) -> Any:
     number = min(lists_for(count), len(sample))
     centres = faiss.IndexFlatIP(dimension)
     lists = faiss.IndexIVFScalarQuantizer(
-        centres, dimension, number, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
+        centres, dimension, number, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT, False
     )
+    lists.sq.rangestat_arg = _MARGIN
     lists.cp.niter, lists.cp.max_points_per_centroid, lists.cp.min_points_per_centroid = _ROUNDS, POINTS, 1
     lists.cp.spherical = True
     lists.train(np.ascontiguousarray(sample))

@@ -33,18 +33,17 @@ def measured(records: Records, state: ListsState, recall: float) -> ListsState:
     queries = records.vectors(rows)
     order = lists.order(queries)
     truth = _neighbours(records, rows, queries, state.covered)
-    near, deep = (
-        _fewest(_places(records, lists, order, some), recall) for some in (truth[:, : DEPTHS[0]], truth[:, ::_EVERY])
-    )
-    return state.model_copy(update={"probes": (near[0], deep[0]), "recall": near[1], "measured": records.count()})
+    near = truth[:, : DEPTHS[0]]
+    few, many = (_fewest(_places(records, lists, order, some), recall) for some in (near, truth[:, ::_EVERY]))
+    _, found = lists.search(queries, DEPTHS[0] * 3 // 2, few, None)
+    hits = sum(int(np.isin(one[one >= 0], other).sum()) for one, other in zip(near, found, strict=True))
+    reached = hits / max(1, int((near >= 0).sum()))
+    return state.model_copy(update={"probes": (few, max(few, many)), "recall": reached, "measured": records.count()})
 
 
-def _fewest(places: Rows, recall: float) -> tuple[int, float]:
-    """The fewest probes after which `recall` of what lies at `places` is found, and the share that is."""
-    if not len(places):
-        return 1, 1.0
-    probes = int(np.sort(places)[math.ceil(recall * len(places)) - 1]) + 1
-    return probes, float((places < probes).mean())
+def _fewest(places: Rows, recall: float) -> int:
+    """The fewest probes after which `recall` of what lies at `places` is found."""
+    return int(np.sort(places)[math.ceil(recall * len(places)) - 1]) + 1 if len(places) else 1
 
 
 def _places(records: Records, lists: Lists, order: Rows, truth: Rows) -> Rows:

@@ -136,12 +136,11 @@ class Records:
             return self._forget(ids)
 
     def replace_lists(self, state: ListsState) -> None:
-        """From here on these lists belong to the records. Rows that died before their segment was written are gone."""
+        """From here on these lists belong to the records. What died is remembered where a list still holds it."""
         with self.writing():
-            before = set(self.state().segments)
-            for segment in state.segments:
-                if segment not in before:
-                    self._db.execute("DELETE FROM dead WHERE row BETWEEN ? AND ?", (segment.first, segment.last))
+            kept = [segment for segment in self.state().segments if segment in state.segments]
+            holds = "".join(f" AND row NOT BETWEEN {segment.first} AND {segment.last}" for segment in kept)
+            self._db.execute(f"DELETE FROM dead WHERE TRUE{holds}")
             self._db.execute("INSERT OR REPLACE INTO state VALUES ('lists', ?)", (state.model_dump_json(),))
 
     def named(self, ids: Iterable[str]) -> dict[str, tuple[str, bytes]]:

@@ -51,17 +51,18 @@ class Upkeep:
         state, count = self._records.state(), self._records.count()
         waiting, dead = self._records.rows(state.covered + 1), self._records.dead()
         worn = len(dead) > _DEAD * state.held
-        if worn or len(waiting) >= max(self._flat_below, int(count * _SHARE)):
-            if worn or state.model is None or count > _GROWTH * state.trained:
-                state = self._rebuilt(count)
-            else:
-                state = self._extended(state, waiting, dead)
-            self._commit(state)
-        if state.segments and count > _UNMEASURED * state.measured:
-            before, state = state, measured(self._records, state, self._recall)
-            if before.measured and before.trained < count and state.probes[0] > _DRIFT * before.probes[0]:
-                state = measured(self._records, self._rebuilt(count), self._recall)
-            self._commit(state)
+        if not worn and len(waiting) < max(self._flat_below, int(count * _SHARE)):
+            return
+        if worn or state.model is None or count > _GROWTH * state.trained:
+            state = self._measured(self._rebuilt(count))
+        else:
+            state = self._extended(state, waiting, dead)
+            if count > _UNMEASURED * state.measured:
+                before, state = state, self._measured(state)
+                if state.probes[0] > _DRIFT * before.probes[0]:
+                    state = self._measured(self._rebuilt(count))
+        self._records.replace_lists(state)
+        self.collect()
 
     def collect(self) -> None:
         """Remove files that no state names: what a killed process left."""
@@ -72,9 +73,8 @@ class Upkeep:
                 with suppress(FileNotFoundError):
                     path.unlink()
 
-    def _commit(self, state: ListsState) -> None:
-        self._records.replace_lists(state)
-        self.collect()
+    def _measured(self, state: ListsState) -> ListsState:
+        return measured(self._records, state, self._recall) if state.segments else state
 
     def _rebuilt(self, count: int) -> ListsState:
         """Lists trained on what is here now, with all of it in one segment."""
