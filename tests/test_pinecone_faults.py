@@ -1,0 +1,197 @@
+"""Whatever goes wrong between relook and Pinecone: the store equals the index in the end, or one line says why not.
+
+The SDK is the real one, over HTTP; nothing of it is replaced. After an error nothing is lost: the same upload, run
+again, sends what is still missing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pinecone_helpers import assert_equal, configured, filled, open_pinecone, serving
+from pinecone_server import Fault, PineconeServer
+
+from pipeline.errors import RelookError
+from pipeline.stages.upload import upload
+from pipeline.stores import Index
+
+IDS = [f"photo {number:04d}.jpg" for number in range(90)]
+ALWAYS = 10**9
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_flushing() -> Iterator[None]:
+    """What is written here does not have to survive a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.files._flush", lambda path: None)
+        yield
+
+
+@pytest.fixture
+def server() -> Iterator[PineconeServer]:
+    with serving() as server:
+        server.create("relook", 8)
+        yield server
+
+
+@pytest.fixture(params=["documents", "vectors"])
+def either(request: pytest.FixtureRequest) -> Iterator[PineconeServer]:
+    """A service with an index of one kind or the other."""
+    with serving() as server:
+        server.create("relook", 8, request.param)
+        yield server
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    """Three parts."""
+    return filled(tmp_path / "index", IDS, part=30)
+
+
+def run(index: Index, **settings: Any) -> int:
+    return upload(configured(index.directory, **settings)).added
+
+
+def fails(index: Index, **settings: Any) -> str:
+    """The line with which an upload ends."""
+    with pytest.raises(RelookError) as caught:
+        run(index, **settings)
+    assert caught.value.exit_code == 1
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def assert_mends(server: PineconeServer, index: Index) -> None:
+    """Without faults the same upload sends what is missing, and nothing that is there."""
+    server.faults.clear()
+    there = len(server.content().get(index.card.fingerprint, {}))
+    assert run(index) == len(IDS) - there
+    assert_equal(server, index)
+
+
+def test_too_many_requests_are_repeated_after_the_time_that_the_service_asks_for(
+    server: PineconeServer, index: Index
+) -> None:
+    server.faults.append(Fault("upsert", times=2, status=429, retry_after=0.4))
+    started = time.monotonic()
+    assert run(index) == len(IDS)
+    assert time.monotonic() - started >= 0.8  # the first records are those of the model card, and they wait too
+    assert_equal(server, index)
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_burst_of_errors_is_outlasted(either: PineconeServer, index: Index, status: int) -> None:
+    # The SDK tries four times; after that, what failed is sent again.
+    either.faults.append(Fault("upsert", skip=1, times=6, status=status, retry_after=0.05))
+    assert run(index) == len(IDS)
+    assert_equal(either, index)
+
+
+@pytest.mark.parametrize("path", ["upsert", "fetch", "indexes/", "stats"])
+def test_an_outage_ends_in_one_line(server: PineconeServer, index: Index, path: str) -> None:
+    server.faults.append(Fault(path, skip=1, times=ALWAYS, status=503, retry_after=0.05))
+    assert "failed; run it again ([503" in fails(index, resends=0)
+    assert_mends(server, index)
+
+
+@pytest.mark.parametrize(
+    ("path", "cut"), [("upsert", "before"), ("upsert", "after"), ("fetch", "after"), ("", "before")]
+)
+def test_connections_that_are_cut_are_made_again(server: PineconeServer, index: Index, path: str, cut: str) -> None:
+    server.faults += [Fault(path, skip=number, cut=cut) for number in range(3)]
+    assert run(index) == len(IDS)
+    assert_equal(server, index)
+
+
+def test_a_service_that_cuts_every_connection_cannot_be_reached(server: PineconeServer, index: Index) -> None:
+    server.faults.append(Fault("upsert", skip=2, times=ALWAYS, cut="before"))
+    assert "cannot be reached" in fails(index, resends=0)
+    assert_mends(server, index)
+
+
+def test_a_slow_answer_is_asked_for_again(server: PineconeServer, index: Index) -> None:
+    server.faults.append(Fault("upsert", skip=1, slow=1.0))
+    assert run(index, timeout=0.3) == len(IDS)
+    assert_equal(server, index)
+
+
+def test_answers_that_never_come_in_time_end_in_one_line(server: PineconeServer, index: Index) -> None:
+    server.faults.append(Fault("upsert", skip=1, times=ALWAYS, slow=0.3))
+    assert "no answer in time" in fails(index, timeout=0.1, resends=0)
+    time.sleep(0.5)  # what was sent is carried out all the same
+    assert_mends(server, index)
+
+
+def test_a_wrong_key_is_refused_without_being_shown(server: PineconeServer, index: Index) -> None:
+    key, server.key = server.key, "another"
+    line = fails(index)
+    assert "the key in PINECONE_API_KEY is refused" in line
+    assert key not in line
+    server.key = key
+    assert_mends(server, index)
+
+
+def test_a_full_account_keeps_what_it_took(either: PineconeServer, index: Index) -> None:
+    served = either.indexes["relook"]
+    served.quota = 70  # two parts and the model card
+    line = fails(index)
+    assert "is full" in line
+    assert "quota of this project" in line
+    assert len(either.content()[index.card.fingerprint]) == 60
+    served.quota = None
+    assert_mends(either, index)
+
+
+def test_a_monthly_limit_is_said(server: PineconeServer, index: Index) -> None:
+    server.faults.append(Fault("upsert", skip=1, times=ALWAYS, status=429, retry_after=0.01))
+    assert "monthly limit" in fails(index, resends=0)
+    assert_mends(server, index)
+
+
+def test_what_cannot_be_mended_is_not_sent_again(server: PineconeServer, index: Index) -> None:
+    server.faults.append(Fault("upsert", skip=1, times=ALWAYS, status=400))
+    assert "refused ([400" in fails(index)
+    assert sum(count for name, count in server.calls.items() if name.endswith("upsert")) == 2
+    assert_mends(server, index)
+
+
+def test_an_upload_may_be_cut_off_after_any_number_of_requests(
+    either: PineconeServer, index: Index, tmp_path: Path
+) -> None:
+    assert run(index, collection="whole") == len(IDS)
+    total = sum(either.calls.values())
+    for number in range(total):
+        one = Index(index.directory)
+        either.faults.append(Fault("", skip=number, times=ALWAYS, status=400))
+        collection = f"cut-{number}"
+        with pytest.raises(RelookError):
+            run(one, collection=collection)
+        either.faults.clear()
+        run(one, collection=collection)
+        assert_equal(either, one, collection=collection)
+        space = f"{collection}-{one.card.fingerprint}"
+        assert {either.received[space, name] for name in IDS} == {1}, "nothing is sent twice"
+    assert total > 10
+
+
+@pytest.mark.parametrize("fault", [{"status": 429, "retry_after": 0.1}, {"cut": "before"}])
+def test_searches_outlast_a_fault(either: PineconeServer, index: Index, fault: dict[str, Any]) -> None:
+    run(index)
+    vectors = open_pinecone(either, index).fetch(IDS[:12])
+    for path in ("search", "query", "fetch", "list", "indexes"):
+        either.faults.append(Fault(path, **fault))
+    store = open_pinecone(either, index)
+    assert [ids[0] for ids, _ in store.query(vectors, 3)] == IDS[:12]
+    assert list(store.ids()) == IDS
+    assert store.fetch(IDS[:12]).tolist() == vectors.tolist()
+
+
+def test_a_service_that_is_not_there(tmp_path: Path) -> None:
+    index = filled(tmp_path / "index", IDS[:3])
+    with serving():
+        pass
+    assert "cannot be reached" in fails(index, resends=0)
