@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import RelookError
+from pipeline.faults import fault_point
 
 TEMPORARY = ".tmp"
 
@@ -24,8 +25,11 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         yield temporary
+        fault_point("written")
         _flush(temporary)
+        fault_point("flushed")
         temporary.replace(path)
+        fault_point("renamed")
         _flush(path.parent)
     finally:
         with suppress(FileNotFoundError):

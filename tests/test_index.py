@@ -366,7 +366,8 @@ def edited(**changes: Any) -> Any:
         (lambda path: path.write_bytes(b"\xff\xfe{}"), "cannot be read"),
         (lambda path: path.write_text("[]"), "index format None"),
         (lambda path: path.write_text("{}"), "index format None"),
-        (edited(format=2), "index format 2; this relook reads format 1"),
+        (edited(format=3), "index format 3; this relook reads formats 1 and 2; a newer relook wrote it"),
+        (edited(format="2"), "index format '2'"),
         (edited(fingerprint="0123456789abcdef"), "does not have fingerprint 0123456789abcdef"),
         (edited(model={}), "damaged"),
         (edited(model={**make_card().to_json(), "settings": "none"}), "damaged"),
@@ -419,6 +420,11 @@ def test_leftovers_are_collected_and_nothing_else_is(tmp_path: Path, tables: Any
         "model/fitted.safetensors.12.tmp",
         "runs/20250101T000000-extract-abcd.json.12.tmp",
         "index.json.12.tmp",
+        "next.json.12.tmp",
+        "generations/000007.json",
+        "generations/000007.json.12.tmp",
+        "model/fitted-0123456789abcdef.safetensors",
+        "model/fitted.safetensors",
         f"failures.{tables}.12.tmp",
     ]
     own = ["catalog/notes.txt", "model/weights.pt", "globals/other.parquet", "runs/mine.tmp", "photo.tmp", "model/a/b"]
@@ -427,7 +433,8 @@ def test_leftovers_are_collected_and_nothing_else_is(tmp_path: Path, tables: Any
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
     with IndexWriter(tmp_path):
-        assert {path for path in tmp_path.rglob("*") if path.is_file()} == before | {tmp_path / name for name in own}
+        there = {path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock-holder"}
+        assert there == before | {tmp_path / name for name in own}
     assert Index(tmp_path).verify() == []
 
 
@@ -455,11 +462,13 @@ def test_failures_and_reports(tmp_path: Path, tables: Any) -> None:
         ]
         writer.write_failures([])
         assert read_table(file, FAILURES_SCHEMA).num_rows == 0
-        paths = {writer.write_report("extract", {"images": number}) for number in range(5)}
-    assert len(paths) == 5
-    report = json.loads(min(paths).read_text())
-    assert report.keys() == {"verb", "time", "images"}
-    assert report["verb"] == "extract"
+        for number in range(105):
+            writer.write_report("extract", {"images": number})
+        writer.write_report("extract", {"images": 105}, changed=False)
+    reports = [json.loads(path.read_text()) for path in (tmp_path / "runs").glob("2*-extract-*.json")]
+    assert len(reports) == 100
+    assert all(report.keys() == {"verb", "time", "images"} and report["verb"] == "extract" for report in reports)
+    assert json.loads((tmp_path / "runs" / "latest.json").read_text())["images"] == 105
 
 
 def attempt(connection: Any, directory: Path) -> None:

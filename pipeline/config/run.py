@@ -21,6 +21,7 @@ from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
 class CatalogConfig(Section):
     """Which images exist."""
 
+    images: str | None = Field(None, description="a folder, a manifest or NAME:FOLDER, where --images does not say")
     labels: Literal["none", "folder"] = Field("none", description="for a folder: no labels, or the parent folder")
     outside: Literal["refuse", "allow"] = Field(
         "refuse", description="paths of a manifest that lead out of its own folder: an absolute one, or one with .."
@@ -36,6 +37,13 @@ class ExtractConfig(Section):
         60.0, description="a photo that takes longer to read and decode is given up; it is listed among the failures"
     )
     part_size: Positive = Field(1024, description="pictures per committed part: at most so many are lost by a kill")
+
+
+class ReindexConfig(Section):
+    """How an index is kept up to date; nothing here changes a descriptor."""
+
+    keep: Positive = Field(3, description="generations that can be returned to, the committed one among them")
+    small_parts: Positive = Field(16, description="more parts than this of less than half part_size are folded")
 
 
 class SearchConfig(Section):
@@ -62,6 +70,7 @@ class Config(Section):
     fetch: FetchConfig = FetchConfig()
     describe: DescribeConfig = DescribeConfig()
     extract: ExtractConfig = ExtractConfig()
+    reindex: ReindexConfig = ReindexConfig()
     store: StoreConfig = StoreConfig()
     rerank: RerankConfig = RerankConfig()
     search: SearchConfig = SearchConfig()

@@ -88,6 +88,7 @@ def extract(config: Config, images: str, reporter: Reporter | None = None) -> Ex
             _, path, reason = tally.failures[-1]
             raise _nothing_readable(len(catalog), path, reason)
         writer.delete(removed)
+        writer.complete(config.reindex.keep)
         writer.write_failures(tally.failures)
         index = writer.index
         assert index is not None

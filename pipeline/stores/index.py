@@ -52,12 +52,13 @@ class Index:
     @cached_property
     def records(self) -> dict[str, ImageRecord]:
         """Every image of the index by id, in the order in which they were added."""
-        records: dict[str, ImageRecord] = {}
-        for part in self._parts_with("catalog"):
-            rows = read_records(self._file(part, "catalog"))
-            dead = set(part.deleted)
-            records |= {record.id: record for row, record in enumerate(rows) if row not in dead}
-        return records
+        parts = map(self.records_of, self._parts_with("catalog"))
+        return {record.id: record for records in parts for record in records}
+
+    def records_of(self, part: Part) -> list[ImageRecord]:
+        """The images of one part of this generation, deleted rows left out."""
+        records = read_records(self._file(part, "catalog"))
+        return [records[row] for row in _alive(part)] if part.deleted else records
 
     def image_file(self, record: ImageRecord) -> Path:
         """Where the photo of a record lies."""
@@ -133,17 +134,21 @@ class Index:
             raise RelookError(f"{path}: cannot be read ({error})") from None
         return arrays
 
-    def verify(self) -> list[str]:
-        """Check every file of this generation against its length and checksum; one line per file that is wrong."""
+    def verify(self, *, quick: bool = False) -> list[str]:
+        """Check every file of this generation against its length and checksum; one line per file that is wrong.
+
+        Args:
+            quick: compare lengths alone, which takes no longer the larger the files are.
+        """
         wrong = []
-        for file in self.manifest.files():
+        for file in (*self.manifest.files(), *self.manifest.earlier):
             path = self.directory / file.path
             try:
                 if not path.is_file():
                     wrong.append(f"{path}: missing")
                 elif path.stat().st_size != file.bytes:
                     wrong.append(f"{path}: {path.stat().st_size} bytes instead of {file.bytes}")
-                elif sha256_of(path) != file.sha256:
+                elif not quick and sha256_of(path) != file.sha256:
                     wrong.append(f"{path}: damaged (its checksum differs)")
             except OSError as error:  # a bad disk, of all things, must not end the check
                 wrong.append(f"{path}: cannot be read ({error.strerror})")

@@ -1,6 +1,7 @@
 """`index.json`: which parts make up the index, and the model that made them.
 
-The one mutable file of an index directory: replacing it is the only commit. docs/index-format.md describes each key.
+Replacing it is the only commit of an index directory. `next.json` has the same form and holds what a change of model
+has made so far; `generations/` has the manifests that can be returned to. docs/index-format.md describes each key.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pipeline.errors import RelookError
 from pipeline.files import write_bytes
 from pipeline.types import ModelCard
 
-FORMAT = 1
+FORMAT = 2
 NAME = "index.json"
+STAGED = "next.json"
 
 PartKind = Literal["catalog", "globals", "locals", "maps"]
 TableFormat = Literal["parquet", "csv"]
@@ -67,18 +69,25 @@ class Part(_Stored):
 
 
 class Manifest(_Stored):
-    """What `index.json` holds. `generation` grows by one with every commit."""
+    """What `index.json` holds.
+
+    `generation` grows by one with every commit; it is `complete` when a run ended with it. `asked` is what the run that
+    began the index was told about its model. `earlier` are the manifests that can be returned to, oldest first.
+    """
 
     format: int = FORMAT
     generation: int = 0
+    complete: bool = False
     updated: str = ""
     tables: TableFormat
     images_root: str
     model: dict[str, Any]
     fingerprint: str
+    asked: dict[str, Any] | None = None
     fitted: PartFile | None = None
     parts: tuple[Part, ...] = ()
     counts: dict[str, int] = {}
+    earlier: tuple[PartFile, ...] = ()
 
     @property
     def card(self) -> ModelCard:
@@ -91,24 +100,21 @@ class Manifest(_Stored):
         return [*files, self.fitted] if self.fitted else files
 
 
-def read_manifest(directory: Path) -> Manifest:
-    """Read the committed generation of an index.
+def read_manifest(directory: Path, name: str = NAME) -> Manifest:
+    """Read the committed generation of an index, or another manifest of it.
 
     Raises:
-        RelookError: there is no index here, it is damaged, or it is of another format version.
+        RelookError: there is no index here, it is damaged, or its format is newer than this.
     """
-    path = directory / NAME
+    path = directory / name
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RelookError(f"{directory}: no index here (there is no {NAME}); make one with: relook extract") from None
+        raise RelookError(f"{directory}: no index here (there is no {name}); make one with: relook extract") from None
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
         raise RelookError(f"{path}: cannot be read ({error})") from None
-    version = values.get("format") if isinstance(values, dict) else None
-    if version != FORMAT:
-        raise RelookError(f"{path}: index format {version!r}; this relook reads format {FORMAT}")
     try:
-        manifest = Manifest.model_validate(values)
+        manifest = Manifest.model_validate(_upgraded(values, path))
         unknown = sorted(manifest.model.keys() - ModelCard.__dataclass_fields__.keys())
         if unknown:
             raise ValueError(f"the model card has a key {unknown[0]!r}")
@@ -123,15 +129,20 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
-def write_manifest(directory: Path, manifest: Manifest) -> None:
+def write_manifest(directory: Path, manifest: Manifest, name: str = NAME) -> None:
     """Commit: from here on every reader that opens the index sees `manifest`."""
-    write_bytes(directory / NAME, manifest.model_dump_json(indent=1).encode())
+    write_bytes(directory / name, as_bytes(manifest))
+
+
+def as_bytes(manifest: Manifest) -> bytes:
+    """The content of a manifest's file."""
+    return manifest.model_dump_json(indent=1).encode()
 
 
 def _refuse_links(directory: Path, manifest: Manifest) -> None:
     """An index that somebody sends must not have us read what lies elsewhere on our disk."""
     home = os.path.realpath(directory)
-    for file in manifest.files():
+    for file in (*manifest.files(), *manifest.earlier):
         if os.path.realpath(directory / file.path) != os.path.join(home, file.path):  # noqa: PTH118
             raise RelookError(f"{directory / file.path}: a link, which a part of an index must not be; copy the file")
 
@@ -139,3 +150,15 @@ def _refuse_links(directory: Path, manifest: Manifest) -> None:
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+
+
+def _upgraded(values: Any, path: Path) -> Any:
+    """The values of a manifest in this format. Raises RelookError for a format that is not known."""
+    version = values.get("format") if isinstance(values, dict) else None
+    if version == 1:  # it had no earlier generations; the next commit writes the new format
+        return {**values, "format": FORMAT, "complete": True}
+    if version == FORMAT:
+        return values
+    newer = isinstance(version, int) and version > FORMAT
+    hint = "; a newer relook wrote it: pip install --upgrade relook" if newer else ""
+    raise RelookError(f"{path}: index format {version!r}; this relook reads formats 1 and {FORMAT}{hint}")

@@ -6,62 +6,26 @@ last committed generation whole, and what it left half-done is collected by the 
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import secrets
-import socket
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
-from filelock import FileLock, Timeout
-from safetensors.numpy import save_file
 
-from pipeline.errors import LockedError, RelookError
-from pipeline.files import TEMPORARY, replacing, sha256_of, write_bytes, writing
+from pipeline.errors import RelookError
+from pipeline.faults import fault_point
+from pipeline.files import replacing, writing
+from pipeline.stores.generations import Collected, collect, keep_copy, read_earlier
 from pipeline.stores.index import Index
-from pipeline.stores.local_store import write_locals
-from pipeline.stores.manifest import (
-    NAME,
-    Manifest,
-    Part,
-    PartFile,
-    PartKind,
-    TableFormat,
-    read_manifest,
-    write_manifest,
-)
-from pipeline.stores.map_store import write_maps
-from pipeline.stores.tables import (
-    FAILURES_SCHEMA,
-    read_ids,
-    write_globals,
-    write_records,
-    write_table,
-)
-from pipeline.types import Description, FloatArray, ImageRecord, LocalDescriptors, ModelCard
-
-Item = TypeVar("Item")
-
-_PART = r"part-\d{6,}-[0-9a-f]{6}\.(parquet|csv|h5)"
-_TEMPORARY = rf"\.\d+{re.escape(TEMPORARY)}"
-# Names of files that a killed writer leaves, by folder; whatever else lies there is not ours to remove.
-_LEFTOVERS = {
-    "catalog": rf"{_PART}({_TEMPORARY})?",
-    "globals": rf"{_PART}({_TEMPORARY})?",
-    "locals": rf"{_PART}({_TEMPORARY})?",
-    "maps": rf"{_PART}({_TEMPORARY})?",
-    "model": rf"fitted\.safetensors({_TEMPORARY})?",
-    "runs": rf".+\.json{_TEMPORARY}",
-    ".": rf"({re.escape(NAME)}|failures\.(parquet|csv)){_TEMPORARY}",
-}
+from pipeline.stores.lock import IndexLock
+from pipeline.stores.manifest import NAME, STAGED, Manifest, Part, TableFormat, read_manifest, write_manifest
+from pipeline.stores.part_files import PartFiles, write_fitted
+from pipeline.stores.reports import write_report
+from pipeline.stores.rows import Places, places_of, revised, without
+from pipeline.stores.tables import FAILURES_SCHEMA, write_table
+from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
 
 
 class IndexWriter:
@@ -69,39 +33,33 @@ class IndexWriter:
 
     Args:
         directory: the index; it is made if it is not there.
+        wait: seconds to wait while another process writes to it.
 
     Raises:
         LockedError: another process is writing to it.
         RelookError: it cannot be written, or an index is there and damaged.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, wait: float = 0.0) -> None:
         self.directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RelookError(f"{directory}: cannot be made ({error.strerror})") from None
-        self._lock = FileLock(directory / ".lock")
-        self._manifest: Manifest | None = None
-        self._places: dict[str, tuple[str, int]] | None = None
+        self._lock = IndexLock(directory, wait)
+        self._head: Manifest | None = None
+        self._staged: Manifest | None = None
+        self._places: Places | None = None
+        self._staging = False
 
     def __enter__(self) -> IndexWriter:
-        holder = self.directory / ".lock-holder"
+        self._lock.acquire()
         try:
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            with suppress(OSError):
-                raise LockedError(f"{self.directory}: another run holds the lock ({holder.read_text()})") from None
-            raise LockedError(f"{self.directory}: another run holds the lock") from None
-        except OSError as error:
-            raise RelookError(f"{self.directory}: cannot be written to ({error.strerror})") from None
-        try:
-            started = datetime.now(UTC).isoformat(timespec="seconds")
-            with writing(holder):
-                holder.write_text(f"pid {os.getpid()} on {socket.gethostname()} since {started}")
             if (self.directory / NAME).exists():
-                self._manifest = read_manifest(self.directory)
-            self._collect_leftovers()
+                self._head = read_manifest(self.directory)
+            if (self.directory / STAGED).exists():
+                self._open_staged()
+            collect(self.directory, self._head, self._staged)
         except BaseException:
             self._lock.release()
             raise
@@ -114,42 +72,66 @@ class IndexWriter:
 
     @property
     def index(self) -> Index | None:
-        """The generation committed last, or None while there is none."""
-        return None if self._manifest is None else Index(self.directory, self._manifest)
+        """What is being written, as it was committed last: of a change of model the new one; None while there is none.
 
-    def begin(self, card: ModelCard, fitted: Mapping[str, FloatArray], images_root: Path, tables: TableFormat) -> None:
-        """Commit an empty generation for a model, or check that the index that is there was made by it.
+        Until `begin`, it is the committed generation.
+        """
+        manifest = self._staged if self._staging else self._head
+        return None if manifest is None else Index(self.directory, manifest)
+
+    @property
+    def staged(self) -> Index | None:
+        """What a change of model has made so far, or None where none is under way."""
+        return None if self._staged is None else Index(self.directory, self._staged)
+
+    def begin(
+        self,
+        card: ModelCard,
+        fitted: Mapping[str, FloatArray],
+        images_root: Path,
+        tables: TableFormat,
+        asked: Mapping[str, Any] | None = None,
+        *,
+        change_model: bool = False,
+    ) -> None:
+        """Commit an empty generation for a model, or go on with the index that it made.
 
         Args:
             card: the model that all descriptors of this index come from.
             fitted: its projections, by name.
             images_root: the folder that the records' relative paths start from.
             tables: how catalog and globals are written.
+            asked: what the model follows from, in plain JSON values; kept for who asks again.
+            change_model: where the index is of another model, begin or resume one of this model beside it, which takes
+                its place in `complete`.
 
         Raises:
             RelookError: the index was made by another model, or has tables of the other format.
         """
-        if self._manifest is None:
-            file = self._write_fitted(fitted) if fitted else None
-            self._manifest = Manifest(
-                tables=tables,
-                images_root=str(images_root),
-                model=card.to_json(),
-                fingerprint=card.fingerprint,
-                fitted=file,
-            )
-            self._commit()
-            return
-        if card.fingerprint != self._manifest.fingerprint:
-            differences = "; ".join(card.differences(self._manifest.card)[:3])
-            raise RelookError(f"{self.directory}: made by another model ({differences}); choose another --index")
-        if tables != self._manifest.tables:
+        if self._head is not None and tables != self._head.tables:
             raise RelookError(
-                f"{self.directory}: its tables are {self._manifest.tables}, not {tables}; "
+                f"{self.directory}: its tables are {self._head.tables}, not {tables}; "
                 "leave store.kind as it was or choose another --index"
             )
-        if self._manifest.images_root != str(images_root):
+        self._staging = self._head is not None and card.fingerprint != self._head.fingerprint
+        if self._staging and not change_model:
+            assert self._head is not None
+            differences = "; ".join(card.differences(self._head.card)[:3])
+            raise RelookError(
+                f"{self.directory}: made by another model ({differences}); "
+                "choose another --index, or change its model with: relook reindex"
+            )
+        if self._staged is not None and card.fingerprint != self._staged.fingerprint:
+            self._drop_staged()
+        self._places = None
+        current = self._staged if self._staging else self._head
+        if current is None:
+            self._begin_empty(card, fitted, images_root, tables, asked)
+            return
+        if str(images_root) != current.images_root:
             self._commit(images_root=str(images_root))
+        if asked is not None and asked != current.asked:  # the same model, asked for in other words
+            self._commit(asked=dict(asked), complete=self._current.complete)
 
     def add(self, records: Sequence[ImageRecord], descriptions: Sequence[Description]) -> None:
         """Write one part and commit it; rows of the same ids in earlier parts are deleted by the same commit.
@@ -158,43 +140,87 @@ class IndexWriter:
             RelookError: an id stands twice, a vector is of another dimension or not finite, only some have locals or
                 maps.
         """
-        if not records:
-            return
-        ids = [record.id for record in records]
-        metadata = [{"label": r.label, "path": r.path, "split": r.split} for r in records]
-        vectors = np.stack([description.vector for description in descriptions])
-        _check_part(ids, vectors, self._current.card.dimension)
-        local = _all_or_none([description.locals for description in descriptions], "local descriptors")
-        maps = _all_or_none([description.maps for description in descriptions], "feature maps")
-        name = self._new_name()
-        files: dict[PartKind, PartFile] = {
-            "catalog": self._write_part("catalog", name, lambda path: write_records(path, records)),
-            "globals": self._write_part("globals", name, lambda path: write_globals(path, ids, vectors, metadata)),
-        }
-        if local:
-            files["locals"] = self._write_part("locals", name, lambda path: self._write_locals(path, ids, local))
-        if maps:
-            files["maps"] = self._write_part("maps", name, lambda path: write_maps(path, ids, maps))
-        self._commit_part(Part(name=name, rows=len(records), files=files), ids)
+        if records:
+            part = PartFiles(self.directory, self._current).write(records, descriptions)
+            self._commit_part(part, [record.id for record in records])
 
     def add_vectors(self, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> None:
         """Write and commit a part of global descriptors alone; earlier rows of the same ids are deleted."""
-        if not ids:
-            return
-        _check_part(ids, vectors, self._current.card.dimension)
-        name = self._new_name()
-        file = self._write_part("globals", name, lambda path: write_globals(path, ids, vectors, metadata))
-        self._commit_part(Part(name=name, rows=len(ids), files={"globals": file}), ids)
+        if ids:
+            self._commit_part(PartFiles(self.directory, self._current).write_vectors(ids, vectors, metadata), ids)
 
     def delete(self, ids: Iterable[str]) -> int:
         """Commit tombstones for these ids; returns how many rows they were."""
-        places = self._living()
-        known = set(ids) & places.keys()
+        known = set(ids) & self._living().keys()
         if known:
-            self._commit(parts=self._without(known))
+            self._commit(parts=without(self._current, self._living(), known))
             for name in known:
-                del places[name]
+                del self._living()[name]
         return len(known)
+
+    def revise(self, records: Mapping[str, ImageRecord], gone: Iterable[str] = ()) -> None:
+        """Commit what is said of images whose descriptors stay: new ids, paths, labels, splits, times.
+
+        Args:
+            records: what is true now, by the id that the image has had.
+            gone: ids to delete in the same commit.
+
+        Raises:
+            RelookError: two images would have one id.
+        """
+        places = self._living()
+        gone = set(gone) & places.keys()
+        if records or gone:
+            self._commit(parts=revised(self.directory, self._current, places, records, gone))
+            self._places = None
+
+    def fold(self, group: Sequence[Part], records: Sequence[ImageRecord], descriptions: Sequence[Description]) -> None:
+        """Commit one part in the place of several neighbours, whose living rows it holds in their order."""
+        whole = PartFiles(self.directory, self._current).write(records, descriptions)
+        names = {part.name for part in group}
+        parts = [whole if part.name == group[0].name else part for part in self._current.parts]
+        kept = tuple(part for part in parts if part.name not in names)
+        # What the index says is the same: a generation that could be returned to is replaced, not followed.
+        self._commit(parts=kept, complete=self._current.complete)
+        self._places = None
+
+    def complete(self, keep: int) -> None:
+        """The run is done: its generation can be returned to, and is what readers see where the model changed.
+
+        Args:
+            keep: how many generations can be returned to from now on, this one among them; at least 1.
+        """
+        if self._staging:
+            self._switch(keep)
+            return
+        earlier = _last(self._current.earlier, keep - 1)
+        if not self._current.complete or earlier != self._current.earlier:
+            self._commit(complete=True, earlier=earlier)
+
+    def rollback(self) -> None:
+        """Commit the generation that the last run but this one ended with.
+
+        Raises:
+            RelookError: none is kept, or one of its files is damaged.
+        """
+        if not self._current.earlier:
+            raise RelookError(f"{self.directory}: no earlier generation is kept; there is nothing to go back to")
+        *earlier, last = self._current.earlier
+        manifest = read_earlier(self.directory, last)
+        wrong = Index(self.directory, manifest).verify()
+        if wrong:
+            raise RelookError(f"{wrong[0]}; generation {manifest.generation} is not whole, so nothing was changed")
+        self._commit(
+            **{name: getattr(manifest, name) for name in Manifest.model_fields.keys() - {"generation", "earlier"}},
+            earlier=tuple(earlier),
+        )
+        self._places = None
+
+    def collect(self, keep: int) -> Collected:
+        """Forget all but `keep` generations (the committed one among them), and remove what no other needs."""
+        if self._head is not None and len(self._head.earlier) > keep - 1:
+            self._commit(complete=self._head.complete, earlier=_last(self._head.earlier, keep - 1))
+        return collect(self.directory, self._head, self._staged)
 
     def write_failures(self, failures: Sequence[tuple[str, str, str]]) -> None:
         """Replace the list of what could not be read: (id, path, reason) each."""
@@ -204,120 +230,101 @@ class IndexWriter:
         with writing(path), replacing(path) as temporary:
             write_table(temporary, pa.table(columns, FAILURES_SCHEMA))
 
-    def write_report(self, verb: str, report: Mapping[str, Any]) -> Path:
-        """Keep the report of a run as runs/<time>-<verb>.json; returns its path."""
-        now = datetime.now(UTC)
-        path = self.directory / "runs" / f"{now:%Y%m%dT%H%M%S}-{verb}-{secrets.token_hex(2)}.json"
-        with writing(path):
-            write_bytes(path, json.dumps({"verb": verb, "time": now.isoformat(), **report}, indent=1).encode())
-        return path
+    def write_report(self, verb: str, report: Mapping[str, Any], *, changed: bool = True) -> None:
+        """Keep the report of a run as runs/latest.json and, where it `changed` the index, as a file of its own."""
+        write_report(self.directory, verb, report, changed=changed)
 
     @property
     def _current(self) -> Manifest:
-        if self._manifest is None:
+        manifest = self._staged if self._staging else self._head
+        if manifest is None:
             raise RelookError(f"{self.directory}: no index here")
-        return self._manifest
+        return manifest
+
+    def _open_staged(self) -> None:
+        """A change of model that was under way; one that was done when its process was killed goes."""
+        staged = read_manifest(self.directory, STAGED)
+        self._staged = staged
+        if self._head is None or staged.fingerprint == self._head.fingerprint:
+            self._drop_staged()
+
+    def _drop_staged(self) -> None:
+        with writing(self.directory / STAGED):
+            (self.directory / STAGED).unlink()
+        fault_point("dropped")
+        self._staged = None
+
+    def _begin_empty(
+        self,
+        card: ModelCard,
+        fitted: Mapping[str, FloatArray],
+        images_root: Path,
+        tables: TableFormat,
+        asked: Mapping[str, Any] | None,
+    ) -> None:
+        file = write_fitted(self.directory, fitted, card.fingerprint) if fitted else None
+        self._write(
+            Manifest(
+                generation=self._head.generation if self._head else 0,
+                tables=tables,
+                images_root=str(images_root),
+                model=card.to_json(),
+                fingerprint=card.fingerprint,
+                asked=dict(asked) if asked is not None else None,
+                fitted=file,
+            )
+        )
 
     def _commit_part(self, part: Part, ids: Sequence[str]) -> None:
         places = self._living()
-        self._commit(parts=(*self._without(places.keys() & set(ids)), part))
+        self._commit(parts=(*without(self._current, places, places.keys() & set(ids)), part))
         places |= {name: (part.name, row) for row, name in enumerate(ids)}
 
     def _commit(self, **changes: Any) -> None:
-        manifest = self._current.model_copy(update=changes)
-        rows = sum(part.rows - len(part.deleted) for part in manifest.parts)
-        manifest = manifest.model_copy(
-            update={
-                "generation": manifest.generation + 1,
-                "updated": datetime.now(UTC).isoformat(timespec="seconds"),
-                "counts": {"images": rows, "parts": len(manifest.parts)},
-            }
+        """Follow the current generation, which can be returned to if it was complete and this one is not."""
+        current = self._current
+        if current.complete and not changes.get("complete"):
+            changes = {"earlier": (*current.earlier, keep_copy(self.directory, current)), **changes}
+        self._write(current.model_copy(update={"complete": False, **changes}))
+
+    def _switch(self, keep: int) -> None:
+        """The new model's generation takes the place of the old one's, in one step."""
+        head, staged = self._head, self._current
+        assert head is not None
+        earlier = (*head.earlier, keep_copy(self.directory, head)) if keep > 1 else ()
+        self._staging = False
+        generation = max(head.generation, staged.generation)
+        self._write(
+            staged.model_copy(update={"complete": True, "earlier": _last(earlier, keep - 1), "generation": generation})
         )
-        with writing(self.directory / NAME):
-            write_manifest(self.directory, manifest)
-        self._manifest = manifest
+        self._drop_staged()
 
-    def _without(self, ids: Iterable[str]) -> tuple[Part, ...]:
-        """The current parts with tombstones on the rows of `ids`; a part without living rows is dropped."""
-        places, rows = self._living(), dict[str, set[int]]()
-        for name in ids:
-            part_name, row = places[name]
-            rows.setdefault(part_name, set()).add(row)
-        parts = []
-        for part in self._current.parts:
-            if part.name not in rows:
-                parts.append(part)
-                continue
-            deleted = rows[part.name].union(part.deleted)
-            if len(deleted) < part.rows:
-                parts.append(part.model_copy(update={"deleted": tuple(sorted(deleted))}))
-        return tuple(parts)
+    def _write(self, manifest: Manifest) -> None:
+        """The commit: this manifest, as the next generation."""
+        rows = sum(part.rows - len(part.deleted) for part in manifest.parts)
+        changes = {
+            "generation": manifest.generation + 1,
+            "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "counts": {"images": rows, "parts": len(manifest.parts)},
+        }
+        manifest = manifest.model_copy(update=changes)
+        name = STAGED if self._staging else NAME
+        self._lock.check()
+        fault_point("commit")
+        with writing(self.directory / name):
+            write_manifest(self.directory, manifest, name)
+        fault_point("committed")
+        if self._staging:
+            self._staged = manifest
+        else:
+            self._head = manifest
 
-    def _living(self) -> dict[str, tuple[str, int]]:
-        """The part and the row of every id that is not deleted: read once, so that a commit looks at its own ids."""
+    def _living(self) -> Places:
+        """Where every image is: read once, so that a commit looks at its own ids."""
         if self._places is None:
-            self._places = {}
-            for part in self._current.parts:
-                file = part.files.get("catalog") or part.files["globals"]
-                dead = set(part.deleted)
-                rows = enumerate(read_ids(self.directory / file.path))
-                self._places |= {name: (part.name, row) for row, name in rows if row not in dead}
+            self._places = places_of(self.directory, self._current)
         return self._places
 
-    def _new_name(self) -> str:
-        return f"part-{self._current.generation + 1:06d}-{secrets.token_hex(3)}"
 
-    def _write_part(self, kind: PartKind, name: str, write: Any) -> PartFile:
-        suffix = "h5" if kind in ("locals", "maps") else self._current.tables
-        return self._write_file(f"{kind}/{name}.{suffix}", write)
-
-    def _write_locals(self, path: Path, ids: Sequence[str], items: Sequence[LocalDescriptors]) -> None:
-        """As the model card says: how many, of which kind, with or without their geometry."""
-        settings = self._current.card.settings.get("locals", {})
-        write_locals(
-            path,
-            ids,
-            [item.first(settings.get("stored")) for item in items],
-            bits=(settings.get("projection") or {}).get("kind") == "ames_bits",
-            geometry=settings.get("geometry", True),
-        )
-
-    def _write_fitted(self, fitted: Mapping[str, FloatArray]) -> PartFile:
-        return self._write_file("model/fitted.safetensors", lambda path: save_file(dict(fitted), path))
-
-    def _write_file(self, relative: str, write: Any) -> PartFile:
-        path = self.directory / relative
-        with writing(path), replacing(path) as temporary:
-            write(temporary)
-            checksum, size = sha256_of(temporary), temporary.stat().st_size
-        return PartFile(path=relative, bytes=size, sha256=checksum)
-
-    def _collect_leftovers(self) -> None:
-        """Remove temporary files, and parts that were written but never committed or are no longer used."""
-        kept = {file.path for file in self._manifest.files()} if self._manifest else set()
-        for folder, pattern in _LEFTOVERS.items():
-            for path in (self.directory / folder).glob("*"):
-                # Without a manifest there is no telling what was committed: parts are then left alone.
-                known = self._manifest is not None or path.name.endswith(TEMPORARY)
-                if known and re.fullmatch(pattern, path.name) and f"{folder}/{path.name}" not in kept:
-                    with writing(path):
-                        path.unlink()
-
-
-def _all_or_none(items: Sequence[Item | None], what: str) -> list[Item]:
-    """What every image has, or nothing where none has it. Raises RelookError when only some have."""
-    there = [item for item in items if item is not None]
-    if there and len(there) != len(items):
-        raise RelookError(f"only {len(there)} of {len(items)} images of a part have {what}")
-    return there
-
-
-def _check_part(ids: Sequence[str], vectors: FloatArray, dimension: int) -> None:
-    if len(set(ids)) != len(ids):
-        twice, _ = Counter(ids).most_common(1)[0]
-        raise RelookError(f"the id {twice!r} stands twice in what is written")
-    if vectors.shape != (len(ids), dimension):
-        raise RelookError(f"vectors of shape {vectors.shape} for {len(ids)} ids; expected [{len(ids)}, {dimension}]")
-    wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-    if len(wrong):
-        raise RelookError(f"the vector of {ids[wrong[0]]!r} holds NaN or infinity")
+def _last(files: Sequence[Any], count: int) -> tuple[Any, ...]:
+    return tuple(files[max(0, len(files) - count) :]) if count > 0 else ()
