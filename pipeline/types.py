@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 FeatureMaps = tuple[npt.NDArray[np.floating[Any]], ...]
+IMPORTED = "imported"  # the name on the card of descriptors that another program made
 Box = tuple[float, float, float, float]
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.checkpoints import write_official
@@ -24,6 +25,7 @@ SAMPLES = ROOT / "data" / "samples"
 PAGES = [
     "README.md",
     "docs/training.md",
+    "docs/exchange.md",
     "docs/results.md",
     "docs/index-format.md",
     "docs/papers.md",
@@ -53,8 +55,8 @@ def commands(page: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: `photos/` with `labels.csv`, a `photo.jpg` to ask with, `configs/`, and weights of RRT as its
-    authors release them in `rrt.pt`."""
+    """A user's folder: `photos/` with `labels.csv`, a `photo.jpg` to ask with, `configs/`, weights of RRT as its
+    authors release them in `rrt.pt`, and `vectors.csv` from elsewhere."""
     folder = tmp_path_factory.mktemp("home")
     write_official(folder / "rrt.pt", RRTNetwork(RRTShape(64, 32, 4, 1, 64)).state_dict(), "state")
     shutil.copytree(ROOT / "configs", folder / "configs")
@@ -70,6 +72,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "photos" / "labels.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(kept)
     shutil.copy(folder / "photos" / kept[1][0], folder / "photo.jpg")
+    vectors = np.eye(len(kept) - 1).tolist()
+    with (folder / "vectors.csv").open("w", newline="") as stream:
+        rows = [[path, vector, label] for (path, label), vector in zip(kept[1:], vectors, strict=True)]
+        csv.writer(stream).writerows([["vecid", "vectors", "labels"], *rows])
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The verbs that bring in what others made: fetch.
+"""The verbs that exchange with others: fetch, import, export.
 
 Each parses, calls its stage and shows the result.
 """
@@ -10,8 +10,9 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Json, Quiet, Settings, Verbose
+from pipeline.cli.options import ConfigFile, IndexDir, Json, Quiet, Settings, Verbose
 from pipeline.cli.run import Run, app, out
+from pipeline.errors import UsageError
 from pipeline.report import show_rows
 
 
@@ -37,3 +38,66 @@ def fetch(
     if result.unproved:
         run.note(f"of {result.unproved} files no checksum is published; their lengths and archives were checked")
     run.show(result.to_json(), lambda document: show_rows(out, "fetch", document))
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="DELG's folder, AMES's HDF5, or a CSV of vectors.")],
+    format: Annotated[str, typer.Option("--format", help="auto, delg, ames or csv.")] = "auto",
+    images: Annotated[str | None, typer.Option("--images", help="Paths and labels of the ids: as in extract.")] = None,
+    ids: Annotated[Path | None, typer.Option("--ids", help="One id a line, for rows without names.")] = None,
+    vectors: Annotated[
+        Path | None, typer.Option("--globals", help="A global descriptor per row: .npy, or raw float32.")
+    ] = None,
+    scales: Annotated[str | None, typer.Option("--scales", help="What scale numbers mean, such as 0.7071,1.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="What made the descriptors, in your words.")] = None,
+    normalise: Annotated[bool, typer.Option("--normalise", help="Divide vectors by their lengths.")] = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Bring descriptors that another program made into an index."""
+    from pipeline.stages.import_descriptors import Options, import_descriptors
+
+    run = Run(config, settings, {"index": index}, as_json, verbose, quiet)
+    options = Options(ids, vectors, _scales(scales))
+    result = import_descriptors(run.config, source, format, options, images, model, normalise, run.reporter)
+    if result.globals != "given":
+        run.note("the source has no global descriptors: the mean of an image's local ones stands in for its own")
+    if result.unmatched:
+        run.note(f"{result.unmatched} ids are not among --images: these have no path and no label")
+    run.show(result.to_json(), lambda document: show_rows(out, "import", document))
+
+
+@app.command()
+def export(
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="An HDF5 file, as AMES's code reads it.")],
+    count: Annotated[int | None, typer.Option("--count", min=1, help="Local descriptors per image, at most.")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Write the local descriptors of an index for AMES's code."""
+    from pipeline.stages.export_descriptors import export_descriptors
+
+    run = Run(config, settings, {"index": index}, as_json, verbose, quiet)
+    result = export_descriptors(run.config, target, count)
+    run.show(result.to_json(), lambda document: show_rows(out, "export", document))
+
+
+def _scales(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        scales = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        scales = ()
+    if not scales or not all(0 < scale < float("inf") for scale in scales):
+        raise UsageError(f"--scales {text}: expected numbers above 0 with commas between them")
+    return scales

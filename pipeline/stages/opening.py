@@ -19,7 +19,16 @@ from pipeline.describe import Reading, describer_for_card, load_describer
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import Look, load_reranker
 from pipeline.stores import GlobalStore, Index, TableStore, open_store
-from pipeline.types import Describer, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, VectorStore
+from pipeline.types import (
+    IMPORTED,
+    Describer,
+    Description,
+    FeatureMaps,
+    FloatArray,
+    LocalDescriptors,
+    ModelCard,
+    VectorStore,
+)
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,11 @@ def open_describer(config: Config, index: Index) -> Describer:
         RelookError: the configuration asks for another one; the message says what differs.
     """
     card = index.card
+    if card.name == IMPORTED:
+        raise RelookError(
+            f"{index.directory}: its descriptors were made elsewhere ({card.weights}), and no describer here makes the "
+            "same of a photo; evaluate without --images and --queries asks with the index's own images"
+        )
     # A projection for AMES lies in the index; the file that it came from is not needed again.
     elsewhere: Any = {"fit_from": True, "fit_images": True, "locals": {"projection"}}
     asked = config.describe.model_dump(mode="json", exclude_unset=True, exclude=elsewhere)
