@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from photos import ROOT
+from photos import ROOT, make_photo
 
 from pipeline.describe import ahead as module
 from pipeline.describe.ahead import Patience, ahead
+from pipeline.describe.stream import Failed, Reading, prepare_stream
 from pipeline.errors import RelookError
+from pipeline.types import Box, ImageRecord, Prepared
 
-SHORT = 0.4
+SHORT = 0.6
 
 
 @pytest.fixture
@@ -137,10 +142,44 @@ def test_python_ends_although_a_thread_is_stuck() -> None:
         import threading
         from pipeline.describe.ahead import Patience, ahead
         work = lambda item: threading.Event().wait() if item == 1 else item
-        print(list(ahead(work, range(3), 2, 2, patience=Patience(0.3, lambda item: -item))))
+        print(list(ahead(work, range(3), 2, 2, patience=Patience(1.0, lambda item: -item))))
         """
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, cwd=ROOT, check=True
     )
     assert done.stdout == "[0, -1, 2]\n"
+
+
+class Plain:
+    """As much of a describer as readers need."""
+
+    def prepare(self, image: np.ndarray, bbox: Box | None = None) -> Prepared:
+        return Prepared([np.ascontiguousarray(image.transpose(2, 0, 1))], [(1, 1, 0, 0)], [1.0], *image.shape[1::-1])
+
+
+def test_a_photo_on_a_drive_that_never_answers_costs_no_other(
+    never: threading.Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"{number}.png" for number in range(12)]
+    for number, name in enumerate(names):
+        make_photo(tmp_path / name, seed=number)
+    opened = os.open
+
+    def hang(path: Path, flags: int, *more: int) -> int:
+        if Path(path).name in ("2.png", "3.png"):
+            never.wait()
+        return opened(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", hang)
+    records = [ImageRecord(name, name) for name in names]
+    reading = Reading(2, 2, 1, 10**6, 10**6, seconds=1.5)
+    failed: dict[str, str] = {}
+    read: list[str] = []
+    for batch in prepare_stream(Plain(), records, lambda record: tmp_path / record.path, reading):  # type: ignore[arg-type]
+        if isinstance(batch, Failed):
+            failed[batch.record.id] = batch.reason
+        else:
+            read += [item.record.id for item in batch]
+    assert failed == dict.fromkeys(("2.png", "3.png"), "not read within 1.5 seconds")
+    assert sorted(read) == sorted(set(names) - set(failed))

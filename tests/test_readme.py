@@ -28,6 +28,7 @@ PAGES = [
     "docs/exchange.md",
     "docs/results.md",
     "docs/index-format.md",
+    "docs/inputs.md",
     "docs/papers.md",
     "docs/representations.md",
     "docs/speed.md",

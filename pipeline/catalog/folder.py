@@ -66,8 +66,8 @@ def printable(path: Path) -> str:
 
 @cache
 def _suffixes() -> frozenset[str]:
-    """File endings of the formats that Pillow can open, and of HEIC, for which it needs an extra package; documents and
-    films that merely hold pictures are left out."""
+    """File endings of what Pillow can open, of stereo pairs, which it opens as JPEG, and of HEIC, for which it needs an
+    extra package; documents and films that merely hold pictures are left out."""
     no_photos = {
         ".pdf",
         ".eps",
@@ -84,7 +84,7 @@ def _suffixes() -> frozenset[str]:
     }
     extensions = Image.registered_extensions()
     known = {ext for ext, name in extensions.items() if name in Image.OPEN}
-    return frozenset(known | {".heic", ".heif", ".hif"}) - no_photos
+    return frozenset(known | {".mpo", ".heic", ".heif", ".hif"}) - no_photos
 
 
 def _refuse(error: OSError) -> None:

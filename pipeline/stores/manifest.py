@@ -42,7 +42,7 @@ class PartFile(_Stored):
     @classmethod
     def _stays_below(cls, path: str) -> str:
         parts = path.split("/")
-        if {"", ".", ".."} & set(parts) or "\\" in path or ":" in parts[0] or "\0" in path:
+        if {"", ".", ".."} & set(parts) or "\\" in path or ":" in parts[0] or not path.isprintable():
             raise ValueError("the path leads out of the index")
         return path
 
