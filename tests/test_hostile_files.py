@@ -336,7 +336,19 @@ def set_path(path: str) -> Callable[[dict[str, Any]], object]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/etc/passwd", "../other/part.parquet", "globals/../../x", "globals//x", "", ".", "C:/x", "a\\b", "a\0b", "a\ud800b"]
+    "path",
+    [
+        "/etc/passwd",
+        "../other/part.parquet",
+        "globals/../../x",
+        "globals//x",
+        "",
+        ".",
+        "C:/x",
+        "a\\b",
+        "a\0b",
+        "a\ud800b",
+    ],
 )
 def test_a_part_outside_the_index(path: str, tmp_path: Path) -> None:
     make_index(tmp_path / "index")
