@@ -39,20 +39,25 @@ INDEXES: dict[str, list[str]] = {
         "describe.maps.stage=3",
         "describe.maps.dimension=128",
     ],
+    "whole": ["describe.locals.count=50", "describe.locals.scales=[1.0]", "describe.locals.dimension=null"],
     "grid": ["describe.locals.kind=map", "describe.locals.count=49", "describe.locals.scales=[1.0]"],
 }
-# Reranker in the tables: registry name, index, and how it is trained; None: it is not, and stands there to compare. The
-# student needs its teacher's file.
+# Reranker in the tables: registry name, index, and how it is trained; None: it is not, and stands there to compare.
 SHORT = ["train_rerank.epochs=4", "train_rerank.triplets=3200"]
 RERANKERS: dict[str, tuple[str, str, list[str] | None]] = {
     "superglobal, untrained": ("superglobal", "parts", None),
     "rrt": ("rrt", "parts", []),
     "ames": ("ames", "parts", SHORT),
     "ames, binarised": ("ames", "parts", [*SHORT, "train_rerank.ames.binarised=true"]),
+    "ames, whole locals": ("ames", "whole", SHORT),
+    "ames, bits stored": ("ames", "whole", [*SHORT, "train_rerank.ames.binarised=true"]),
     "rrt_sop": ("rrt_sop", "grid", SHORT),
     "cvnet": ("cvnet", "parts", [*SHORT, "train_rerank.batch_size=32", "train_rerank.warmup=0.2"]),
 }
-TEACHER = "ames"
+# Whose file a student needs.
+TEACHERS = {"ames, binarised": "ames", "ames, bits stored": "ames, whole locals"}
+# Of what is asked, the index holds what the checkpoint's projection leaves: 50 x 128 bits, 800 bytes a photo.
+STORED = ("ames, bits stored",)
 
 
 def main() -> None:
@@ -121,11 +126,13 @@ class Bench:
             found: Mapping[str, Any] = json.loads(note.read_text())
             return found
         registry, kind, settings = RERANKERS[name]
-        chosen, seconds = [f"rerank.chain=[{registry}]"], 0.0
+        chosen, seconds, stored = [f"rerank.chain=[{registry}]"], 0.0, []
         if settings is not None:
             checkpoint, seconds = self._trained(name, settings)
             chosen.append(f"rerank.{registry}.checkpoint={json.dumps(str(checkpoint))}")
-        config = self._config(kind, self._extracted(kind, ask), *chosen)
+            if name in STORED:
+                stored = [f"describe.locals.projection={json.dumps(str(checkpoint))}", "describe.locals.geometry=false"]
+        config = self._config(kind, self._extracted(kind, ask, *stored), *stored, *chosen)
         document = {**evaluate(config, str(ask), None, self._reporter).to_json(), "cpu_seconds": seconds}
         note.write_text(json.dumps(document))
         return document
@@ -139,7 +146,7 @@ class Bench:
             index = self._extracted(kind, self.learn)
             more = list(settings)
             if "train_rerank.ames.binarised=true" in settings:
-                more.append(f"train_rerank.ames.teacher={json.dumps(str(self._trained(TEACHER, SHORT)[0]))}")
+                more.append(f"train_rerank.ames.teacher={json.dumps(str(self._trained(TEACHERS[name], SHORT)[0]))}")
             before = cpu_seconds()
             config = self._config(
                 kind,
@@ -154,12 +161,12 @@ class Bench:
         seconds: float = json.loads(note.read_text())["cpu_seconds"]
         return out, seconds
 
-    def _extracted(self, kind: str, manifest: Path) -> Path:
+    def _extracted(self, kind: str, manifest: Path, *stored: str) -> Path:
         """An index of the photos of a manifest; projections are those fitted on what is learnt from."""
-        index = self.folder / f"{kind} - {manifest.stem}"
+        index = self.folder / f"{kind}{', stored' if stored else ''} - {manifest.stem}"
         if not (index / "index.json").exists():
-            first = [] if manifest == self.learn else [self._fit_from(kind)]
-            extract(self._config(kind, index, *first), str(manifest), self._reporter)
+            first = [] if manifest == self.learn or kind == "whole" else [self._fit_from(kind)]
+            extract(self._config(kind, index, *stored, *first), str(manifest), self._reporter)
         return index
 
     def _fit_from(self, kind: str) -> str:
