@@ -52,15 +52,22 @@ class TestSearch:
         assert page.count("data:image/jpeg;base64,") == 11
         assert "http" not in page
 
-    def test_csv_gives_the_same_ranking_as_parquet(self, photos: Path, index: Path, tmp_path: Path) -> None:
+    def test_every_stage_on_nothing_but_csv_and_hdf5_with_the_same_ranking_as_parquet(
+        self, photos: Path, index: Path, tmp_path: Path
+    ) -> None:
         folder = tmp_path / "index"
         document("extract", "--images", photos, "--index", folder, *QUICK, "--set", "store.kind=csv")
-        assert not list(folder.rglob("*.parquet"))
         query = photos.parent / "thing 3" / "view_2.jpg"
         arguments = ("search", query, "--top-k", 40)
         table = document(*arguments, "--index", index)
         text = document(*arguments, "--index", folder, "--store", "csv")
         assert table["queries"] == text["queries"]
+        csv = ("--index", folder, "--store", "csv")
+        assert document("upload", *csv)["equal"] == document("verify", *csv)["equal"] == 40
+        document("train-rerank", "--reranker", "rrt", *csv, "--set", "train_rerank.epochs=1")
+        assert document("evaluate", "--rerank", "rrt", *csv)["reranked"]
+        kinds = {path.suffix for path in folder.rglob("*") if path.is_file() and "rrt-log" not in path.parts}
+        assert kinds - {".json", ".lock", ".safetensors", ""} == {".csv", ".h5"}
 
 
 class TestTrainAndEvaluate:
