@@ -58,12 +58,13 @@ def others(shared: Path, count: int) -> list[Photo]:
 
 
 def groceries(shared: Path, classes: int, each: int) -> dict[str, list[Photo]]:
-    """Photos of some fine classes of the Grocery Store data set."""
+    """Photos of some fine classes of the Grocery Store data set, far apart in its list."""
     found: dict[str, list[Photo]] = defaultdict(list)
     for line in (shared / "data" / "grocery" / "train.txt").read_text().splitlines():
         path, fine, _ = (part.strip() for part in line.split(","))
         found[fine].append(Photo(shared / "data" / "grocery" / path, fine))
-    return {name: found[name][:each] for name in sorted(found, key=int)[:classes]}
+    names = sorted(found, key=int)
+    return {name: found[name][:each] for name in names[:: len(names) // classes][:classes]}
 
 
 @dataclass(frozen=True)
@@ -199,7 +200,7 @@ def products(folder: Path, shared: Path) -> dict[str, dict[str, str]]:
 def birds(folder: Path, shared: Path) -> dict[str, str]:
     """CUB-200-2011 of groceries; returns label by path."""
     labels, lines, classes = {}, [], []
-    for row, (name, photos) in enumerate(groceries(shared, 4, 2).items(), start=1):
+    for row, (name, photos) in enumerate(groceries(shared, 4, 3).items(), start=1):
         for view, photo in enumerate(photos, start=1):
             path = f"{row:03d}.Grocery_{name}/Grocery_{name}_{view:04d}.jpg"
             photo.put(folder / "images" / path)
@@ -216,7 +217,7 @@ def cars(folder: Path, shared: Path) -> dict[str, str]:
     from scipy.io import savemat
 
     names, rows, labels = [], [], {}
-    for number, (name, photos) in enumerate(groceries(shared, 4, 2).items(), start=1):
+    for number, (name, photos) in enumerate(groceries(shared, 4, 3).items(), start=1):
         names.append(f"Grocery {name} 2019")
         for photo in photos:
             path = f"car_ims/{len(labels) + 1:06d}.jpg"

@@ -24,8 +24,8 @@ from loopback import Site, serving
 from pipeline.catalog import load_catalog, load_ground_truth
 from pipeline.catalog.registry import DATASETS
 from pipeline.config import load_config
-from pipeline.errors import RelookError, UsageError
-from pipeline.fetch import SOURCES
+from pipeline.errors import LockedError, RelookError, UsageError
+from pipeline.fetch import SOURCES, alone_in
 from pipeline.fetch.archives import unpack
 from pipeline.fetch.download import download
 from pipeline.stages.fetch import fetch
@@ -111,7 +111,12 @@ def test_from_the_command_line_to_a_catalog(site: Site, tmp_path: Path, miniatur
     assert (result["files"], result["downloaded"], result["unproved"]) == (2, 2, 2)
     assert result["bytes"] == sum(map(len, site.files.values()))
     same_photos(tmp_path / "set", miniature)
-    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["fetched.json", "gnd_roxford5k.pkl", "jpg"]
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == [
+        ".fetch.lock",
+        "fetched.json",
+        "gnd_roxford5k.pkl",
+        "jpg",
+    ]
     catalog, truth = load_catalog(result["source"]), load_ground_truth(result["source"])
     assert len(catalog) == result["images"]
     assert all((truth.root / query.path).is_file() for query in truth.queries)
@@ -282,6 +287,24 @@ def test_killed_and_resumed(site: Site, tmp_path: Path, miniature: Path) -> None
     assert json.loads(done.stdout)["downloaded"] == 1  # the ground truth was there
     assert site.ranges_of(PHOTOS) == ["", f"bytes={have}-"]
     same_photos(tmp_path, miniature)
+
+
+def test_killed_while_unpacking(site: Site, tmp_path: Path, miniature: Path) -> None:
+    """A whole download is unpacked again, not downloaded again; what was half written is written over."""
+    copy = tmp_path / ".downloads" / PHOTOS.strip("/").replace("/", "_")
+    copy.parent.mkdir()
+    copy.write_bytes(site.files[PHOTOS])
+    (tmp_path / "jpg").mkdir()
+    (tmp_path / "jpg" / next((miniature / "jpg").iterdir()).name).write_bytes(b"half")
+    fetch(config_of(site), "roxford5k", tmp_path)
+    assert site.ranges_of(PHOTOS) == []
+    same_photos(tmp_path, miniature)
+
+
+def test_one_run_at_a_time(site: Site, tmp_path: Path) -> None:
+    with alone_in(tmp_path), pytest.raises(LockedError, match="another run is fetching"):
+        fetch(config_of(site), "roxford5k", tmp_path)
+    assert site.asked == []
 
 
 # --- what is here already ---------------------------------------------------------------------------------------------

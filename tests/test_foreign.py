@@ -394,6 +394,7 @@ def test_exact_values_stay_bit_for_bit_and_rounded_ones_become_unit(tmp_path: Pa
         ("vecid,vectors\na,[1 0],x\n", "row 1: 3 cells, the header has 2"),
         ("id,x,y\na,1,0\nb,1,\n", "row 2 ('b'): column y is '', no number"),
         ("id,label\na,b\n", "no columns of values"),
+        (",id,x\n0,a,1\n", "column 1 has no name"),
         ("name,x\na,1\n", "has no column vecid or id; its columns are: name, x"),
         ("vecid,vectors\n", "holds no images"),
         ("", "has no column vecid"),

@@ -7,6 +7,7 @@ Weyand et al., "Google Landmarks Dataset v2", CVPR 2020. Everything stays in col
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ _TRAIN_CLEAN = (1_580_470, 81_313)
 _INDEX = 761_757
 _TEST = 117_577
 _USAGES = ("Public", "Private", "Ignored")
-_ID = r"^[0-9a-z]{3,64}$"
+_ID = "[0-9a-z]{3,64}"
 
 
 def load_train(folder: Path) -> Catalog:
@@ -100,7 +101,7 @@ def _labelled(
 
 def _records(split: str, ids: pa.ChunkedArray, labels: pa.ChunkedArray | None, source: str) -> ColumnRecords:
     ids = ids.combine_chunks()
-    strange = pc.invert(pc.match_substring_regex(ids, _ID))
+    strange = pc.invert(pc.match_substring_regex(ids, rf"^{_ID}\z"))
     if pc.any(strange).as_py():
         raise RelookError(f"{source}: {ids.filter(strange)[0].as_py()!r} is no id of a photo")
     letters = [pc.utf8_slice_codeunits(ids, start, start + 1) for start in range(3)]
@@ -119,7 +120,7 @@ def _solution(folder: Path, name: str) -> Iterator[tuple[ImageRecord, list[str],
             next(rows, None)
             for number, row in enumerate(rows, start=2):
                 where = f"{file}, line {number}"
-                if len(row) != 3 or row[2] not in _USAGES or not pc.match_substring_regex(row[0], _ID).as_py():
+                if len(row) != 3 or row[2] not in _USAGES or not re.fullmatch(_ID, row[0]):
                     raise RelookError(f"{where}: expected an id, its answers, and one of {', '.join(_USAGES)}")
                 if row[0] in seen:
                     raise RelookError(f"{where}: {row[0]} stands twice")

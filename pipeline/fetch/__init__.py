@@ -5,7 +5,7 @@ Before the catalog, which reads what this room leaves in a folder. `sources` say
 """
 
 from pipeline.fetch.bring import Brought, Fetcher
-from pipeline.fetch.ledger import Ledger
+from pipeline.fetch.ledger import Ledger, alone_in
 from pipeline.fetch.sources import SOURCES, RemoteFile, find_local
 
-__all__ = ["SOURCES", "Brought", "Fetcher", "Ledger", "RemoteFile", "find_local"]
+__all__ = ["SOURCES", "Brought", "Fetcher", "Ledger", "RemoteFile", "alone_in", "find_local"]

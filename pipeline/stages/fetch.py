@@ -15,7 +15,7 @@ from pipeline.catalog import load_catalog
 from pipeline.catalog.registry import DATASETS
 from pipeline.config import Config
 from pipeline.errors import RelookError, unknown_name
-from pipeline.fetch import SOURCES, Fetcher, Ledger, RemoteFile, find_local
+from pipeline.fetch import SOURCES, Fetcher, Ledger, RemoteFile, alone_in, find_local
 from pipeline.stages.progress import Reporter, Silent
 
 
@@ -67,16 +67,30 @@ def fetch(
 
     Raises:
         UsageError: no such data set.
+        LockedError: another run is fetching into the same folder.
         RelookError: a file cannot be had, is not what is published, or `local` lacks some that are not there yet.
     """
     started = time.monotonic()
     files = _files(name, first)
+    with alone_in(folder):
+        return _fetch(config, name, folder, files, local, reporter or Silent(), started)
+
+
+def _fetch(
+    config: Config,
+    name: str,
+    folder: Path,
+    files: list[RemoteFile],
+    local: Path | None,
+    reporter: Reporter,
+    started: float,
+) -> FetchResult:
     ledger = Ledger(folder)
     todo = [file for file in files if not _is_there(file, ledger, folder)]
     found = find_local(todo, local) if local is not None and todo else {}
     brought = []
     options = config.fetch.model_dump()
-    with (reporter or Silent()).bar("fetch", len(todo), "files") as bar:
+    with reporter.bar("fetch", len(todo), "files") as bar:
         fetcher = Fetcher(folder, say=lambda words: bar.advance(0, words), **options)
         with fetcher:
             for file in todo:

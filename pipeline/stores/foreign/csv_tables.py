@@ -76,6 +76,11 @@ def _values(source: Path, names: list[str], others: set[int | None]) -> Callable
     if cell is not None:
         return lambda row, where: _numbers(_listed(row[cell], where), where)
     columns = [place for place in range(len(names)) if place not in others]
+    if any(not names[place] for place in columns):  # such as the row numbers that pandas writes
+        unnamed = next(place for place in columns if not names[place])
+        raise RelookError(
+            f"{source}: column {unnamed + 1} has no name; a column of values has one, others are left out"
+        )
     if not columns:
         raise RelookError(f"{source}: has no column {' or '.join(_VECTORS)}, and no columns of values")
     return lambda row, where: _numbers([row[place].strip() for place in columns], where, [names[p] for p in columns])
