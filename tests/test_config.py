@@ -192,9 +192,12 @@ def test_set_a_value_that_is_no_yaml(value: str) -> None:
         ("describe.image.siz=3", "unknown key describe.image.siz; did you mean describe.image.size?"),
         ("describe.globals={p: 3, scale: [1]}", "describe.globals.scale; did you mean describe.globals.scales?"),
         ("train_rerank.rrt.head=2", "unknown key train_rerank.rrt.head; did you mean train_rerank.rrt.heads?"),
-        ("evaluate.zzzzzz=3", "unknown key evaluate.zzzzzz; known: protocol, split"),
+        (
+            "evaluate.zzzzzz=3",
+            "unknown key evaluate.zzzzzz; known: dataset, protocol, report, split, timed, validation",
+        ),
         ("seed.x=3", "seed = {'x': 3}"),
-        ("evaluate..split=3", "unknown key evaluate.; known: protocol, split"),
+        ("evaluate..split=3", "unknown key evaluate.; known: dataset, protocol, report, split, timed, validation"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(override: str, hint: str) -> None:

@@ -1,6 +1,6 @@
-"""The verbs that ask: search, evaluate.
+"""The verb that asks: search.
 
-Each parses, calls its stage and shows the result.
+It parses, calls its stage and shows the result.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.run import Run, app, out
 from pipeline.errors import TooManyFailuresError
-from pipeline.report import show_answers, show_evaluation, write_page
+from pipeline.report import show_answers, write_page
 
 
 @app.command()
@@ -63,35 +63,3 @@ def search(
     run.show(document, lambda shown: show_answers(out, shown, Path.cwd()))
     if max_failures is not None and len(result.failed) > max_failures:
         raise TooManyFailuresError(f"{len(result.failed)} queries failed, more than --max-failures {max_failures}")
-
-
-@app.command()
-def evaluate(
-    images: Annotated[str | None, typer.Option("--images", help="Ground truth; without it the index's labels.")] = None,
-    queries: Annotated[str | None, typer.Option("--queries", help="Photos to ask with; without it every one.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Only this split of the ground truth.")] = None,
-    protocol: Annotated[str | None, typer.Option("--protocol", help="labels.")] = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-    index: IndexDir = None,
-    store: Store = None,
-    rerank: Rerank = None,
-    device: Device = None,
-    as_json: Json = False,
-    verbose: Verbose = 0,
-    quiet: Quiet = False,
-) -> None:
-    """How good the search is, before and after the second look."""
-    from pipeline.stages import evaluate as stage
-
-    flags = {
-        "index": index,
-        "store.kind": store,
-        "device": device,
-        "rerank.chain": chain_of(rerank),
-        "evaluate.split": split,
-        "evaluate.protocol": protocol,
-    }
-    run = Run(config, settings, flags, as_json, verbose, quiet)
-    result = stage.evaluate(run.config, images, queries, run.reporter)
-    run.show(result.to_json(), lambda document: show_evaluation(out, document))

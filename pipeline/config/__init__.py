@@ -12,7 +12,8 @@ from pipeline.config.describe import (
     MapsConfig,
     SuperGlobalModulesConfig,
 )
-from pipeline.config.loading import load_config, parse_config
+from pipeline.config.evaluate import EvaluateConfig
+from pipeline.config.loading import load_config, parse_config, with_values
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.run import Config
 from pipeline.config.train import (
@@ -38,6 +39,7 @@ __all__ = [
     "Config",
     "ContrastConfig",
     "DescribeConfig",
+    "EvaluateConfig",
     "GlobalsConfig",
     "ImageConfig",
     "LocalsConfig",
@@ -53,4 +55,5 @@ __all__ = [
     "TrainRerankConfig",
     "load_config",
     "parse_config",
+    "with_values",
 ]

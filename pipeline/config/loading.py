@@ -52,6 +52,14 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Conf
     return parse_config(values, source="--set")
 
 
+def with_values(config: Config, values: Mapping[str, Any], source: str) -> Config:
+    """`config` with other values by dotted key. Raises UsageError naming `source`, the key and the value."""
+    plain = config.model_dump(mode="json", exclude_unset=True)
+    for key, value in values.items():
+        _put(plain, key.split("."), value)
+    return parse_config(plain, source)
+
+
 def parse_config(values: Mapping[str, Any], source: str) -> Config:
     """Build a `Config` from nested plain values. Raises UsageError naming `source`, the key and the value."""
     try:

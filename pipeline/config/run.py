@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import Field
 
 from pipeline.config.describe import DescribeConfig
+from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.fetch import FetchConfig
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.section import Positive, PositiveFloat, Section
@@ -51,13 +52,6 @@ class SearchConfig(Section):
 
     top_k: Positive = Field(10, description="results shown per query")
     skip_itself: bool = Field(False, description="leave out the query's own file where the index holds it")
-
-
-class EvaluateConfig(Section):
-    """What `evaluate` measures."""
-
-    protocol: str = "labels"
-    split: str | None = Field(None, description="queries and gallery are this split only; None: everything")
 
 
 class Config(Section):

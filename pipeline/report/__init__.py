@@ -3,7 +3,29 @@
 Beside the flow: it shows what stages return and computes nothing.
 """
 
-from pipeline.report.console import Bars, show_answers, show_evaluation, show_rows, show_training, show_verification
-from pipeline.report.html import write_page
+from pipeline.report.console import (
+    Bars,
+    show_answers,
+    show_comparison,
+    show_evaluation,
+    show_rows,
+    show_sweep,
+    show_training,
+    show_verification,
+)
+from pipeline.report.evaluation import write_evaluation
+from pipeline.report.html import write_comparison, write_page
 
-__all__ = ["Bars", "show_answers", "show_evaluation", "show_rows", "show_training", "show_verification", "write_page"]
+__all__ = [
+    "Bars",
+    "show_answers",
+    "show_comparison",
+    "show_evaluation",
+    "show_rows",
+    "show_sweep",
+    "show_training",
+    "show_verification",
+    "write_comparison",
+    "write_evaluation",
+    "write_page",
+]

@@ -5,6 +5,7 @@ Used by the CLI and the demo. Bars go to stderr, so that stdout holds the result
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,9 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+# Metrics that stand side by side on a terminal.
+_COLUMNS = 6
 
 
 class Bars:
@@ -101,23 +105,86 @@ def show_answers(console: Console, result: Mapping[str, Any], root: Path | None 
 def show_evaluation(console: Console, *results: Mapping[str, Any]) -> None:
     """Print `evaluate` documents of the same queries in one table: the global search, and each second look.
 
-    Below a second look stands the mean difference to the global search over the same queries and its standard error.
+    Beside a second look stands the mean difference to the global search over the same queries and its standard error.
+    Few metrics are columns; the many of Revisited Oxford and Paris are rows.
     """
     first = results[0]
-    caption = f"{first['queries']} queries, gallery of {first['gallery']}"
-    table = Table(title="Before and after the second look", caption=_caption(caption, first), title_justify="left")
-    table.add_column("percent", no_wrap=True)
+    caption = _caption(f"{first['queries']} queries, gallery of {first['gallery']}{_speed(results[-1])}", first)
     metrics = list(first["global"])
-    for name in metrics:
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_row("global search", *(f"{first['global'][name]:.2f}" for name in metrics))
+    rows: list[tuple[str, list[str], str]] = [
+        ("global search", [f"{first['global'][name]:.2f}" for name in metrics], "")
+    ]
     for result in results:
         if result["reranked"]:
-            table.add_row(" > ".join(result["rerank"]), *(f"{result['reranked'][name]:.2f}" for name in metrics))
             difference = result["difference"]
+            values = [f"{result['reranked'][name]:.2f}" for name in metrics]
+            rows.append((" > ".join(result["rerank"]), values, ""))
             cells = [f"{difference[name]:+.2f} ±{difference[f'{name}_se']:.2f}" for name in metrics]
-            table.add_row("  difference", *cells, style="bold")
+            rows.append(("  difference", cells, "bold"))
+    table = Table(title="Before and after the second look", caption=caption, title_justify="left")
+    table.add_column("percent", no_wrap=True)
+    if len(metrics) <= _COLUMNS:
+        for name in metrics:
+            table.add_column(name, justify="right", no_wrap=True)
+        for heading, cells, style in rows:
+            table.add_row(heading, *cells, style=style)
+    else:
+        for heading, _cells, style in rows:
+            table.add_column(heading.strip(), justify="right", style=style)
+        for number, name in enumerate(metrics):
+            table.add_row(name, *(cells[number] for _heading, cells, _style in rows))
     console.print(table)
+
+
+def show_sweep(console: Console, result: Mapping[str, Any]) -> None:
+    """Print the table of a sweep: one row per combination, the best in bold."""
+    metric, best = result["metric"], result["best"]
+    caption = f"split {result['split']} alone: {result['queries']} queries, gallery of {result['gallery']}"
+    table = Table(title="Sweep on the validation split", caption=_caption(caption, result), title_justify="left")
+    for key in best["settings"]:
+        table.add_column(key, justify="right")
+    metrics = [name for name in best["reranked"] if name == metric or len(best["reranked"]) <= _COLUMNS]
+    for name in [*metrics, f"{metric} difference"]:
+        table.add_column(name, justify="right", no_wrap=True)
+    cells = [f"{result['global'][name]:.2f}" for name in metrics]
+    table.add_row("global search", *[""] * (len(best["settings"]) - 1), *cells, "")
+    for row in result["rows"]:
+        cells = [f"{row['reranked'][name]:.2f}" for name in metrics]
+        change = f"{row['difference'][metric]:+.2f} ±{row['difference'][f'{metric}_se']:.2f}"
+        settings = [str(value) for value in row["settings"].values()]
+        table.add_row(*settings, *cells, change, style="bold" if row is best else "")
+    console.print(table)
+    words = " ".join(f"--set {key}={json.dumps(value)}" for key, value in best["settings"].items())
+    console.print(f"best {metric}: {words}", highlight=False, markup=False, soft_wrap=True)
+
+
+def show_comparison(console: Console, result: Mapping[str, Any], count: int = 5) -> None:
+    """Print a `compare` document: every metric with its test, then the `count` largest gains and losses."""
+    table = Table(title=Text(f"{result['before']} against {result['after']}"), title_justify="left")
+    for name in ("percent", "before", "after", "difference", "95 % interval", "p", "wins", "losses", "ties"):
+        table.add_column(name, justify="left" if name == "percent" else "right", no_wrap=True)
+    for name, row in result["metrics"].items():
+        low, high = row["interval"]
+        numbers = [f"{row['before']:.2f}", f"{row['after']:.2f}", f"{row['difference']:+.2f}"]
+        counts = [str(row[key]) for key in ("wins", "losses", "ties")]
+        table.add_row(name, *numbers, f"{low:+.2f} to {high:+.2f}", f"{row['p_value']:.3f}", *counts)
+    console.print(table)
+    changed = [row for row in result["queries"] if row["difference"]]
+    shown = changed if len(changed) <= 2 * count else [*changed[:count], *changed[-count:]]
+    table = Table(title=f"largest gains and losses in {result['metric']}", title_justify="left")
+    for name in ("query", "before", "after", "difference"):
+        table.add_column(name, justify="left" if name == "query" else "right", overflow="fold")
+    for row in shown:
+        table.add_row(
+            Text(row["query"]), *(f"{row[name]:.2f}" for name in ("before", "after")), f"{row['difference']:+.2f}"
+        )
+    console.print(table)
+
+
+def _speed(result: Mapping[str, Any]) -> str:
+    """Milliseconds of one query by stage, as far as queries went alone."""
+    parts = [f"{stage} {row['median_ms']:.1f} (p95 {row['p95_ms']:.1f})" for stage, row in result["latency"].items()]
+    return f"; ms a query: {', '.join(parts)}" if parts else ""
 
 
 def show_training(console: Console, result: Mapping[str, Any]) -> None:

@@ -1,13 +1,14 @@
-"""A page with the pictures: each query beside its results, before and after the second look.
+"""Pages with the pictures: each query beside its results; and what two evaluations answer differently.
 
-Written by `search --html` and the demo. One file without scripts or outside links: small pictures are part of it.
+Written by `search --html`, `compare --html` and the demo. Files without scripts or outside links: small pictures are
+part of them.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from pipeline.errors import ImageError, RelookError
-from pipeline.files import write_bytes
+from pipeline.errors import ImageError
+from pipeline.files import write_bytes, writing
 from pipeline.imaging import read_image
 
 _SIDE = 200
+# Queries of a comparison that are shown of losses and gains, and answers of each.
+_EACH = 15
+_ANSWERS = 6
 
 
 def write_page(path: Path, search: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> None:
@@ -33,22 +37,45 @@ def write_page(path: Path, search: Mapping[str, Any], evaluation: Mapping[str, A
     Raises:
         RelookError: the file cannot be written.
     """
+    _write(path, "search.html", search=search, evaluation=evaluation)
+
+
+def write_comparison(path: Path, comparison: Mapping[str, Any]) -> None:
+    """Write the page of a `compare` document: the tests, then the largest losses and gains with their first answers.
+
+    Raises:
+        RelookError: the file cannot be written.
+    """
+    changed = [row for row in comparison["queries"] if row["difference"]]
+    losses = [row for row in reversed(changed) if row["difference"] < 0][:_EACH]
+    gains = [row for row in changed if row["difference"] > 0][:_EACH]
+    sections = (("Losses", losses), ("Gains", gains))
+    _write(path, "comparison.html", comparison=comparison, sections=sections, shown=_ANSWERS)
+
+
+def _write(path: Path, template: str, **values: Any) -> None:
     environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
     environment.filters["picture"] = _picture
-    text = environment.get_template("search.html").render(search=search, evaluation=evaluation)
-    try:
+    text = environment.get_template(template).render(**values)
+    with writing(path):
         write_bytes(path, text.encode())
-    except OSError as error:
-        raise RelookError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _picture(path: str, box: Sequence[float] | None = None) -> str:
+    """A small JPEG as a data address; an empty one where the photo cannot be read any more."""
+    return _small(path, tuple(box) if box else None)
 
 
 @lru_cache(maxsize=4096)
-def _picture(path: str) -> str:
-    """A small JPEG as a data address; an empty one where the photo cannot be read any more."""
+def _small(path: str, box: tuple[float, ...] | None) -> str:
     try:
         image = Image.fromarray(read_image(Path(path)).pixels)
     except ImageError:
         return ""
+    if box is not None:
+        left, top, right, bottom = (int(value) for value in box)
+        right, bottom = min(right, image.width), min(bottom, image.height)
+        image = image.crop((max(0, left), max(0, top), max(left + 1, right), max(top + 1, bottom)))
     image.thumbnail((_SIDE, _SIDE))
     data = io.BytesIO()
     image.save(data, "JPEG", quality=80)

@@ -1,32 +1,31 @@
 """`evaluate`: how good the search is, before and after the second look.
 
-Last verb of the flow. Every labelled image queries the others, or the images of a second manifest query the gallery; a
-query is never its own answer.
+Last verb of the flow. A data set that is not in the index yet is extracted first. Then its queries are asked, or every
+labelled image asks for the others; a query is never its own answer.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from pipeline.catalog import load_catalog
 from pipeline.config import Config
-from pipeline.errors import RelookError, unknown_name
-from pipeline.evaluate import Scores, by_labels, paired_difference
-from pipeline.rerank import Look, look_again
+from pipeline.evaluate import Scores, confidence_intervals, paired_difference
+from pipeline.report import write_evaluation
+from pipeline.stages.answers import per_query
+from pipeline.stages.extract import extract
+from pipeline.stages.measuring import Measured, measure
 from pipeline.stages.opening import Gallery, open_chain, open_gallery
 from pipeline.stages.progress import Reporter, Silent
-from pipeline.stages.queries import describe_queries, find_candidates, own_ids
-from pipeline.types import Description, ImageRecord, Ranking
-
-# Queries that are looked at together: bounds the memory, and moves the bar.
-_BLOCK = 64
-
-PROTOCOLS: dict[str, Callable[..., tuple[Scores, int]]] = {
-    "labels": by_labels,
-}
+from pipeline.stages.provenance import bytes_per_image, extraction, provenance
+from pipeline.stages.tasks import Task, open_task
+from pipeline.stages.upload import upload
+from pipeline.stores import Index, TableStore
+from pipeline.stores.manifest import NAME
 
 
 @dataclass(frozen=True)
@@ -34,54 +33,54 @@ class EvaluateResult:
     """What was measured. `before` and `after` hold the values of each query; `after` is None without a second look.
 
     Attributes:
+        queries: those that are in the means.
         unscored: queries without any positive, left out of the means.
         failed: photos that could not be read, now or when the index was extracted; left out too.
+        ignored: queries that the data set tells to ignore.
         seconds: of the global search and of the second look, for all queries.
+        details: what a report holds besides: costs, versions, configuration, and every query.
     """
 
     protocol: str
+    dataset: str
+    split: str | None
     queries: int
     gallery: int
     unscored: int
     failed: int
+    ignored: int
     rerank: list[str]
     before: Scores
     after: Scores | None
-    seconds: dict[str, float]
+    seconds: Mapping[str, float]
     weights: str
+    details: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`; the keys are the CLI's contract, metrics in percent."""
+        last = self.after or self.before
         return {
             "protocol": self.protocol,
+            "dataset": self.dataset,
+            "split": self.split,
             "queries": self.queries,
             "gallery": self.gallery,
             "unscored": self.unscored,
             "failed": self.failed,
+            "ignored": self.ignored,
             "rerank": self.rerank,
             "global": self.before.summary(),
             "reranked": self.after.summary() if self.after else None,
             "difference": paired_difference(self.before, self.after) if self.after else None,
+            "intervals": _percent(confidence_intervals(last)),
             "seconds": self.seconds,
             "weights": self.weights,
+            **{key: self.details[key] for key in ("latency", "bytes_per_image", "extraction")},
         }
 
-
-@dataclass(frozen=True)
-class _Asked:
-    """The queries of a protocol.
-
-    Attributes:
-        records: Q of them.
-        describe: descriptions of a slice of them, read when they are needed: maps of all queries may not fit.
-        excluded: for each query the gallery ids that are the query itself.
-        failed: how many could not be read.
-    """
-
-    records: list[ImageRecord]
-    describe: Callable[[slice], list[Description]]
-    excluded: list[frozenset[str]]
-    failed: int = 0
+    def to_report(self) -> dict[str, Any]:
+        """Everything, for `evaluation.json`: the document, provenance, configuration, and the values of each query."""
+        return {**self.to_json(), **self.details}
 
 
 def evaluate(
@@ -90,102 +89,97 @@ def evaluate(
     """Measure.
 
     Args:
-        config: `index`, `store`, `rerank` and `evaluate` matter here.
-        images: the ground truth: a manifest of images that the index holds; None: the index's own labels.
-        queries: photos to ask with; None: every labelled image of the ground truth.
+        config: `index`, `store`, `rerank` and `evaluate` matter here, and what `extract` reads.
+        images: in place of `evaluate.dataset`.
+        queries: photos to ask with; None: the data set's own, or every labelled image of the gallery.
         reporter: told about the progress.
 
     Raises:
-        UsageError: no such protocol.
+        UsageError: no such protocol, or it is not one for this data set.
         RelookError: images of the ground truth are not in the index, or nothing can be scored.
     """
     reporter = reporter or Silent()
-    if config.evaluate.protocol not in PROTOCOLS:
-        raise unknown_name("protocol", config.evaluate.protocol, PROTOCOLS)
+    if images is not None:
+        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"dataset": images})})
+    bring_up_to_date(config, reporter)
     gallery = open_gallery(config)
     chain = open_chain(config, gallery.index.card)
-    truth, unreadable = _truth(config, gallery, images)
-    asked = _ask(config, gallery, chain, truth, queries, reporter)
-    before, after, seconds = _rank(gallery, chain, asked, truth, reporter)
-    protocol = PROTOCOLS[config.evaluate.protocol]
-    labels = [record.label for record in asked.records]
-    known = {record.id: record.label for record in truth.values()}
-    scores, unscored = protocol(before, labels, known, asked.excluded)
+    needs = {need for look in chain for need in look.reranker.needs}
+    task = open_task(config, gallery, needs, config.evaluate.dataset, queries)
+    measured = measure(gallery, [chain] if chain else [], task, reporter, config.evaluate.timed)
+    result = _result(config, gallery, [look.name for look in chain], task, measured)
+    if config.evaluate.report is not None:
+        write_evaluation(config.evaluate.report, result.to_report())
+    return result
+
+
+def bring_up_to_date(config: Config, reporter: Reporter) -> None:
+    """Extract the data set where the index lacks images of it, and fill the store.
+
+    An index that holds other images too is left alone: an extraction would remove them.
+    """
+    source = config.evaluate.dataset
+    if source is None:
+        return
+    if (config.index / NAME).exists():
+        index = Index(config.index)
+        known = index.records.keys() | set(index.failures())
+        wanted = {record.id for record in load_catalog(source, config.catalog.labels, config.catalog.outside)}
+        if wanted <= known or not index.records.keys() <= wanted:
+            return
+    extract(config, source, reporter)
+    if not isinstance(open_gallery(config).store, TableStore):
+        upload(config)
+
+
+def _result(config: Config, gallery: Gallery, chain: list[str], task: Task, measured: Measured) -> EvaluateResult:
+    index, after = gallery.index, measured.after[0] if measured.after else None
+    costs = {
+        "latency": _latency(measured.single),
+        "bytes_per_image": bytes_per_image(index),
+        "extraction": extraction(config.index),
+    }
     return EvaluateResult(
-        protocol=config.evaluate.protocol,
-        queries=len(asked.records) - unscored,
-        gallery=len(truth),
-        unscored=unscored,
-        failed=asked.failed + unreadable,
-        rerank=[look.name for look in chain],
-        before=scores,
-        after=protocol(after, labels, known, asked.excluded)[0] if chain else None,
-        seconds=seconds,
-        weights=gallery.index.card.weights,
+        protocol=task.protocol.name,
+        dataset=config.evaluate.dataset or str(config.index),
+        split=config.evaluate.split,
+        queries=len(measured.numbers) - measured.before.unscored,
+        gallery=task.size,
+        unscored=measured.before.unscored,
+        failed=task.failed + measured.failed,
+        ignored=task.ignored,
+        rerank=chain,
+        before=measured.before,
+        after=after,
+        seconds={"search": 0.0, "rerank": 0.0, **measured.seconds},
+        weights=index.card.weights,
+        details={
+            **costs,
+            "headline": task.protocol.headline,
+            "provenance": provenance(config, index),
+            "configuration": _resolved(config),
+            "per_query": per_query(gallery, task, measured),
+        },
     )
 
 
-def _truth(config: Config, gallery: Gallery, images: str | None) -> tuple[dict[str, ImageRecord], int]:
-    """The images that are searched, with their labels, by id, and how many more the index could not read."""
-    held = gallery.index.records
-    if images is None:
-        wanted = [record for record in held.values() if config.evaluate.split in (None, record.split)]
-        if not wanted:
-            raise RelookError(f"no image of the index has split {config.evaluate.split!r}")
-    else:
-        wanted = list(load_catalog(images, config.catalog.labels, config.catalog.outside).select(config.evaluate.split))
-    unreadable = {name for name in gallery.index.failures() if name not in held}
-    failed = sum(record.id in unreadable for record in wanted)
-    wanted = [record for record in wanted if record.id not in unreadable]
-    missing = [record.id for record in wanted if record.id not in held]
-    if missing:
-        raise RelookError(
-            f"{len(missing)} of {len(wanted)} images of the ground truth are not in {config.index}, such as "
-            f"{missing[0]!r}; run: relook extract --images {images}"
-        )
-    if not any(record.label for record in wanted):
-        raise RelookError("the ground truth has no labels; give a manifest with a column label")
-    return {record.id: record for record in wanted}, failed
+def _latency(single: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
+    """Milliseconds of one query by stage."""
+    return {
+        stage: {
+            "queries": len(values),
+            "median_ms": round(1000 * float(np.median(values)), 2),
+            "p95_ms": round(1000 * float(np.percentile(values, 95)), 2),
+        }
+        for stage, values in single.items()
+    }
 
 
-def _ask(
-    config: Config,
-    gallery: Gallery,
-    chain: Sequence[Look],
-    truth: dict[str, ImageRecord],
-    queries: str | None,
-    reporter: Reporter,
-) -> _Asked:
-    if queries is None:
-        records = [record for record in truth.values() if record.label]
-        ids = [record.id for record in records]
-        needs = {need for look in chain for need in look.reranker.needs}
-        return _Asked(records, lambda rows: gallery.describe(ids[rows], needs), [frozenset({name}) for name in ids])
-    asked = describe_queries([queries], gallery, config, reporter)
-    excluded = own_ids(gallery, asked.records)
-    return _Asked(asked.records, lambda rows: asked.descriptions[rows], excluded, len(asked.failed))
+def _resolved(config: Config) -> dict[str, Any]:
+    """Every value; of the describer those that were set, since the others are its own and stand on the model card."""
+    describe = config.describe.model_dump(mode="json", exclude_unset=True)
+    return {**config.model_dump(mode="json"), "describe": describe}
 
 
-def _rank(
-    gallery: Gallery, chain: Sequence[Look], asked: _Asked, truth: dict[str, ImageRecord], reporter: Reporter
-) -> tuple[list[Ranking], list[Ranking], dict[str, float]]:
-    """Rankings over all of the ground truth before and after the second look, and the seconds each took."""
-    outside = frozenset(gallery.index.records.keys() - truth.keys())
-    before: list[Ranking] = []
-    after: list[Ranking] = []
-    seconds = {"search": 0.0, "rerank": 0.0}
-    with reporter.bar("evaluate", len(asked.records), "queries") as bar:
-        for start in range(0, len(asked.records), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            descriptions = asked.describe(block)
-            names = [record.id for record in asked.records[block]]
-            excluded = [itself | outside for itself in asked.excluded[block]]
-            clock = time.monotonic()
-            candidates = find_candidates(gallery, names, descriptions, len(truth), excluded)
-            seconds["search"] += time.monotonic() - clock
-            before += look_again((), descriptions, candidates, gallery)
-            clock = time.monotonic()
-            after += look_again(chain, descriptions, candidates, gallery) if chain else ()
-            seconds["rerank"] += time.monotonic() - clock
-            bar.advance(len(names))
-    return before, after, {name: round(value, 3) for name, value in seconds.items()}
+def _percent(intervals: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
+    return {name: [round(100 * end, 2) for end in ends] for name, ends in intervals.items()}

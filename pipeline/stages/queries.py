@@ -5,9 +5,10 @@ Shared by search and evaluate: photo files, or manifests of them, become records
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from pipeline.describe import Failed, describe_stream
 from pipeline.stages.described_now import DescribedNow
 from pipeline.stages.opening import Gallery, open_describer, reading
 from pipeline.stages.progress import Reporter
-from pipeline.types import Candidates, Description, ImageRecord
+from pipeline.types import Candidates, Describer, Description, ImageRecord
 
 
 @dataclass(frozen=True)
@@ -30,22 +31,32 @@ class Queries:
         records: with absolute paths.
         descriptions: one per record.
         failed: (path, reason) each.
+        numbers: the place of each record among all that were asked.
     """
 
     records: list[ImageRecord]
     descriptions: list[Description]
     failed: list[tuple[str, str]]
+    numbers: list[int]
 
 
 def describe_queries(sources: Sequence[str], gallery: Gallery, config: Config, reporter: Reporter) -> Queries:
     """Describe photos, and the photos of manifests and folders, with the index's own describer."""
-    catalogs = [_asked(source, config) for source in sources]
+    catalogs = [asked_with(source, config) for source in sources]
+    failed = [(path, reason) for catalog in catalogs for _, path, reason in catalog.failed]
     records = [record for catalog in catalogs for record in catalog]
-    describer = open_describer(config, gallery.index)
+    found = describe_records(records, open_describer(config, gallery.index), config, reporter)
+    return replace(found, failed=[*failed, *found.failed])
+
+
+def describe_records(
+    records: Sequence[ImageRecord], describer: Describer, config: Config, reporter: Reporter
+) -> Queries:
+    """Describe photos whose paths are absolute, or start from where we are."""
     # The place in the list stands in for the id: the same photo may be asked for twice.
     numbered = [replace(record, id=str(number)) for number, record in enumerate(records)]
     found: dict[int, tuple[ImageRecord, Description]] = {}
-    failed = [(path, reason) for catalog in catalogs for _, path, reason in catalog.failed]
+    failed: list[tuple[str, str]] = []
     with reporter.bar("queries", len(records), "images") as bar:
         for item in describe_stream(describer, numbered, lambda record: Path(record.path), reading(config)):
             bar.advance()
@@ -55,7 +66,9 @@ def describe_queries(sources: Sequence[str], gallery: Gallery, config: Config, r
             else:
                 found[number] = (replace(item.record, id=records[number].id), item.description)
     ordered = [found[number] for number in sorted(found)]
-    return Queries([record for record, _ in ordered], [description for _, description in ordered], failed)
+    return Queries(
+        [record for record, _ in ordered], [description for _, description in ordered], failed, sorted(found)
+    )
 
 
 def own_ids(gallery: Gallery, records: Sequence[ImageRecord]) -> list[frozenset[str]]:
@@ -71,21 +84,26 @@ def find_candidates(
     names: Sequence[str],
     descriptions: Sequence[Description],
     top_k: int,
-    excluded: Sequence[frozenset[str]] | None = None,
+    excluded: Sequence[Collection[str]] | None = None,
+    where: Mapping[str, Sequence[str]] | None = None,
 ) -> Candidates:
-    """The store's first `top_k` answers to each query, without those that are `excluded` for it."""
+    """The store's first `top_k` answers to each query, without those that are `excluded` for it.
+
+    `where` is that of `VectorStore.query`; only an index has it.
+    """
     extra = max((len(ids) for ids in excluded or ()), default=0)
     vectors = np.stack([description.vector for description in descriptions])
     ids, scores = [], []
-    for number, (found, values) in enumerate(gallery.store.query(vectors, top_k + extra)):
-        out = excluded[number] if excluded else frozenset()
+    filters: dict[str, Any] = {} if where is None else {"where": where}
+    for number, (found, values) in enumerate(gallery.store.query(vectors, top_k + extra, **filters)):
+        out = excluded[number] if excluded else ()
         kept = [row for row, name in enumerate(found) if name not in out][:top_k]
         ids.append([found[row] for row in kept])
         scores.append(values[kept])
     return Candidates(list(names), ids, scores)
 
 
-def _asked(source: str, config: Config) -> Catalog:
+def asked_with(source: str, config: Config) -> Catalog:
     """A photo alone, or a folder or a manifest of them; paths are absolute."""
     path = Path(source).expanduser()
     if not path.is_dir() and path.suffix.lower() not in SUFFIXES:
