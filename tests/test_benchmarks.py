@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shlex
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,8 +19,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from photos import ROOT
 
+import pipeline.cli  # noqa: F401  # the verbs register themselves
 from pipeline.catalog import load_ground_truth
+from pipeline.cli.run import app
 from pipeline.config import Config, load_config
 from pipeline.errors import RelookError, UsageError
 from pipeline.evaluate import PROTOCOLS, RevisitedTruth, by_revisited, cvnet_order, rrt_order
@@ -250,6 +254,82 @@ def test_an_index_that_holds_more_is_left_alone(oxford: Path, groceries: Path) -
     with pytest.raises(RelookError, match="images of the ground truth are not in"):
         evaluate(config)
     assert open_gallery(config).index.manifest.generation == before
+
+
+# --- what the pages promise -------------------------------------------------------------------------------------------
+
+BASES = {
+    "roxford_cvnet_r50": "cvnet_r50_cvpr2022",
+    "roxford_cvnet_r101": "cvnet_r101_cvpr2022",
+    "roxford_superglobal_r50": "superglobal_r50_iccv2023",
+    "roxford_superglobal_r101": "superglobal_r101_iccv2023",
+    "rparis_cvnet_r50": "cvnet_r50_cvpr2022",
+    "rparis_cvnet_r101": "cvnet_r101_cvpr2022",
+    "rparis_superglobal_r50": "superglobal_r50_iccv2023",
+    "rparis_superglobal_r101": "superglobal_r101_iccv2023",
+    "sop_rrt_r50": "rrt_sop_r50_iccv2021",
+}
+# A small describer and a second look without a checkpoint in place of the papers': which files of weights would be read
+# is not what these tests are about.
+SMALL = [
+    "describe={image: {size: 96}, globals: {scales: [1.0]}, locals: {scales: [1.0], count: 9}}",
+    "rerank={chain: [superglobal]}",
+    "evaluate.timed=0",
+    "device=cpu",
+]
+
+
+def promised() -> list[str]:
+    """Every evaluation by a configuration that README or docs show."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    lines = [line.strip() for page in pages for line in page.read_text(encoding="utf-8").splitlines()]
+    return list(dict.fromkeys(line for line in lines if line.startswith("relook evaluate --config configs/")))
+
+
+@pytest.mark.parametrize("name", sorted(BASES))
+def test_a_benchmark_has_the_settings_of_its_paper(name: str) -> None:
+    found, base = (load_config(ROOT / "configs" / f"{file}.yaml") for file in (name, BASES[name]))
+    assert (found.describe, found.rerank) == (base.describe, base.rerank)
+    assert found.describe.model_fields_set == base.describe.model_fields_set
+    assert found.index != base.index
+    assert found.evaluate.report is not None
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, shared: Path) -> Path:
+    """Where a user is: `configs/`, and the data sets in miniature in `datasets/`."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / "configs").symlink_to(ROOT / "configs")
+    datasets = folder / "datasets"
+    miniatures.revisited(datasets / "roxford5k", "roxford5k", shared)
+    miniatures.revisited(datasets / "rparis6k", "rparis6k", shared)
+    miniatures.landmarks(datasets / "gldv2", shared)
+    miniatures.products(datasets / "sop", shared)
+    miniatures.ilias(datasets / "ilias", shared)
+    (datasets / "landmarks").symlink_to(shared / "data" / "landmarks")
+    (datasets / "grocery").mkdir()
+    for name in ("train", "val", "iconic-images-and-descriptions"):
+        (datasets / "grocery" / name).symlink_to(shared / "data" / "grocery" / name)
+    for name in ("train.txt", "val.txt"):  # photos of one class stand beside each other
+        lines = (shared / "data" / "grocery" / name).read_text().splitlines()[:20]
+        (datasets / "grocery" / name).write_text("\n".join(lines) + "\n")
+    lines = (shared / "data" / "grocery" / "classes.csv").read_text(encoding="utf-8-sig").splitlines()[:8]
+    (datasets / "grocery" / "classes.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("line", promised())
+def test_promised_evaluations_run(line: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(home)
+    words = shlex.split(line)[1:]
+    # Weights that are not here, and settings of the papers' rerankers.
+    words = [word for word in words if not word.endswith("checkpoint=FILE")]
+    words = [word for word, after in zip(words, [*words[1:], ""], strict=True) if word != "--set" or "=" in after]
+    settings = [part for value in SMALL for part in ("--set", value)]
+    app([*words, "--quiet", *settings], standalone_mode=False)
+    config = load_config(Path(words[2]))
+    if config.evaluate.report is not None and "--sweep" not in words:
+        assert (home / config.evaluate.report / "evaluation.md").is_file()
 
 
 # --- sweeps -----------------------------------------------------------------------------------------------------------

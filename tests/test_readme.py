@@ -27,6 +27,7 @@ PAGES = [
     "docs/training.md",
     "docs/exchange.md",
     "docs/results.md",
+    "docs/evaluation.md",
     "docs/index-format.md",
     "docs/inputs.md",
     "docs/papers.md",
@@ -36,8 +37,11 @@ PAGES = [
     "data/README.md",
 ]
 
-# Run by .ci/run, or not by us to run.
-ELSEWHERE = ("pip install", "pytest", "python cli.py demo", "relook demo", "tensorboard", "python data/make_samples.py")
+# Run by .ci/run, by test_benchmarks.py (whole data sets, in miniature), or not by us to run.
+ELSEWHERE = (
+    *("pip install", "pytest", "python cli.py demo", "relook demo", "tensorboard", "python data/make_samples.py"),
+    "relook evaluate --config configs/",
+)
 # The same commands on smaller pictures and fewer pairs: the figures of a page are not what this test is about.
 QUICKER = {
     "extract": ["--set", "describe.image.size=96"],
