@@ -6,6 +6,8 @@ import contextlib
 import io
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_helpers import ELSEWHERE, ROOT, document, index, photos, relook
+from cli_helpers import ELSEWHERE, QUICK, ROOT, document, index, photos, relook
 from pinecone_helpers import assert_equal, filled, serving
 from pinecone_server import Fault, PineconeServer
+from test_readme import commands
 
 from pipeline.cli import app
 from pipeline.errors import RelookError, UsageError
@@ -62,7 +65,9 @@ def test_killed_in_the_middle_it_sends_only_the_rest(server: PineconeServer, tmp
     assert set(server.received.values()) == {1}, "nothing was sent twice"
 
 
-def test_search_and_training_ask_the_service(server: PineconeServer, index: Path, photos: Path, tmp_path: Path) -> None:
+def test_a_search_asks_the_service_and_finds_what_the_table_finds(
+    server: PineconeServer, index: Path, photos: Path
+) -> None:
     query = sorted(photos.parent.glob("thing 1/*.jpg"))[0]
     ask = ["search", query, "--index", index, "--top-k", "12"]
     with pytest.raises(RelookError, match="there is no Pinecone index relook; run: relook upload"):
@@ -82,10 +87,6 @@ def test_search_and_training_ask_the_service(server: PineconeServer, index: Path
         assert one["score"] == pytest.approx(other["score"], abs=1e-5)
     assert server.calls["POST /documents/search"] == 1
     assert not server.calls["POST /documents/fetch"], "the reranker reads vectors from the index"
-    learn = ["train-rerank", "--reranker", "rrt", "--index", index, "--out", tmp_path / "rrt.safetensors"]
-    trained = verb(*learn, *STORE, "--set", "train_rerank.epochs=1")
-    assert trained["epochs"] == 1
-    assert server.calls["POST /documents/search"] > 1
 
 
 def test_the_key_is_never_shown(server: PineconeServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -108,3 +109,30 @@ def test_the_key_is_never_shown(server: PineconeServer, tmp_path: Path, capfd: p
     with pytest.raises(UsageError) as caught:
         verb("upload", "--index", made.directory, *STORE, "--set", f"store.pinecone.api_key={key}")
     assert key not in str(caught.value)
+
+
+def test_the_commands_of_the_page_run(
+    server: PineconeServer, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(photos.parent, tmp_path / "photos")
+    (tmp_path / "photos" / "manifest.csv").rename(tmp_path / "photos" / "labels.csv")
+    shutil.copy(tmp_path / "photos" / "thing 1" / "view_0.jpg", tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    said = []
+    for line in commands("docs/pinecone.md"):
+        if line.startswith("pip install"):
+            continue
+        words = shlex.split(line)[1:]
+        if "--bulk" in words:
+            namespace = said[-1]["place"].rpartition("/")[2]
+            server.buckets = {"gs://bucket": tmp_path / "bucket"}
+            shutil.copytree(tmp_path / "relook-index" / "globals", tmp_path / "bucket" / "relook" / namespace)
+        quicker = {"extract": QUICK, "train-rerank": ["--set", "train_rerank.epochs=1"]}.get(words[0], [])
+        server.calls.clear()
+        said.append(verb(*words, *quicker))
+        assert words[0] in ("extract", "upload") or server.calls["POST /documents/search"] > 0
+    first, better = Index(tmp_path / "relook-index"), Index(tmp_path / "better")
+    assert set(server.content()) == {"models", better.card.fingerprint}
+    assert said[-3]["pruned"] == {first.card.fingerprint: 40}
+    assert_equal(server, better)
+    assert_equal(server, first, name="large")

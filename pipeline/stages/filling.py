@@ -81,8 +81,11 @@ def plan(kind: str, index: Index, store: VectorStore) -> Filled:
     planned = Filled()
     for compared in compare_parts(index, store, _names(journal, index)):
         planned += _counted(store, compared)
-    removed = sum(map(len, _extra(index, store, journal))) if store.stats()["count"] else 0
-    return replace(planned, removed=removed)
+    for ids in _extra(index, store, journal) if store.stats()["count"] else ():
+        # To delete a record costs what it did to write it.
+        units = store.cost(store.read(ids)).units if isinstance(store, HostedStore) else 0
+        planned += Filled(removed=len(ids), cost=WriteCost(units=units))
+    return planned
 
 
 def _journal(kind: str, index: Index, store: VectorStore) -> Journal | None:

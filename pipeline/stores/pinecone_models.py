@@ -29,7 +29,7 @@ class Models:
         self._prefix = f"{collection}-" if collection else ""
         self._tag = f"relook-current-{collection}" if collection else "relook-current"
         self._cards = f"{self._prefix}models"
-        self._registered = self._checked = False
+        self._registered = False
 
     @property
     def namespace(self) -> str:
@@ -79,17 +79,14 @@ class Models:
         self._registered = True
 
     def check_current(self, served: Served) -> None:
-        """Raises RelookError where another model is current, and says what differs. Looks once."""
-        if self._checked:
-            return
-        current = self.current()
+        """Raises RelookError where another model was current when the index was found, and says what differs."""
+        current = served.tags.get(self._tag)
         if current not in (None, self._card.fingerprint):
             raise RelookError(
                 f"Pinecone index {self._service.name}: another model is current, "
                 f"{self._difference(served, str(current))}; search with its index, run: relook upload --promote, "
                 "or set store.pinecone.unpromoted=true to try this one"
             )
-        self._checked = True
 
     def check_not_elsewhere(self, served: Served) -> None:
         """Raises RelookError where there are vectors, but of other models only."""

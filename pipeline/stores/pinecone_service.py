@@ -38,6 +38,7 @@ class Served:
         records: how they are read and written.
         client: the SDK's, for what both APIs share.
         imports_parquet: whether bulk import reads Parquet into it; into documents it reads JSON Lines.
+        tags: of the index, as they were when it was found.
     """
 
     host: str
@@ -45,6 +46,7 @@ class Served:
     records: Records
     client: Client
     imports_parquet: bool
+    tags: Mapping[str, str]
 
 
 class Service:
@@ -126,7 +128,7 @@ class Service:
         old = set(model.schema.fields) == {OLD_FIELD}
         records: Records = Vectors(client) if old else Documents(client, name)
         dimension: int = getattr(fields[name], "dimension", 0)
-        return Served(client.host, dimension, records, client, imports_parquet=old)
+        return Served(client.host, dimension, records, client, imports_parquet=old, tags=dict(model.tags or {}))
 
 
 @contextmanager
