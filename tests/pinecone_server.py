@@ -31,7 +31,7 @@ _ADDRESSES = itertools.count(2)
 
 @dataclass
 class Fault:
-    """What happens to the next `times` requests whose path holds `path`, before any other answer.
+    """What happens to the next `times` requests whose path holds `path`, after `skip` that are spared.
 
     Attributes:
         status: answer with this, and with `retry_after` seconds where it is set.
@@ -79,6 +79,7 @@ class PineconeServer:
         largest: bytes of the largest request and reply.
         buckets: the folder that stands for each "gs://..." or "s3://...".
         import_seconds: how long an import takes.
+        silent: say nothing of sequence numbers.
     """
 
     def __init__(self) -> None:
@@ -94,6 +95,7 @@ class PineconeServer:
         self.largest = {"request": 0, "reply": 0}
         self.buckets: dict[str, Path] = {}
         self.import_seconds = 0.0
+        self.silent = False
         self.lock = threading.RLock()
 
     def __enter__(self) -> PineconeServer:
@@ -441,7 +443,8 @@ def _handler(server: PineconeServer) -> type[BaseHTTPRequestHandler]:
                 body = orjson.dumps(_error(400, f"the reply would have {len(body)} bytes, more than {MAX_REPLY}"))
             self.send_response(reply.status)
             for name, value in {"Content-Type": "application/json", **reply.headers}.items():
-                self.send_header(name, value)
+                if not (server.silent and "lsn" in name):
+                    self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

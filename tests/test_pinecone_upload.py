@@ -181,6 +181,14 @@ def test_counts_that_come_later_than_reads_are_waited_for(server: PineconeServer
     assert_equal(server, index)
 
 
+def test_a_service_without_sequence_numbers_is_counted(server: PineconeServer, index: Index) -> None:
+    server.silent = True
+    server.delay(0.4)
+    assert counts(run(index)) == (380, 0, 0, 0)
+    assert open_pinecone(server, index).stats()["count"] == 380
+    assert_equal(server, index)
+
+
 def test_writes_that_cannot_be_read_in_time_end_in_an_error_and_are_not_lost(
     server: PineconeServer, tmp_path: Path
 ) -> None:

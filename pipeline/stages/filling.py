@@ -62,7 +62,7 @@ def fill(kind: str, index: Index, store: VectorStore, reporter: Reporter) -> Fil
     for _ in range(2):
         filled += _send(index, store, journal, reporter)
         if before or filled.removed:
-            filled += _remove(index, store, journal, reporter)
+            filled += _remove(index, store, journal, max(0, before + filled.added - count), reporter)
         counted = settled(store, count, reporter)
         if counted == count:
             if journal:
@@ -121,10 +121,10 @@ def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: R
     return filled
 
 
-def _remove(index: Index, store: VectorStore, journal: Journal | None, reporter: Reporter) -> Filled:
-    """Delete what the index no longer has."""
+def _remove(index: Index, store: VectorStore, journal: Journal | None, total: int, reporter: Reporter) -> Filled:
+    """Delete what the index no longer has: some `total`, as far as the store's count can be trusted."""
     removed = 0
-    with reporter.bar("delete", 0, "vectors") as bar:
+    with reporter.bar("delete", total, "vectors") as bar:
         for ids in _extra(index, store, journal):
             removed += store.delete(ids)
             bar.advance(len(ids))

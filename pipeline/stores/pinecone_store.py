@@ -180,7 +180,7 @@ class PineconeStore:
             if found != counted:
                 counted, changed = found, now
                 tick(counted)
-            if seen and (counted == count or now - changed > self._wait / 10):
+            if seen and (counted == count or now - changed > self._wait / 5):
                 return counted
             if now - began > self._wait:
                 if seen:
@@ -237,13 +237,13 @@ class PineconeStore:
         self._written = max(self._written, number or 0)
 
     def _seen(self) -> bool:
-        """Whether a search sees all that was written here."""
+        """Whether a search sees all that was written here; where the service does not say, counts have to do."""
         if not self._written:
             return True
         probe = [1.0, *[0.0] * (self._card.dimension - 1)]
         with speaking(self._service.name):
             _, number = self._existing().records.search(self._space, probe, 1, None)
-        return number is not None and number >= self._written
+        return number is None or number >= self._written
 
     def _answer(
         self, served: Served, query: list[float], top_k: int, condition: Mapping[str, Any] | None
