@@ -29,6 +29,8 @@ from pipeline.checkpoints import read_checkpoint
 from pipeline.config import load_config
 from pipeline.errors import RelookError, UsageError
 from pipeline.stores import Index, IndexWriter
+from pipeline.stores.foreign.ames import open_ames
+from pipeline.stores.foreign.base import Options
 
 
 def refusal(call: Callable[..., Any], *arguments: Any, kind: type[RelookError] = RelookError) -> str:
@@ -484,6 +486,23 @@ def test_local_descriptors_that_lie_elsewhere(hostile: Callable[[h5py.File, Path
     line = refusal(Index(tmp_path / "index").locals, ["b"])
     assert line.startswith(f"{part}: cannot be read (")
     assert HDF5[hostile] in line
+
+
+ELSEWHERE = [external_link, external_dataset, virtual_dataset, soft_link, group, never_written]
+
+
+@pytest.mark.parametrize("hostile", ELSEWHERE, ids=lambda hostile: hostile.__name__)
+@pytest.mark.parametrize("name", ["features", "ids"])
+def test_descriptors_of_others_that_lie_elsewhere(
+    name: str, hostile: Callable[[h5py.File, Path], None], tmp_path: Path
+) -> None:
+    source = tmp_path / "ames.hdf5"
+    with h5py.File(source, "w") as file:
+        hostile(file, tmp_path)
+        file.move("descriptors", name)
+        if name == "ids":
+            file["features"] = np.zeros((6, 2, 9), np.float32)
+    assert refusal(open_ames, source, Options()).startswith(f"{source}: refused: ")
 
 
 @pytest.mark.parametrize("offsets", [[0, -5, 1, 3], [0, 2, 1, 3], [0], [2**62, 2**63 - 1, 0, 0]])

@@ -27,6 +27,7 @@ from hypothesis import strategies as st
 from photos import PhotoMaker, make_photo
 from PIL import EpsImagePlugin, Image, ImageOps
 
+from pipeline import imaging
 from pipeline.errors import ImageError
 from pipeline.imaging import INTERPOLATIONS, MAX_ASPECT, ResizeRule, decode_image, read_image, resize, target_size
 
@@ -250,14 +251,35 @@ def test_a_file_that_trickles_is_given_up(photo: PhotoMaker, monkeypatch: pytest
         read_image(photo(), seconds=0.1)
 
 
+def test_heic_is_read_where_its_package_is_installed() -> None:
+    pytest.importorskip("pillow_heif")
+    decode_image(encoded("PNG"), name="x")  # the first picture has the package register itself
+    upright = quadrants()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stream = io.BytesIO()
+    stored = np.ascontiguousarray(STORED[6](upright))
+    Image.fromarray(stored).save(stream, "HEIF", exif=exif.tobytes(), quality=95, chroma=444)
+    pixels = decode_image(stream.getvalue(), name="x")
+    assert pixels.shape == upright.shape
+    assert abs(pixels.astype(int) - upright).mean() <= 4
+    with pytest.raises(ImageError, match="more than the 511 allowed"):
+        decode_image(stream.getvalue(), name="x", max_pixels=511)
+    with pytest.raises(ImageError):
+        decode_image(stream.getvalue()[:300], name="x")
+
+
 HEIC = struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(200)
 
 
 def test_a_heic_file_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as where it is not installed
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    imaging._formats.cache_clear()
     with pytest.raises(ImageError, match="HEIC is read where pillow-heif is installed"):
         decode_image(HEIC, name="x")
+    imaging._formats.cache_clear()
 
 
 def test_the_limit_of_pixels_is_inclusive(photo: PhotoMaker) -> None:

@@ -112,6 +112,18 @@ class RaggedStore(ABC, Generic[Item]):
         return self._files[path]
 
 
+def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """A dataset whose values lie in the file itself. Raises ValueError where it is anything else."""
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"refused: {name} is a link to somewhere else")
+    data = file[name]
+    if not isinstance(data, h5py.Dataset):
+        raise ValueError(f"refused: {name} is no dataset")
+    if data.is_virtual or data.external:
+        raise ValueError(f"refused: the values of {name} lie in another file")
+    return data
+
+
 def _refuse_foreign(file: h5py.File, size: int) -> None:
     """HDF5 can refer to any other file on the disk, compute what is not there, and call filters that it loads.
 
@@ -120,13 +132,7 @@ def _refuse_foreign(file: h5py.File, size: int) -> None:
     if len(file) > _MOST_DATASETS:
         raise ValueError(f"it holds {len(file):,} datasets")
     for name in file:
-        if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-            raise ValueError(f"refused: {name} is a link to somewhere else")
-        data = file[name]
-        if not isinstance(data, h5py.Dataset):
-            raise ValueError(f"refused: {name} is no dataset")
-        if data.is_virtual or data.external:
-            raise ValueError(f"refused: the values of {name} lie in another file")
+        data = own_dataset(file, name)
         if data.chunks is not None:
             raise ValueError(f"refused: {name} is not stored in one piece")
         # Of a dataset that was never written HDF5 makes up the values, as many as it claims.

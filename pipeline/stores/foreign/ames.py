@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pipeline.errors import RelookError
 from pipeline.files import replacing, writing
 from pipeline.stores.foreign.base import Foreign, ForeignImage, Options, local_descriptors, read_ids
+from pipeline.stores.ragged import own_dataset
 from pipeline.types import FloatArray, LocalDescriptors
 
 _BESIDES = 5
@@ -80,16 +81,25 @@ def _opened(source: Path) -> h5py.File:
 
 
 def _features(file: h5py.File, source: Path) -> h5py.Dataset:
-    features = file.get("features")
-    if not isinstance(features, h5py.Dataset):
+    if "features" not in file.keys():  # noqa: SIM118, `in file` follows links
         raise RelookError(f"{source}: has no dataset 'features'; it has: {', '.join(file) or 'none'}")
-    if features.external:
-        raise RelookError(f"{source}: its values lie in other files")
+    features = _own(file, "features", source)
     if features.dtype.kind != "f" or len(features.shape) != 3 or min(features.shape) < 1:
         raise RelookError(f"{source}: features of shape {features.shape} and type {features.dtype}")
     if features.shape[2] <= _BESIDES:
         raise RelookError(f"{source}: rows of {features.shape[2]} values; there are five before the descriptor")
     return features
+
+
+def _own(file: h5py.File, name: str, source: Path) -> h5py.Dataset:
+    try:
+        data = own_dataset(file, name)
+        # Of what was never written HDF5 makes up the values, as many as the dataset claims to have.
+        if data.size and not data.id.get_storage_size():
+            raise ValueError(f"refused: {name} has {data.size:,} values, which the file does not hold")
+    except (OSError, KeyError, ValueError, RuntimeError) as error:
+        raise RelookError(f"{source}: {error}") from None
+    return data
 
 
 def _own_scales(features: h5py.Dataset) -> tuple[float, ...] | None:
@@ -106,7 +116,7 @@ def _names(file: h5py.File, source: Path, options: Options, count: int) -> list[
     if "ids" not in file:
         return [f"{row:0{len(str(count))}d}" for row in range(count)]
     try:
-        names = [str(name) for name in file["ids"].asstr()[:]]
+        names = [str(name) for name in _own(file, "ids", source).asstr()[: count + 1]]
     except (OSError, TypeError, ValueError, AttributeError) as error:
         raise RelookError(f"{source}: its ids cannot be read ({error})") from None
     if len(names) != count:
