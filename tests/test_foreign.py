@@ -275,7 +275,7 @@ def external(file: h5py.File, secret: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "says"),
     [
-        (lambda file, _: file.create_group("features"), "has no dataset 'features'"),
+        (lambda file, _: file.create_group("features"), "refused: features is no dataset"),
         (lambda file, _: file.create_dataset("other", data=[1]), "it has: other"),
         (
             lambda file, _: file.create_dataset("features", data=np.zeros((3, 9), np.float32)),
@@ -288,7 +288,7 @@ def external(file: h5py.File, secret: Path) -> None:
             "which rows are padding",
         ),
         (lambda file, _: file.create_dataset("features", data=np.full((3, 2, 9), np.nan, np.float32)), "image 1 ('0')"),
-        (external, "its values lie in other files"),
+        (external, "the values of features lie in another file"),
     ],
 )
 def test_bad_files_of_ames(write: Callable[[h5py.File, Path], Any], says: str, tmp_path: Path) -> None:
@@ -318,8 +318,8 @@ def test_what_does_not_fit_amess_rows(tmp_path: Path) -> None:
     (tmp_path / "ids.txt").write_text("a\nb\nc\nb\ne\n")
     options = Options(ids=tmp_path / "ids.txt", scales=SCALES)
     assert "the id 'b' stands twice" in refusal(tmp_path, tmp_path / "x.hdf5", options=options)
-    (tmp_path / "x.hdf5").write_bytes(b"text")
-    assert "not an HDF5 file" in refusal(tmp_path, tmp_path / "x.hdf5")
+    (tmp_path / "text.hdf5").write_bytes(b"text")
+    assert "not an HDF5 file" in refusal(tmp_path, tmp_path / "text.hdf5")
 
 
 # --- CSV --------------------------------------------------------------------------------------------------------------
