@@ -58,6 +58,10 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 cv2.setNumThreads(1)
 
 
+# A file that changes while it is read is read again, after so many seconds each time.
+_PAUSES = (0.1, 0.5, 0.0)
+
+
 @dataclass(frozen=True)
 class ImageFile:
     """A picture and the facts of its file: `pixels` [H, W, 3] uint8 RGB, upright; `size` in bytes."""
@@ -199,7 +203,17 @@ def resize_by(pixels: Pixels, factor: float) -> Pixels:
 
 
 def _read_bytes(path: Path, max_bytes: int, deadline: _Deadline) -> tuple[bytes, os.stat_result]:
-    """All of a regular file, and its facts; of a file that grows meanwhile no more than it had."""
+    """All of a regular file, and its facts. Raises ImageError for one that keeps changing while it is read."""
+    for pause in _PAUSES:
+        data, before, after = _read_once(path, max_bytes, deadline)
+        if len(data) == before.st_size == after.st_size and before.st_mtime_ns == after.st_mtime_ns:
+            return data, before
+        time.sleep(pause)
+    raise ImageError(str(path), "it changed while it was read")
+
+
+def _read_once(path: Path, max_bytes: int, deadline: _Deadline) -> tuple[bytes, os.stat_result, os.stat_result]:
+    """All of a regular file, and its facts before and after; of a file that grows no more than it had."""
     try:
         descriptor = os.open(path, _OPENING)
     except OSError as error:
@@ -218,9 +232,10 @@ def _read_bytes(path: Path, max_bytes: int, deadline: _Deadline) -> tuple[bytes,
             deadline.check()
             blocks.append(block)
             left -= len(block)
+        after = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    return b"".join(blocks), facts
+    return b"".join(blocks), facts, after
 
 
 def _decode(data: bytes, name: str, max_pixels: int, deadline: _Deadline) -> Pixels:

@@ -39,7 +39,7 @@ RULES: dict[str, set[str]] = {
         "imaging",
         *("report", "rerank", "stores", "train", "types"),
     },
-    "cli": {"", "stages", "config", "report", "errors"},
+    "cli": {"", "stages", "config", "report", "errors", "files"},
 }
 
 

@@ -14,11 +14,11 @@ from typing import NoReturn
 import typer
 
 # Imported for their verbs, in the order in which --help shows them.
-from pipeline.cli import datasets, indexing, training, searching, evaluating, tools  # isort: skip
+from pipeline.cli import datasets, indexing, maintaining, training, searching, evaluating, tools  # isort: skip
 from pipeline.cli.run import app, err, is_first
 from pipeline.errors import FailedElsewhereError, RelookError
 
-__all__ = ["datasets", "evaluating", "indexing", "main", "searching", "tools", "training"]
+__all__ = ["datasets", "evaluating", "indexing", "main", "maintaining", "searching", "tools", "training"]
 
 
 def main() -> NoReturn:

@@ -47,7 +47,7 @@ class Run:
         self.config: Config = load_config(config, [*(settings or ()), *overrides])
         quiet = quiet or not is_first()
         self.reporter: Reporter = Silent() if quiet else Bars(err)
-        self._as_json, self._quiet = as_json, quiet
+        self.as_json, self._quiet = as_json, quiet
         level = logging.ERROR if quiet else logging.DEBUG if verbose > 1 else logging.INFO
         logging.basicConfig(
             level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)]
@@ -58,7 +58,7 @@ class Run:
         """The result, as JSON or as a table."""
         if not is_first():
             return
-        if self._as_json:
+        if self.as_json:
             sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
         else:
             table(document)

@@ -5,6 +5,7 @@ Below the verbs of this room. Everything that can be wrong with an existing inde
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,9 @@ from pipeline.config import Config
 from pipeline.describe import Reading, describer_for_card, load_describer
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import Look, load_reranker
+from pipeline.stages.asking import asked_for
 from pipeline.stores import GlobalStore, Index, TableStore, open_store
+from pipeline.stores.manifest import STAGED, read_manifest
 from pipeline.types import (
     IMPORTED,
     Describer,
@@ -29,6 +32,8 @@ from pipeline.types import (
     ModelCard,
     VectorStore,
 )
+
+logger = logging.getLogger("relook")
 
 
 @dataclass(frozen=True)
@@ -104,9 +109,13 @@ def open_describer(config: Config, index: Index) -> Describer:
         **card.settings,
     }
     differences = _differences(asked, have)
-    if differences:
+    checkpoint = config.describe.checkpoint
+    if differences and _is_being_made(config, index):
+        logger.warning("%s: another model is being made; its present one answers until then", index.directory)
+        checkpoint = _checkpoint_of(index)
+    elif differences:
         raise RelookError(f"{index.directory}: made by another model ({'; '.join(differences[:3])})")
-    return describer_for_card(card, index.fitted(), config.describe.checkpoint, choose_device(config))
+    return describer_for_card(card, index.fitted(), checkpoint, choose_device(config))
 
 
 def new_describer(config: Config) -> Any:
@@ -154,6 +163,17 @@ def open_chain(config: Config, card: ModelCard) -> list[Look]:
 def default_checkpoint(index: Path, name: str) -> Path:
     """Where a reranker that was trained on an index lies unless the configuration says otherwise."""
     return index / "rerankers" / f"{name}.safetensors"
+
+
+def _is_being_made(config: Config, index: Index) -> bool:
+    """Whether `reindex` is at work on the model that the configuration asks for."""
+    return (index.directory / STAGED).exists() and read_manifest(index.directory, STAGED).asked == asked_for(config)
+
+
+def _checkpoint_of(index: Index) -> Path | None:
+    """The file of weights that the index's model was made from."""
+    file = ((index.manifest.asked or {}).get("describe") or {}).get("checkpoint")
+    return Path(file) if file else None
 
 
 def _settings(config: Config, name: str) -> dict[str, Any]:

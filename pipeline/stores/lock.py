@@ -57,11 +57,10 @@ class IndexLock:
 
     Args:
         directory: the index, which exists.
-        wait: seconds to wait for another holder; 0: not at all.
     """
 
-    def __init__(self, directory: Path, wait: float = 0.0) -> None:
-        self._directory, self._wait = directory, wait
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
         self._file: int | None = None
         self._alive = threading.Event()
         self._beating: threading.Thread | None = None
@@ -69,20 +68,15 @@ class IndexLock:
         self._me = Holder(os.getpid(), socket.gethostname(), started, secrets.token_hex(8))
 
     def acquire(self) -> None:
-        """Take the lock. Raises LockedError when it is held for longer than `wait`, RelookError when it cannot be."""
-        deadline = time.monotonic() + self._wait
-        while True:
-            try:
-                return self._take()
-            except LockedError:
-                self._let_go()
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise
-                time.sleep(min(LOOK, left))
-            except OSError as error:
-                self._let_go()
-                raise RelookError(f"{self._directory}: cannot be written to ({error.strerror})") from None
+        """Take the lock. Raises LockedError when somebody else has it, RelookError when there can be none."""
+        try:
+            self._take()
+        except OSError as error:
+            self._let_go()
+            raise RelookError(f"{self._directory}: cannot be written to ({error.strerror})") from None
+        except BaseException:
+            self._let_go()
+            raise
 
     def release(self) -> None:
         """Give the lock back."""

@@ -71,7 +71,9 @@ class PartFiles:
             vectors: of all rows, where an id, label, path or split changed; None: the globals stay as well.
         """
         files = self._tables(records, vectors)
-        return part.model_copy(update={"name": self._name, "files": {**part.files, **files}})
+        # By its name others know a part and what it holds: it stays where only the catalog changes.
+        name = part.name if vectors is None else self._name
+        return part.model_copy(update={"name": name, "files": {**part.files, **files}})
 
     def _tables(self, records: Sequence[ImageRecord], vectors: FloatArray | None) -> dict[PartKind, PartFile]:
         ids = [record.id for record in records]

@@ -33,24 +33,24 @@ class IndexWriter:
 
     Args:
         directory: the index; it is made if it is not there.
-        wait: seconds to wait while another process writes to it.
 
     Raises:
         LockedError: another process is writing to it.
         RelookError: it cannot be written, or an index is there and damaged.
     """
 
-    def __init__(self, directory: Path, wait: float = 0.0) -> None:
+    def __init__(self, directory: Path) -> None:
         self.directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RelookError(f"{directory}: cannot be made ({error.strerror})") from None
-        self._lock = IndexLock(directory, wait)
+        self._lock = IndexLock(directory)
         self._head: Manifest | None = None
         self._staged: Manifest | None = None
         self._places: Places | None = None
         self._staging = False
+        self._collected = Collected(0, 0)
 
     def __enter__(self) -> IndexWriter:
         self._lock.acquire()
@@ -59,7 +59,7 @@ class IndexWriter:
                 self._head = read_manifest(self.directory)
             if (self.directory / STAGED).exists():
                 self._open_staged()
-            collect(self.directory, self._head, self._staged)
+            self._collected = collect(self.directory, self._head, self._staged)
         except BaseException:
             self._lock.release()
             raise
@@ -217,10 +217,15 @@ class IndexWriter:
         self._places = None
 
     def collect(self, keep: int) -> Collected:
-        """Forget all but `keep` generations (the committed one among them), and remove what no other needs."""
+        """Forget all but `keep` generations (the committed one among them), and remove what no other needs.
+
+        Returns:
+            What was removed since the index was opened.
+        """
         if self._head is not None and len(self._head.earlier) > keep - 1:
             self._commit(complete=self._head.complete, earlier=_last(self._head.earlier, keep - 1))
-        return collect(self.directory, self._head, self._staged)
+        now, before = collect(self.directory, self._head, self._staged), self._collected
+        return Collected(now.files + before.files, now.bytes + before.bytes)
 
     def write_failures(self, failures: Sequence[tuple[str, str, str]]) -> None:
         """Replace the list of what could not be read: (id, path, reason) each."""

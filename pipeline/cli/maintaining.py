@@ -1,0 +1,127 @@
+"""The verbs that keep an index up to date: reindex, compact, gc.
+
+Each parses, calls its stage and shows the result; all three have the manners of a cron job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.manners import Manners, seconds_of
+from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, MaxFailures, Quiet, Settings, Store, Verbose
+from pipeline.cli.run import Run, app
+from pipeline.config import Config
+from pipeline.errors import TooManyFailuresError
+from pipeline.stages.maintain import MaintenanceResult
+from pipeline.stages.stopping import Stop
+
+Wait = Annotated[str | None, typer.Option("--wait", metavar="TIME", help="Wait so long for another run, such as 10m.")]
+LogJson = Annotated[bool, typer.Option("--log-json", help="One JSON object a line on stderr; the last sums up.")]
+Metrics = Annotated[Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus' text format.")]
+
+
+@app.command()
+def reindex(
+    images: Annotated[
+        str | None, typer.Option("--images", help="A folder, a manifest or NAME:FOLDER; else catalog.images.")
+    ] = None,
+    rollback: Annotated[bool, typer.Option("--rollback", help="Return to the generation before this one.")] = False,
+    check_content: Annotated[
+        bool, typer.Option("--check-content", help="Read every photo, whatever its size and time say.")
+    ] = False,
+    wait: Wait = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", metavar="TIME", help="Stop after so long, such as 2h; the next goes on.")
+    ] = None,
+    log_json: LogJson = False,
+    metrics: Metrics = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    store: Store = None,
+    device: Device = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+    max_failures: MaxFailures = None,
+) -> None:
+    """Bring index and store to the state of the photos, by the smallest work; for cron."""
+    from pipeline.stages import maintain
+    from pipeline.stages import reindex as stage
+
+    flags = {"index": index, "store.kind": store, "device": device}
+    run = Run(config, settings, flags, as_json, verbose, quiet or log_json)
+    if rollback:
+        _maintain(run, "rollback", maintain.rollback, wait, log_json, metrics)
+        return
+    stop = Stop(seconds_of(timeout, "--timeout"))
+    seconds = seconds_of(wait, "--wait") or 0.0
+    manners = Manners("reindex", stop, log_json, metrics)
+    with manners.around():
+        result = stage.reindex(run.config, images, run.reporter, stop, wait=seconds, check_content=check_content)
+        manners.sum_up(result.to_json())
+        if as_json:
+            run.show(result.to_json(), None)
+        if max_failures is not None and result.failed > max_failures:
+            raise TooManyFailuresError(f"{result.failed} images failed, more than --max-failures {max_failures}")
+
+
+@app.command()
+def compact(
+    wait: Wait = None,
+    log_json: LogJson = False,
+    metrics: Metrics = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Fold an index's small parts and drop its deleted rows."""
+    from pipeline.stages import maintain
+
+    run = Run(config, settings, {"index": index}, as_json, verbose, quiet or log_json)
+    _maintain(run, "compact", maintain.compact, wait, log_json, metrics)
+
+
+@app.command()
+def gc(
+    keep: Annotated[int | None, typer.Option("--keep", min=1, help="Generations to keep, this one among them.")] = None,
+    wait: Wait = None,
+    log_json: LogJson = False,
+    metrics: Metrics = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Remove an index's earlier generations beyond reindex.keep, and what is left of killed runs."""
+    from pipeline.stages import maintain
+
+    run = Run(config, settings, {"index": index, "reindex.keep": keep}, as_json, verbose, quiet or log_json)
+    _maintain(run, "gc", maintain.gc, wait, log_json, metrics)
+
+
+def _maintain(
+    run: Run,
+    verb: str,
+    stage: Callable[[Config, float, Stop], MaintenanceResult],
+    wait: str | None,
+    log_json: bool,
+    metrics: Path | None,
+) -> None:
+    seconds = seconds_of(wait, "--wait") or 0.0
+    stop = Stop()
+    manners = Manners(verb, stop, log_json, metrics)
+    with manners.around():
+        result = stage(run.config, seconds, stop).to_json()
+        manners.sum_up(result)
+        if run.as_json:
+            run.show(result, None)

@@ -1,0 +1,79 @@
+"""`compact`, `gc` and `reindex --rollback`: work on the index alone, without a photo or a network.
+
+Verbs beside `reindex`, which does the first two by itself as far as a nightly run needs them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.stages.stopping import Stop
+from pipeline.stages.waiting import writer_of
+from pipeline.stores import Index
+from pipeline.stores.compacting import fold_parts
+
+
+@dataclass(frozen=True)
+class MaintenanceResult:
+    """The index afterwards, and what was done: parts folded, files and bytes removed."""
+
+    index: str
+    generation: int
+    images: int
+    parts: int
+    kept: int
+    folded: int
+    files: int
+    bytes: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json` and the run's report."""
+        return asdict(self)
+
+
+def compact(config: Config, wait: float = 0.0, stop: Stop | None = None) -> MaintenanceResult:
+    """Fold small parts and drop deleted rows. Raises LockedError, or RelookError when there is no index."""
+    return _maintain(config, "compact", wait, stop)
+
+
+def gc(config: Config, wait: float = 0.0, stop: Stop | None = None) -> MaintenanceResult:
+    """Forget generations beyond `reindex.keep` and remove their files. Raises as `compact` does."""
+    return _maintain(config, "gc", wait, stop)
+
+
+def rollback(config: Config, wait: float = 0.0, stop: Stop | None = None) -> MaintenanceResult:
+    """Return to the generation before. Raises RelookError when none is kept, or it is not whole."""
+    return _maintain(config, "rollback", wait, stop)
+
+
+def _maintain(config: Config, verb: str, wait: float, stop: Stop | None) -> MaintenanceResult:
+    started = time.monotonic()
+    before = Index(config.index).manifest  # says that there is no index before a lock makes the folder
+    folded = files = size = 0
+    with writer_of(config.index, wait, stop or Stop()) as writer:
+        if verb == "compact":
+            folded = fold_parts(writer, config.extract.part_size)
+        elif verb == "gc":
+            removed = writer.collect(config.reindex.keep)
+            files, size = removed.files, removed.bytes
+        else:
+            writer.rollback()
+        assert writer.index is not None
+        manifest = writer.index.manifest
+        result = MaintenanceResult(
+            index=str(config.index),
+            generation=manifest.generation,
+            images=manifest.counts["images"],
+            parts=len(manifest.parts),
+            kept=1 + len(manifest.earlier),
+            folded=folded,
+            files=files,
+            bytes=size,
+            seconds=round(time.monotonic() - started, 2),
+        )
+        writer.write_report(verb, result.to_json(), changed=manifest.generation != before.generation)
+    return result
