@@ -96,7 +96,7 @@ def open_describer(config: Config, index: Index) -> Describer:
     if card.name == IMPORTED:
         raise RelookError(
             f"{index.directory}: its descriptors were made elsewhere ({card.weights}), and no describer here makes the "
-            "same of a photo; evaluate without --images and --queries asks with the index's own images"
+            "same of a photo; evaluate asks with what the index holds"
         )
     # A projection for AMES lies in the index; the file that it came from is not needed again.
     elsewhere: Any = {"fit_from": True, "fit_images": True, "locals": {"projection"}}

@@ -19,7 +19,7 @@ from pipeline.evaluate import BenchmarkProtocol, protocol_named
 from pipeline.stages.opening import Gallery, open_describer
 from pipeline.stages.progress import Silent
 from pipeline.stages.queries import Queries, asked_with, describe_records, own_ids
-from pipeline.types import GroundTruth, ImageRecord
+from pipeline.types import IMPORTED, GroundTruth, ImageRecord
 
 Groups = Mapping[str, Collection[str]]
 
@@ -89,12 +89,22 @@ def open_task(
         needed = ", ".join(protocol.groups)
         raise UsageError(f"protocol {protocol.name} needs answers by {needed}; {source or config.index} has none")
     if truth and truth.queries and queries is None:
-        return _published(config, gallery, protocol, truth, source or "")
+        return _published(config, gallery, protocol, needs, truth, source or "")
     return _labelled(config, gallery, protocol, needs, source, queries)
 
 
-def _published(config: Config, gallery: Gallery, protocol: BenchmarkProtocol, truth: GroundTruth, source: str) -> Task:
-    """Queries of the data set's own; everything in the index is searched, also what it holds beside the data set."""
+def _published(
+    config: Config,
+    gallery: Gallery,
+    protocol: BenchmarkProtocol,
+    needs: Collection[str],
+    truth: GroundTruth,
+    source: str,
+) -> Task:
+    """Queries of the data set's own; everything in the index is searched, also what it holds beside the data set.
+
+    Where another program made the descriptors, those of the queries lie in the index too, and are not searched.
+    """
     split = config.evaluate.split
     numbers = [number for number, query in enumerate(truth.queries) if split in (None, query.split)]
     if not numbers:
@@ -107,24 +117,44 @@ def _published(config: Config, gallery: Gallery, protocol: BenchmarkProtocol, tr
     _refuse_missing(sorted(named - known), len(named), config, source)
     files = [str(truth.root / record.path) for record in records]
     photos = _Photos(config, gallery, [replace(one, path=file) for one, file in zip(records, files, strict=True)])
+    stored = gallery.index.card.name == IMPORTED
+    outside = _queries_held(gallery, truth, records) if stored else frozenset()
     shown = truth.groups.get("label")
     by_label = None if truth.groups else _ByLabel(gallery.index.records)
     return Task(
         protocol,
         records,
         files.__getitem__,
-        photos.describe,
+        (lambda rows: _from_index(gallery, records[rows], needs)) if stored else photos.describe,
         (lambda number: {group: lists[numbers[number]] for group, lists in ids.items()})
         if by_label is None
         else lambda number: {"positive": by_label.others(records[number].label, ())},
         lambda number: shown[numbers[number]] if shown else [records[number].label],
         lambda number: (),
-        outside=frozenset(),
+        outside=outside,
         where=None,
-        size=len(gallery.index.records),
+        size=len(gallery.index.records) - len(outside),
         failed=len(gallery.index.failures()),
         ignored=truth.ignored,
+        reads=stored,
     )
+
+
+def _queries_held(gallery: Gallery, truth: GroundTruth, asked: Sequence[ImageRecord]) -> frozenset[str]:
+    """Ids of the data set's queries that the index holds. Raises RelookError when one that is asked is not there."""
+    held = gallery.index.records
+    missing = [record.id for record in asked if record.id not in held]
+    if missing:
+        raise RelookError(
+            f"{gallery.index.directory}: its descriptors were made elsewhere, and {len(missing)} of {len(asked)} "
+            f"queries have none, such as {missing[0]!r}; import those of the queries into it as well"
+        )
+    return frozenset(query.id for query in truth.queries if query.id in held)
+
+
+def _from_index(gallery: Gallery, records: Sequence[ImageRecord], needs: Collection[str]) -> Queries:
+    descriptions = gallery.describe([record.id for record in records], needs)
+    return Queries(list(records), descriptions, [], list(range(len(records))))
 
 
 def _labelled(
@@ -147,8 +177,7 @@ def _labelled(
         itself: list[frozenset[str]] = [frozenset({record.id}) for record in records]
 
         def describe(rows: slice) -> Queries:
-            ids = [record.id for record in records[rows]]
-            return Queries(list(records[rows]), gallery.describe(ids, needs), [], list(range(len(ids))))
+            return _from_index(gallery, records[rows], needs)
     else:
         asked = asked_with(queries, config)
         records, failed = list(asked), failed + len(asked.failed)
