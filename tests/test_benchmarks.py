@@ -234,9 +234,11 @@ def test_products_ask_within_their_split(groceries: Path) -> None:
     )
 
 
-def test_instances(tmp_path: Path, shared: Path) -> None:
+def test_instances(tmp_path: Path, shared: Path, caplog: pytest.LogCaptureFixture) -> None:
     positives = miniatures.ilias(tmp_path / "ilias", shared)
-    found = evaluate(configured(tmp_path, "ilias"))
+    with caplog.at_level("INFO", logger="relook"):
+        found = evaluate(configured(tmp_path, "ilias"))
+    assert any("so it is extracted first" in message for message in caplog.messages)
     assert (found.protocol, found.queries) == ("ilias", len(positives))
     assert list(found.before.per_query) == ["mAP@1k"]
 

@@ -20,7 +20,7 @@ from pipeline.stages.answers import per_query
 from pipeline.stages.extract import extract
 from pipeline.stages.measuring import Measured, measure
 from pipeline.stages.opening import Gallery, open_chain, open_gallery
-from pipeline.stages.progress import Reporter, Silent
+from pipeline.stages.progress import Reporter, Silent, logger
 from pipeline.stages.provenance import bytes_per_image, extraction, provenance
 from pipeline.stages.tasks import Task, open_task
 from pipeline.stages.upload import upload
@@ -127,6 +127,7 @@ def bring_up_to_date(config: Config, reporter: Reporter) -> None:
         wanted = {record.id for record in load_catalog(source, config.catalog.labels, config.catalog.outside)}
         if wanted <= known or not index.records.keys() <= wanted:
             return
+    logger.info("%s: %s lacks images of it, so it is extracted first", source, config.index)
     extract(config, source, reporter)
     if not isinstance(open_gallery(config).store, TableStore):
         upload(config)
