@@ -134,7 +134,7 @@ def run(examples: int, steps: int) -> None:
 
 
 def test_random_nights() -> None:
-    run(6, 20)
+    run(4, 15)
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ PAGES = [
     "docs/results.md",
     "docs/evaluation.md",
     "docs/index-format.md",
+    "docs/cron.md",
     "docs/inputs.md",
     "docs/papers.md",
     "docs/representations.md",
@@ -66,6 +67,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_official(folder / "rrt.pt", RRTNetwork(RRTShape(64, 32, 4, 1, 64)).state_dict(), "state")
     shutil.copytree(ROOT / "configs", folder / "configs")
     (folder / "photos").mkdir()
+    nightly = "index: nightly\ncatalog: {images: photos}\ndescribe: {image: {size: 96}}\n"
+    (folder / "prod.yaml").write_text(nightly)
     with (SAMPLES / "manifest.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     labels = [label for label in dict.fromkeys(row["label"] for row in rows) if label][:6]
