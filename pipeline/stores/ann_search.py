@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -29,8 +30,23 @@ _BLOCK = 64
 _SPARE = 32
 # Where the last candidate may be as near as the last answer, so many times more are looked at.
 _MORE = 4
-# Filters whose rows are remembered: 8 bytes a row each.
-_FILTERS = 8
+# Filters that are remembered: a bit a row each.
+_FILTERS = 16
+
+
+@dataclass(frozen=True)
+class Among:
+    """The rows that a query may find.
+
+    Attributes:
+        count: how many.
+        listed: those in lists, a bit a row, least significant first; None: all.
+        unlisted: places of the others in the order of the ids; None: all.
+    """
+
+    count: int
+    listed: npt.NDArray[np.uint8] | None
+    unlisted: npt.NDArray[np.intp] | None
 
 
 class Snapshot:
@@ -44,12 +60,12 @@ class Snapshot:
     def __init__(self, records: Records) -> None:
         self._records, self._state, self._count = records, records.state(), records.count()
         self._lists = Lists(records.path.parent, self._state) if self._state.segments else None
-        self._filters: dict[str, Rows] = {}
+        self._filters: dict[str, Among] = {}
 
     def nearest(self, queries: Queries, top_k: int, where: Where) -> list[Answer]:
         """The nearest of each query [Q, D] of unit length: ids and cosines, descending; equal ones by id."""
-        among = self._matching(where) if where else None
-        top_k = min(top_k, self._count if among is None else len(among))
+        among = self._among(where) if where else self._all
+        top_k = min(top_k, among.count)
         if top_k == 0:
             return [([], np.zeros(0, np.float32)) for _ in queries]
         answers: list[Answer] = []
@@ -59,12 +75,12 @@ class Snapshot:
             answers += self._listed(block, top_k, among, unlisted) if self._lists else unlisted
         return answers
 
-    def _listed(self, queries: Queries, top_k: int, among: Rows | None, unlisted: list[Answer]) -> list[Answer]:
+    def _listed(self, queries: Queries, top_k: int, among: Among, unlisted: list[Answer]) -> list[Answer]:
         """The best of what the lists hold and of `unlisted`; all queries visit the lists at once."""
         assert self._lists is not None
-        probes, mask = self._probes(top_k, among), self._mask(among)
+        probes = self._probes(top_k, among)
         wanted = top_k + max(top_k // 2, _SPARE)
-        found = zip(*self._lists.search(queries.astype(np.float32), wanted, probes, mask), strict=True)
+        found = zip(*self._lists.search(queries.astype(np.float32), wanted, probes, among.listed), strict=True)
         answers = []
         for query, rest, (near, rows) in zip(queries, unlisted, found, strict=True):
             visited, asked = probes, wanted
@@ -76,15 +92,15 @@ class Snapshot:
                     asked *= _MORE  # whatever is behind the last candidate may be as near as the last answer
                 else:
                     break
-                (near,), (rows,) = self._lists.search(query[None].astype(np.float32), asked, visited, mask)
+                (near,), (rows,) = self._lists.search(query[None].astype(np.float32), asked, visited, among.listed)
             answers.append(answer)
         return answers
 
-    def _unlisted(self, queries: Queries, top_k: int, among: Rows | None) -> list[Answer]:
+    def _unlisted(self, queries: Queries, top_k: int, among: Among) -> list[Answer]:
         """The best of the rows that are in no list."""
-        rows, names, vectors = self._waiting
-        chosen = None if among is None else np.flatnonzero(np.isin(rows, among))
-        return [([names[row] for row in best], s) for best, s in vectors.nearest(queries, top_k, chosen)]
+        _, names, vectors = self._waiting
+        found = vectors.nearest(queries, top_k, among.unlisted)
+        return [([names[row] for row in best], scores) for best, scores in found]
 
     def _scored(self, query: npt.NDArray[np.float64], candidates: Rows, top_k: int) -> Answer:
         _, names, vectors = self._records.numbered(candidates)
@@ -97,41 +113,37 @@ class Snapshot:
         rows, names, vectors = self._records.numbered(self._records.rows(self._state.covered + 1))
         return rows, names, FlatVectors(vectors, np.arange(len(names)))
 
-    def _matching(self, where: Mapping[str, Sequence[str]]) -> Rows:
+    @cached_property
+    def _all(self) -> Among:
+        dead = self._records.dead()
+        if not len(dead):
+            return Among(self._count, None, None)
+        alive = np.ones(self._state.covered + 1, np.bool_)
+        alive[dead] = False
+        return Among(self._count, np.packbits(alive, bitorder="little"), None)
+
+    def _among(self, where: Mapping[str, Sequence[str]]) -> Among:
         key = repr(sorted((name, sorted(values)) for name, values in where.items()))
         if key not in self._filters:
             if len(self._filters) == _FILTERS:
                 del self._filters[next(iter(self._filters))]
-            self._filters[key] = self._records.matching(where)
+            rows, waiting = self._records.matching(where), self._waiting[0]
+            kept = np.zeros(max(self._state.covered, int(waiting.max(initial=0))) + 1, np.bool_)
+            kept[rows] = True
+            listed = np.packbits(kept[: self._state.covered + 1], bitorder="little")
+            self._filters[key] = Among(len(rows), listed, np.flatnonzero(kept[waiting]))
         return self._filters[key]
 
-    def _probes(self, top_k: int, among: Rows | None) -> int:
+    def _probes(self, top_k: int, among: Among) -> int:
         """How many lists to visit. The first k of a share of the rows lie about as deep as the first k / share of all.
 
         Between and beyond the two depths that were measured, the number grows as a power of the depth.
         """
-        depth = top_k if among is None else top_k * self._count / len(among)
+        depth = top_k * self._count / among.count
         few, many = self._state.probes
         power = math.log(many / few) / math.log(DEPTHS[1] / DEPTHS[0])
         probes: float = few * max(1.0, depth / DEPTHS[0]) ** power
         return math.ceil(min(self._state.lists, probes))
-
-    def _mask(self, among: Rows | None) -> npt.NDArray[np.uint8] | None:
-        """Which listed rows to look at, a bit each; None: all."""
-        if among is None:
-            return self._alive
-        bits = np.zeros(self._state.covered + 1, np.bool_)
-        bits[among[among <= self._state.covered]] = True
-        return np.packbits(bits, bitorder="little")
-
-    @cached_property
-    def _alive(self) -> npt.NDArray[np.uint8] | None:
-        dead = self._records.dead()
-        if not len(dead):
-            return None
-        bits = np.ones(self._state.covered + 1, np.bool_)
-        bits[dead] = False
-        return np.packbits(bits, bitorder="little")
 
 
 def _merged(one: Answer, other: Answer, top_k: int) -> Answer:
