@@ -28,6 +28,7 @@ from pipeline.types import (
     Description,
     FeatureMaps,
     FloatArray,
+    HostedStore,
     LocalDescriptors,
     ModelCard,
     VectorStore,
@@ -78,12 +79,25 @@ def choose_device(config: Config) -> str:
     return config.device
 
 
-def open_gallery(config: Config) -> Gallery:
-    """Open the index and its store. Raises RelookError when there is none, it is damaged, or it is empty."""
+def open_gallery(config: Config, *, searched: bool = True) -> Gallery:
+    """Open the index and its store.
+
+    Args:
+        config: `index` and `store` matter here.
+        searched: whether candidates will be asked of the store; False: it may still have to be filled.
+
+    Raises:
+        RelookError: there is no index, it or the store is damaged, or one of them is empty.
+    """
     index = Index(config.index)
     if not index.manifest.counts.get("images"):
         raise RelookError(f"{config.index}: the index holds no images; run: relook extract --images DIR")
-    return Gallery(index, open_store(config.store.kind, index, **config.store.options))
+    store = open_store(config.store.kind, index, **config.store.options)
+    # Searches of a service say themselves which model is current there.
+    if searched and not isinstance(store, HostedStore) and not store.stats()["count"]:
+        kind = config.store.kind
+        raise RelookError(f"{config.index}: the store {kind} holds nothing of it; run: relook upload --store {kind}")
+    return Gallery(index, store)
 
 
 def open_describer(config: Config, index: Index) -> Describer:

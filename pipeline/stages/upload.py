@@ -86,7 +86,7 @@ def upload(
         RelookError: the index is damaged, or the store does not hold what the index does in the end.
     """
     started, reporter = time.monotonic(), reporter or Silent()
-    gallery = open_gallery(config)
+    gallery = open_gallery(config, searched=False)
     kind, count = config.store.kind, gallery.index.manifest.counts["images"]
     service: dict[str, Any] = {}
     if isinstance(gallery.store, HostedStore):
@@ -113,7 +113,7 @@ def upload(
 
 def plan_upload(config: Config) -> UploadPlan:
     """What `upload` would do now, and what it would cost; nothing is written. Raises RelookError as `upload` does."""
-    gallery = open_gallery(config)
+    gallery = open_gallery(config, searched=False)
     store = gallery.store
     planned = Filled() if isinstance(store, TableStore) else plan(config.store.kind, gallery.index, store)
     return UploadPlan(

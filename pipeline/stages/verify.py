@@ -89,7 +89,7 @@ def verify(
     """
     started = time.monotonic()
     reporter = reporter or Silent()
-    gallery = open_gallery(config)
+    gallery = open_gallery(config, searched=False)
     index, store = gallery.index, gallery.store
     result = VerifyResult(config.store.kind, index.card.fingerprint, index_count=index.manifest.counts["images"])
     result.damaged = index.verify()
