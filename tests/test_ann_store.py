@@ -14,13 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stores_helpers import ROOT, make_card, make_index, make_items, start, unit_vectors
+from stores_helpers import ROOT, make_card, start, unit_vectors
 
-from pipeline.config import parse_config
 from pipeline.errors import LockedError, RelookError
-from pipeline.stages.opening import open_gallery
-from pipeline.stages.upload import plan_upload
-from pipeline.stages.upload import upload as upload_index
 from pipeline.stores import IndexWriter, open_store
 from pipeline.stores.ann_store import AnnStore
 from pipeline.types import FloatArray, GlobalDescriptors
@@ -382,30 +378,6 @@ def test_a_reader_follows_a_writer_through_all_its_lists(tmp_path: Path) -> None
         thread.join()
     assert not failures
     assert sorted(reader.query(vectors[:1], 10**6)[0][0]) == [f"{row:05d}" for row in range(1500)]
-
-
-def test_upload_makes_the_store_equal_to_the_index(tmp_path: Path) -> None:
-    names = [f"photo {number:03d}.jpg" for number in range(300)]
-    make_index(tmp_path, ids=names)
-    config = parse_config({"index": str(tmp_path), "store": {"kind": "ann", "ann": {"flat_below": 100}}}, "here")
-    with pytest.raises(RelookError, match="holds nothing of it; run: relook upload --store ann"):
-        open_gallery(config)
-    assert plan_upload(config).added == 300
-    done = upload_index(config)
-    assert (done.added, done.changed, done.removed, done.equal) == (300, 0, 0, 0)
-    assert upload_index(config).equal == 300
-    with IndexWriter(tmp_path) as writer:
-        writer.add(*make_items([names[0], "new"], seed=5))
-        writer.delete(names[1:3])
-    done = upload_index(config)
-    assert (done.added, done.changed, done.removed, done.equal) == (1, 1, 2, 297)
-    gallery = open_gallery(config)
-    exact = open_store("table", gallery.index)
-    asked = unit_vectors(8, seed=7)
-    for (ids, scores), (others, theirs) in zip(gallery.store.query(asked, 20), exact.query(asked, 20), strict=True):
-        assert ids == others
-        np.testing.assert_array_equal(scores, theirs)
-    assert (tmp_path / "ann" / gallery.index.card.fingerprint / "records.sqlite").exists()
 
 
 def test_an_unfilled_store_writes_nothing(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ PAGES = [
     "docs/papers.md",
     "docs/representations.md",
     "docs/speed.md",
+    "docs/ann.md",
     "docs/licences.md",
     "data/README.md",
 ]

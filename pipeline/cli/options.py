@@ -27,7 +27,7 @@ Rerank = Annotated[str | None, typer.Option("--rerank", metavar="NAME[,NAME]", h
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Take a few steps; say parameters, memory, time. Keep nothing.")
 ]
-Store = Annotated[str | None, typer.Option("--store", help="table, csv or pinecone.")]
+Store = Annotated[str | None, typer.Option("--store", help="table, csv, ann or pinecone.")]
 
 
 def chain_of(rerank: str | None) -> list[str] | None:
