@@ -62,6 +62,8 @@ def test_the_first_upload_sends_everything_once_and_the_second_nothing(server: P
     result = run(index)
     assert counts(result) == (380, 0, 0, 0)
     assert_equal(server, index)
+    keys = "store added changed removed equal seconds place model current pruned"
+    assert set(result.to_json()) == set(keys.split())
     assert writes(server) == 380
     server.calls.clear()
     assert counts(run(index)) == (0, 0, 0, 380)

@@ -44,7 +44,8 @@ class UploadResult:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
         values = asdict(self)
-        return {**values, **values.pop("service")}
+        service: dict[str, Any] = values.pop("service")
+        return values | service
 
 
 @dataclass(frozen=True)
