@@ -18,6 +18,7 @@ from stores_helpers import content
 from tiny import paint, tiny, tiny_config
 
 from pipeline.errors import RelookError, UsageError
+from pipeline.stages import opening
 from pipeline.stages.changes import find_changes
 from pipeline.stages.extract import extract
 from pipeline.stages.maintain import compact, gc, rollback
@@ -280,6 +281,19 @@ class TestModel:
         rollback(tiny_config(home))
         assert content(Index(home / "index")) == old
         assert did(reindex(tiny_config(home))) == {}
+
+    def test_searches_answer_from_the_old_model_meanwhile(
+        self, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr(opening, "describer_for_card", lambda card, *others: card)
+        index = Index(home / "index")
+        with pytest.raises(RelookError, match="made by another model"):
+            opening.open_describer(tiny_config(home, 200), index)
+        assert reindex(tiny_config(home, 200), stop=Stop(0)).model == "changing"
+        assert opening.open_describer(tiny_config(home, 200), index) == index.card
+        assert "its present one answers until then" in caplog.text
+        with pytest.raises(RelookError, match="made by another model"):
+            opening.open_describer(tiny_config(home, 300), index)
 
     def test_the_old_configuration_ends_a_change(self, home: Path) -> None:
         with IndexWriter(home / "index") as writer:
