@@ -135,6 +135,33 @@ def test_a_signal_finishes_what_was_begun(home: Path, number: signal.Signals) ->
     assert not index.manifest.complete
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
+    code = (
+        "import signal; from pipeline.cli.manners import Manners; from pipeline.stages.stopping import Stop\n"
+        "stop = Stop()\n"
+        "with Manners('reindex', stop, True, None).around():\n"
+        f"    signal.raise_signal({int(number)}); print(stop.reason, flush=True); signal.raise_signal({int(number)})\n"
+        "    print('went on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.stdout == f"{number.name}\n"
+    assert done.returncode == -number, done.stderr
+
+
+def test_a_killed_command_goes_on_where_it_was(home: Path) -> None:
+    """With a network, whose descriptors are those of a run that nobody killed, byte for byte."""
+    arguments = ("reindex", "--config", home / "prod.yaml")
+    assert relook(*arguments, "--index", home / "whole").returncode == 0
+    assert relook(*arguments, RELOOK_KILL_AT="commit:3").returncode == -signal.SIGKILL
+    index = Index(home / "index")
+    assert (index.verify(), len(index.records), index.manifest.complete) == ([], 2, False)
+    done = relook(*arguments, "--json")
+    assert json.loads(done.stdout)["added"] == 4
+    assert content(Index(home / "index")) == content(Index(home / "whole"))
+    assert Index(home / "index").verify() == []
+
+
 def other_host(directory: Path, beats: int) -> None:
     """A writer on another host, which does not share its lock with us."""
     values = {"pid": 1, "host": "elsewhere", "since": "2099-01-01T00:00:00+00:00", "token": "theirs"}
