@@ -224,7 +224,7 @@ class _Run:
         from pipeline.stages.upload import upload
 
         # Whoever searches with this configuration asks for this model, so it is the one that a service answers with.
-        promote = isinstance(open_gallery(self._config).store, HostedStore)
+        promote = isinstance(open_gallery(self._config, searched=False).store, HostedStore)
         return upload(self._config, self._reporter, promote=promote).to_json()
 
     def _model(self, committed: Index) -> str:
