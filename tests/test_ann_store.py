@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import signal
@@ -404,3 +405,12 @@ def test_without_the_library_the_error_names_the_command(tmp_path: Path, monkeyp
     monkeypatch.setitem(sys.modules, "faiss", None)
     with pytest.raises(RelookError, match=r"pip install 'relook\[ann\]'"):
         open_in(tmp_path)
+
+
+def test_a_library_that_gives_faiss_another_search_changes_nothing(tmp_path: Path) -> None:
+    importlib.import_module("faiss.contrib.torch_utils")  # as pytorch-metric-learning does, for the whole process
+    store = open_in(tmp_path)
+    vectors = clustered(400)
+    store.upsert(GlobalDescriptors([f"{row:03d}" for row in range(400)], vectors), [{}] * 400)
+    assert store.stats()["lists"]
+    assert [names[0] for names, _ in store.query(vectors[:50], 3)] == [f"{row:03d}" for row in range(50)]

@@ -188,6 +188,7 @@ class TestLock:
             pass
 
     def test_another_host_that_died_is_replaced(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        caplog.set_level("INFO", logger="relook")
         make_index(tmp_path)
         other_host(tmp_path, 0)
         with IndexWriter(tmp_path) as writer:

@@ -126,7 +126,10 @@ def test_only_trainings_of_describers_say_nothing_of_rerankers() -> None:
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in sorted(CONFIGS.glob("*.yaml")) if "rerank" in written(file)], ids=lambda file: file.stem
+    "file",
+    # A file that says no more than which rerankers leaves their settings to the defaults.
+    [file for file in sorted(CONFIGS.glob("*.yaml")) if written(file).get("rerank", {}).keys() - {"chain"}],
+    ids=lambda file: file.stem,
 )
 def test_rerankers_are_registered_and_written_out(file: Path) -> None:
     config = load_config(file)

@@ -285,6 +285,7 @@ class TestModel:
     def test_searches_answer_from_the_old_model_meanwhile(
         self, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
+        caplog.set_level("INFO", logger="relook")
         monkeypatch.setattr(opening, "describer_for_card", lambda card, *others: card)
         index = Index(home / "index")
         with pytest.raises(RelookError, match="made by another model"):

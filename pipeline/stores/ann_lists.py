@@ -135,7 +135,7 @@ class Lists:
         faiss = load_faiss()
         selector = None if among is None else faiss.IDSelectorBitmap(among)
         parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
-        found = [segment.search(queries, count, params=parameters) for segment in self._segments]
+        found = [_search_of(segment)(queries, count, params=parameters) for segment in self._segments]
         if len(found) == 1:
             scores, rows = found[0]
             return scores, rows
@@ -248,3 +248,9 @@ def _mapped(folder: Path, segment: Segment) -> Any:
 def _damaged(path: Path, reason: str) -> RelookError:
     reason = " ".join(reason.split())
     return RelookError(f"{path}: damaged ({reason}); remove {path.parent} and run: relook upload")
+
+
+def _search_of(segment: Any) -> Any:
+    """FAISS's own `search`: its module for torch, which other libraries import, puts one in its place that takes no
+    parameters, and keeps the first one under this name."""
+    return getattr(segment, "search_numpy", segment.search)
