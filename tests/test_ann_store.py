@@ -10,6 +10,7 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +223,8 @@ def test_kills_at_random_instants_lose_no_batch_that_was_acknowledged(tmp_path: 
             sent = max(sent, connection.recv())
         connection.poll(float(rng.uniform(0, 0.03)))
         assert process.pid is not None
-        os.kill(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it may be done by now
+            os.kill(process.pid, signal.SIGKILL)
         process.join()
         sent = assert_consistent(tmp_path, vectors, sent)
     process, connection = start(upload, tmp_path, vectors)
