@@ -32,6 +32,8 @@ _SETTINGS = (
     "train_rerank.epochs=4",
     "search.top_k=5",
     "search.skip_itself=true",
+    # The queries are written beside the index and name the sample photos where they lie.
+    "catalog.outside=allow",
 )
 _QUERIES = 3
 
