@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from pipeline.errors import RelookError
+from filelock import FileLock, Timeout
+
+from pipeline.errors import LockedError, RelookError
 from pipeline.faults import fault_point
 
 TEMPORARY = ".tmp"
@@ -51,6 +53,31 @@ def writing(path: Path) -> Iterator[None]:
         raise RelookError(f"{path}: cannot be written ({error.object!r} is not Unicode; rename that file)") from None
     except OSError as error:
         raise RelookError(f"{path}: cannot be written ({error.strerror or error})") from None
+
+
+@contextmanager
+def alone(lock: Path, busy: str) -> Iterator[None]:
+    """Holds a lock file for one process of this machine; it ends with its holder, however that ends.
+
+    Args:
+        lock: the file, made with its folder where it is missing.
+        busy: what the error says while another process holds it.
+
+    Raises:
+        LockedError: another process holds it.
+        RelookError: the file cannot be written.
+    """
+    with writing(lock.parent):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock)
+        try:
+            held.acquire(timeout=0)
+        except Timeout:
+            raise LockedError(busy) from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def sha256_of(path: Path) -> str:

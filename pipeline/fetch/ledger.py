@@ -6,34 +6,20 @@ Written after every file, so that a run that was cut goes on with the next one.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from pipeline.errors import LockedError, RelookError
-from pipeline.files import write_bytes, writing
+from pipeline.errors import RelookError
+from pipeline.files import alone, write_bytes, writing
 
 NAME = "fetched.json"
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> AbstractContextManager[None]:
     """Holds the folder for one run. Raises LockedError while another one has it."""
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".fetch.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise LockedError(f"{folder}: another run is fetching into it") from None
-    try:
-        yield
-    finally:
-        lock.release()
+    return alone(folder / ".fetch.lock", f"{folder}: another run is fetching into it")
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 
 from pipeline.config import LoopConfig
-from pipeline.errors import LockedError
-from pipeline.files import TEMPORARY, writing
+from pipeline.files import TEMPORARY, alone, writing
 from pipeline.stages.progress import Bar, Reporter, Silent, logger
 from pipeline.train import Files, Progress, Task, Trained, Validation, fit
 from pipeline.train.distributed import rank
@@ -83,18 +81,9 @@ def _locked(out: Path) -> Iterator[None]:
     if rank() != 0:
         yield
         return
-    with writing(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(out.with_name(f".{out.name}.lock"))
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise LockedError(f"{out}: another training writes to it") from None
-    try:
+    with alone(out.with_name(f".{out.name}.lock"), f"{out}: another training writes to it"):
         for path in (out, last_beside(out)):
             for left in out.parent.glob(f"{escape(path.name)}.*{TEMPORARY}"):
                 with writing(left):
                     left.unlink()
         yield
-    finally:
-        lock.release()

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from pipeline.errors import LockedError, RelookError
-from pipeline.files import writing
+from pipeline.errors import RelookError
+from pipeline.files import alone
 from pipeline.stores.ann_lists import MissingListsError, load_faiss
 from pipeline.stores.ann_records import Records, count_in
 from pipeline.stores.ann_search import Snapshot
@@ -139,16 +137,5 @@ class AnnStore:
         counts = {name: count_in(path) for name, path in found.items()}
         return {name: count for name, count in counts.items() if count}
 
-    @contextmanager
-    def _lock(self) -> Iterator[None]:
-        with writing(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self._folder / ".lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise LockedError(f"{self._folder}: another run holds the lock") from None
-        try:
-            yield
-        finally:
-            lock.release()
+    def _lock(self) -> AbstractContextManager[None]:
+        return alone(self._folder / ".lock", f"{self._folder}: another run holds the lock")
