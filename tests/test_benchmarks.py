@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -218,6 +219,16 @@ def test_landmarks_by_both_tasks(tmp_path: Path, shared: Path) -> None:
     assert set(recognised.before.summary()) == {"uAP", "top1"}
     assert recognised.after is None
     assert made
+
+
+def test_a_store_that_has_to_be_filled_is(tmp_path: Path, shared: Path) -> None:
+    miniatures.products(tmp_path / "sop", shared)
+    table = evaluate(configured(tmp_path, "sop", "evaluate.split=test"))
+    settings = ("evaluate.split=test", "store.kind=ann", "store.ann.flat_below=8")
+    filled = evaluate(configured(tmp_path, "sop", *settings))  # the index is there, the store is not
+    assert filled.before.summary() == table.before.summary()
+    shutil.rmtree(tmp_path / "index")
+    assert evaluate(configured(tmp_path, "sop", *settings)).before.summary() == table.before.summary()
 
 
 def test_products_ask_within_their_split(groceries: Path) -> None:

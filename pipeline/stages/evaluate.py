@@ -26,6 +26,7 @@ from pipeline.stages.tasks import Task, open_task
 from pipeline.stages.upload import upload
 from pipeline.stores import Index, TableStore
 from pipeline.stores.manifest import NAME
+from pipeline.types import HostedStore
 
 
 @dataclass(frozen=True)
@@ -114,23 +115,33 @@ def evaluate(
 
 
 def bring_up_to_date(config: Config, reporter: Reporter) -> None:
-    """Extract the data set where the index lacks images of it, and fill the store.
-
-    An index that holds other images too is left alone: an extraction would remove them.
-    """
+    """Extract the data set where the index lacks images of it, and fill a store that lacks them."""
     source = config.evaluate.dataset
     if source is None:
         return
-    if (config.index / NAME).exists():
-        index = Index(config.index)
-        known = index.records.keys() | set(index.failures())
-        wanted = {record.id for record in load_catalog(source, config.catalog.labels, config.catalog.outside)}
-        if wanted <= known or not index.records.keys() <= wanted:
-            return
-    logger.info("%s: %s lacks images of it, so it is extracted first", source, config.index)
-    extract(config, source, reporter)
-    if not isinstance(open_gallery(config).store, TableStore):
-        upload(config)
+    lacking = _lacks(config, source)
+    if lacking:
+        logger.info("%s: %s lacks images of it, so it is extracted first", source, config.index)
+        extract(config, source, reporter)
+    store = open_gallery(config, searched=False).store
+    if isinstance(store, TableStore):
+        return
+    # What is sent to a service costs money, so it is only sent what was extracted just now.
+    if lacking or not (isinstance(store, HostedStore) or store.stats()["count"]):
+        upload(config, reporter)
+
+
+def _lacks(config: Config, source: str) -> bool:
+    """Whether images of a data set are to be extracted.
+
+    An index that holds other images too is left alone: an extraction would remove them.
+    """
+    if not (config.index / NAME).exists():
+        return True
+    index = Index(config.index)
+    known = index.records.keys() | set(index.failures())
+    wanted = {record.id for record in load_catalog(source, config.catalog.labels, config.catalog.outside)}
+    return not wanted <= known and index.records.keys() <= wanted
 
 
 def _result(config: Config, gallery: Gallery, chain: list[str], task: Task, measured: Measured) -> EvaluateResult:
