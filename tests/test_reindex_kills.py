@@ -56,6 +56,14 @@ def before(forks: Forks, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
+@pytest.fixture(scope="module")
+def ahead(forks: Forks, before: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index that knows the change, and a store that does not."""
+    home = moved(before, tmp_path_factory.mktemp("ahead") / "home")
+    assert forks.run("extract", home) == 0
+    return home
+
+
 def moved(before: Path, place: Path) -> Path:
     """A copy that believes to be where its photos are."""
     shutil.rmtree(place, ignore_errors=True)
@@ -138,14 +146,16 @@ CASES = {
     "reindex": {"store": "ann"},
     "reindex to another model": {"size": 200},
     "extract": {},
+    "upload": {"store": "ann"},
     "compact": {},
     "rollback": {},
 }
 
 
 @pytest.fixture
-def case(request: pytest.FixtureRequest, forks: Forks, before: Path, tmp_path: Path) -> Case:
-    return Case(forks, before, tmp_path / "home", request.param.split()[0], **CASES[request.param])
+def case(request: pytest.FixtureRequest, forks: Forks, before: Path, ahead: Path, tmp_path: Path) -> Case:
+    verb = request.param.split()[0]
+    return Case(forks, ahead if verb == "upload" else before, tmp_path / "home", verb, **CASES[request.param])
 
 
 @pytest.mark.parametrize(
@@ -154,6 +164,7 @@ def case(request: pytest.FixtureRequest, forks: Forks, before: Path, tmp_path: P
         ("reindex", (1, 4, 9, 14, 19, 24, 29)),
         ("reindex to another model", (2, 11, 20, 29, 38)),
         ("extract", (3, 13, 23)),
+        ("upload", (1, 2, 3, 4)),
         ("compact", (2, 5, 8)),
         ("rollback", (1, 3)),
     ],
@@ -175,7 +186,7 @@ def test_a_kill_at_every_step(case: Case) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["reindex", "reindex to another model", "extract"], indirect=True)
+@pytest.mark.parametrize("case", ["reindex", "reindex to another model", "extract", "upload"], indirect=True)
 def test_kills_at_random_instants(case: Case) -> None:
     started = time.monotonic()
     home = moved(case.before, case.place)

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from pipeline.errors import RelookError
+from pipeline.faults import fault_point
 from pipeline.files import sha256_of
 from pipeline.stages.comparing import CHUNK, Compared, compare_parts, extra_ids
 from pipeline.stages.journal import Journal
@@ -114,7 +115,9 @@ def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: R
             filled += _counted(store, compared)
             if compared.wrong:
                 rows = compared.rows.rows(compared.wrong)
+                fault_point("sending")
                 store.upsert(GlobalDescriptors(rows.ids, rows.vectors), rows.metadata)
+                fault_point("sent")
             bar.advance(len(compared.rows))
     if journal and current:
         journal.add(parts[current])
@@ -126,7 +129,9 @@ def _remove(index: Index, store: VectorStore, journal: Journal | None, total: in
     removed = 0
     with reporter.bar("delete", total, "vectors") as bar:
         for ids in _extra(index, store, journal):
+            fault_point("deleting")
             removed += store.delete(ids)
+            fault_point("deleted")
             bar.advance(len(ids))
     return Filled(removed=removed)
 
