@@ -194,6 +194,28 @@ def test_a_missing_word_is_the_empty_one_to_a_filter(tmp_path: Path, tables: Any
     assert store.query(unit_vectors(1), 9, {"unknown": ["x"]})[0][0] == []
 
 
+def test_a_filter_reads_all_of_the_metadata_whatever_its_words(tmp_path: Path, tables: Any) -> None:
+    words = ["", "a\nb", 'say "hi"', "\\", "naïve 🍎", "1", "null", "a,b"]
+    ids = [f"{number:02d}" for number in range(3 * len(words))]
+    metadata = [{"label": words[number % len(words)], "other": str(number)} for number in range(len(ids))]
+    store = make_store(tmp_path, tables, ids, unit_vectors(len(ids)), metadata)
+    for number, word in enumerate(words):
+        found = store.query(unit_vectors(1), 99, {"label": [word]})[0][0]
+        assert sorted(found) == ids[number :: len(words)]
+    assert store.query(unit_vectors(1), 99, {"label": words[1:3], "other": ["1", "3", "10"]})[0][0] != []
+
+
+def test_metadata_that_is_no_text_is_named(tmp_path: Path) -> None:
+    make_store(tmp_path, "csv", ["a", "b"], unit_vectors(2), [{"label": "x"}, {"label": "y"}])
+    index = Index(tmp_path)
+    path = tmp_path / index.manifest.parts[0].files["globals"].path
+    for wrong in ('{""label"": 7}', "no JSON", "", "{}\n{}"):
+        path.write_text(path.read_text().replace('{""label"": ""x""}', wrong))
+        with pytest.raises(RelookError, match="metadata"):
+            TableStore(index).query(unit_vectors(1), 9, {"label": ["x"]})
+        path.write_text(path.read_text().replace(wrong, '{""label"": ""x""}'))
+
+
 def test_stats(tmp_path: Path, tables: Any) -> None:
     store = make_store(tmp_path, tables, IDS, unit_vectors(len(IDS)))
     assert store.stats() == {

@@ -7,6 +7,7 @@ that of the memory for one query and of the multiplications for many (benchmarks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,23 +67,26 @@ class FlatVectors:
     def _pass(self, queries: npt.NDArray[np.float64], top_k: int, among: Rows | None) -> list[tuple[Rows, FloatArray]]:
         if top_k == 0:
             return [(np.zeros(0, np.intp), np.zeros(0, np.float32)) for _ in queries]
-        pool = _Pool.empty()
+        pools: list[_Pool] = []
+        held = 0
         thresholds = np.full(len(queries), -np.inf, np.float32)
         limit = 2 * top_k * len(queries)
         margin = (top_k, self._slack)
         for block in self._scanner.scan(queries.astype(np.float32), thresholds, margin, among):
-            pool = pool.with_(_Pool(*block))
-            if len(pool.rows) <= limit:
+            pools.append(_Pool(*block))
+            held += len(pools[-1].rows)
+            if held <= limit:
                 continue
-            pool, lowest = pool.best(top_k, len(queries))
+            pool, lowest = _Pool.of(pools).best(top_k, len(queries))
             thresholds[:] = lowest - self._slack
             pool = pool.above(thresholds)
             if len(pool.rows) > 2 * _KEPT:  # more nearly equal vectors than can be kept: tell them apart now
                 pool, lowest = self._exact(pool, queries).best(top_k, len(queries), self._rank)
                 thresholds[:] = lowest - self._slack
                 pool = pool.first(top_k, len(queries))
-            limit = 2 * max(len(pool.rows), top_k * len(queries))
-        pool, lowest = pool.best(top_k, len(queries))
+            pools, held = [pool], len(pool.rows)
+            limit = 2 * max(held, top_k * len(queries))
+        pool, lowest = _Pool.of(pools).best(top_k, len(queries))
         pool, _ = self._exact(pool.above(lowest - self._slack), queries).best(top_k, len(queries), self._rank)
         pool = pool.first(top_k, len(queries))
         ends = np.searchsorted(pool.queries, np.arange(1, len(queries)))
@@ -112,14 +116,13 @@ class _Pool:
     scores: FloatArray
 
     @classmethod
-    def empty(cls) -> _Pool:
-        return cls(np.zeros(0, np.intp), np.zeros(0, np.intp), np.zeros(0, np.float32))
-
-    def with_(self, other: _Pool) -> _Pool:
-        return _Pool(
-            np.concatenate([self.rows, other.rows]),
-            np.concatenate([self.queries, other.queries]),
-            np.concatenate([self.scores, other.scores]),
+    def of(cls, pools: Sequence[_Pool]) -> _Pool:
+        """All together: joined once, since copying a pool for every block would cost more than the products."""
+        none = np.zeros(0, np.intp)
+        return cls(
+            np.concatenate([none, *(pool.rows for pool in pools)]),
+            np.concatenate([none, *(pool.queries for pool in pools)]),
+            np.concatenate([np.zeros(0, np.float32), *(pool.scores for pool in pools)]),
         )
 
     def above(self, thresholds: FloatArray) -> _Pool:

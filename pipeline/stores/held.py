@@ -16,12 +16,18 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pajson
 
+from pipeline.errors import RelookError
 from pipeline.stores.id_column import IdColumn
 from pipeline.stores.index import Index
 from pipeline.stores.manifest import Part
 
 Precision = Literal["float32", "float16"]
+
+# Bytes of metadata that are parsed at once; no row may be longer.
+_BLOCK = 16 << 20
 
 
 class HeldGlobals:
@@ -70,11 +76,27 @@ class HeldGlobals:
     def _words(self, key: str) -> tuple[dict[str, int], npt.NDArray[np.int32]]:
         """The values that a key of the metadata has, numbered, and the number of every row's."""
         if key not in self._coded:
-            words: dict[str, int] = {}
-            entries = (json.loads(text.as_py()) for text in self._metadata)
-            codes = (words.setdefault(str(entry.get(key, "")), len(words)) for entry in entries)
-            self._coded[key] = (words, np.fromiter(codes, np.int32, len(self.ids)))
+            coded = self._column(key).dictionary_encode().unify_dictionaries()
+            words = coded.chunk(0).dictionary.to_pylist() if len(self.ids) else []
+            codes = np.concatenate([np.zeros(0, np.int32), *(chunk.indices.to_numpy() for chunk in coded.chunks)])
+            self._coded[key] = ({word: number for number, word in enumerate(words)}, codes)
         return self._coded[key]
+
+    def _column(self, key: str) -> pa.ChunkedArray:
+        """What every row's metadata says under a key, as text; "" where it says nothing."""
+        lines = "\n".join(self._metadata.to_pylist()).encode()
+        wanted = pajson.ParseOptions(pa.schema([(key, pa.string())]), unexpected_field_behavior="ignore")
+        if not lines:
+            return pa.chunked_array([], pa.string())
+        try:
+            found = pajson.read_json(pa.BufferReader(lines), pajson.ReadOptions(block_size=_BLOCK), wanted)[key]
+        except pa.ArrowInvalid as error:
+            raise RelookError(
+                f"{self._index.directory}: metadata that cannot be filtered by {key!r} ({error})"
+            ) from None
+        if len(found) != len(self.ids):
+            raise RelookError(f"{self._index.directory}: metadata that is no JSON object of one line a row")
+        return pc.fill_null(found, "")
 
     @cached_property
     def _coded(self) -> dict[str, tuple[dict[str, int], npt.NDArray[np.int32]]]:
