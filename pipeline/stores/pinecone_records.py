@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -84,18 +85,8 @@ class Documents:
 
     def write(self, namespace: str, items: Sequence[Item], sizes: Sequence[int], sending: Sending) -> int | None:
         """See `Records.write`."""
-        size = records_per_request(sizes)
-
-        def send(some: Sequence[Item]) -> Any:
-            return self._documents.batch_upsert(
-                namespace=namespace,
-                documents=some,
-                batch_size=size,
-                max_concurrency=sending.concurrency,
-                show_progress=False,
-            )
-
-        return _send_all(send, items, sending)
+        upsert = partial(self._documents.batch_upsert, namespace=namespace)
+        return _send_all(lambda some, how: upsert(documents=some, **how), items, sizes, sending)
 
     def search(
         self, namespace: str, vector: Sequence[float], top_k: int, condition: Mapping[str, Any] | None
@@ -148,18 +139,8 @@ class Vectors:
 
     def write(self, namespace: str, items: Sequence[Item], sizes: Sequence[int], sending: Sending) -> int | None:
         """See `Records.write`."""
-        size = records_per_request(sizes)
-
-        def send(some: Sequence[Item]) -> Any:
-            return self._client.upsert(
-                vectors=some,
-                namespace=namespace,
-                batch_size=size,
-                max_concurrency=sending.concurrency,
-                show_progress=False,
-            )
-
-        return _send_all(send, items, sending)
+        upsert = partial(self._client.upsert, namespace=namespace)
+        return _send_all(lambda some, how: upsert(vectors=some, **how), items, sizes, sending)
 
     def search(
         self, namespace: str, vector: Sequence[float], top_k: int, condition: Mapping[str, Any] | None
@@ -191,16 +172,23 @@ class Vectors:
             yield from (one.id for one in page.vectors if one.id)
 
 
-def _send_all(send: Callable[[Sequence[Item]], Any], items: Sequence[Item], sending: Sending) -> int | None:
+def _send_all(
+    send: Callable[[Sequence[Item], dict[str, Any]], Any],
+    items: Sequence[Item],
+    sizes: Sequence[int],
+    sending: Sending,
+) -> int | None:
     """Send until nothing failed: the SDK has tried each batch several times, what is left is sent anew.
 
     Raises the first error that sending again cannot mend, or the last one that it did not.
     """
+    size = records_per_request(sizes)
+    how = {"batch_size": size, "max_concurrency": sending.concurrency, "show_progress": False}
     numbers: list[int] = []
     for round_ in range(sending.resends + 1):
         if round_:
             time.sleep(sending.resend_after)
-        result = send(items)
+        result = send(items, how)
         number = _committed(result)
         numbers += [] if number is None else [number]
         for failure in result.errors:
