@@ -19,11 +19,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinecone_helpers import open_pinecone
 from pinecone_server import PineconeServer
-from stores_helpers import ROOT, make_card, make_index, unit_vectors
+from stores_helpers import ROOT, make_card, make_index, make_items, unit_vectors
 
-from pipeline.stages.comparing import compare_parts, extra_ids
+from pipeline.config import parse_config
+from pipeline.errors import RelookError
+from pipeline.stages.comparing import compare_parts, extra_ids, own_parts
 from pipeline.stages.progress import Silent
-from pipeline.stages.verify import VerifyResult, _compare, _look_for_extra
+from pipeline.stages.upload import upload
+from pipeline.stages.verify import VerifyResult, _compare, _look_for_extra, verify
 from pipeline.stores import Index, IndexWriter, TableStore
 from pipeline.types import GlobalDescriptors, StoredVectors
 
@@ -155,6 +158,36 @@ def test_the_table_is_compared_with_itself_and_damage_is_named(tmp_path: Path) -
     assert "1 files of the index are damaged" in done.stderr
     refused = relook("verify", "--index", tmp_path / "index", "--repair")
     assert (refused.returncode, part.name in refused.stderr) == (1, True)
+
+
+def test_the_table_is_read_part_by_part_also_for_a_sample(tmp_path: Path) -> None:
+    """As few bytes of the index as the sample asks for: damage that keeps a file's length is found by the whole."""
+    records, items = make_items([f"{number:02d}" for number in range(30)])
+    with IndexWriter(tmp_path / "index") as writer:
+        writer.begin(make_card(), {}, ROOT, "csv")
+        for first in range(0, 30, 10):
+            writer.add(records[first : first + 10], items[first : first + 10])
+    config = parse_config({"index": str(tmp_path / "index"), "store": {"kind": "csv"}}, "tests")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.stores.table_store.HeldGlobals", None)  # nothing is held
+        whole, some = verify(config), verify(config, sample=7)
+        assert upload(config).equal == 30
+    assert (whole.compared, whole.equal, whole.removed, whole.differs) == (30, 30, 0, False)
+    assert (some.compared, some.equal, some.removed, some.differs) == (7, 7, 0, False)
+    path = next((tmp_path / "index" / "catalog").glob("*"))
+    path.write_text(path.read_text().replace("640", "641"))
+    assert not verify(config, sample=7).damaged
+    assert verify(config).damaged == [f"{path}: damaged (its checksum differs)"]
+
+
+def test_a_part_whose_tables_name_other_images_is_refused(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index")
+    part = index.manifest.parts[0]
+    other = make_index(tmp_path / "other", ids=["x", "y", "z"])
+    path = tmp_path / "index" / part.files["globals"].path
+    path.write_bytes((tmp_path / "other" / other.manifest.parts[0].files["globals"].path).read_bytes())
+    with pytest.raises(RelookError, match=f"{path}: holds other ids"):
+        list(own_parts(index))
 
 
 def test_a_service_is_verified_by_sample_or_whole_and_mended(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.errors import RelookError
 from pipeline.stores import Index
 from pipeline.types import StoredVectors, VectorStore
 
@@ -62,6 +63,27 @@ def compare_parts(index: Index, store: VectorStore, skip: Collection[str] = ()) 
                 yield compare_rows(part.name, table.rows(range(first, min(first + CHUNK, len(table)))), store)
 
 
+def own_parts(index: Index, names: Collection[str] | None = None) -> Iterator[Compared]:
+    """Rows of the index where its own tables are the store: they are read, and named as the catalog names them.
+
+    Args:
+        index: one generation.
+        names: of the parts to read; None: all.
+
+    Raises:
+        RelookError: a part cannot be read, or its globals are of other images than its catalog.
+    """
+    for part in index.manifest.parts:
+        if names is None or part.name in names:
+            rows = index.globals_of(part)
+            if "catalog" in part.files and list(rows.ids) != index.ids_of(part, "catalog"):
+                path = index.directory / part.files["globals"].path
+                raise RelookError(
+                    f"{path}: holds other ids than {part.files['catalog'].path}; extract into a new --index"
+                )
+            yield Compared(part.name, rows, [], [])
+
+
 def compare_rows(part: str, rows: StoredVectors, store: VectorStore) -> Compared:
     """Some rows of a part beside the store."""
     return Compared(part, rows, *_wrong(rows, store.read(rows.ids)))
@@ -74,7 +96,7 @@ def extra_ids(index: Index, store: VectorStore) -> Iterator[list[str]]:
         known.execute("PRAGMA journal_mode = OFF")
         known.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
         for part in index.manifest.parts:
-            known.executemany("INSERT INTO ids VALUES (?)", ((name,) for name in index.ids_of(part)))
+            known.executemany("INSERT OR IGNORE INTO ids VALUES (?)", ((name,) for name in index.ids_of(part)))
         ids = store.ids()
         while batch := list(islice(ids, CHUNK)):
             known.execute("CREATE TEMP TABLE asked (id TEXT)")

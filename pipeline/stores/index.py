@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -88,9 +89,9 @@ class Index:
         chunks: list[pa.Array] = (column.take(pa.array(_alive(part))) if part.deleted else column).chunks
         return chunks
 
-    def ids_of(self, part: Part) -> list[str]:
-        """The ids of one part of this generation, deleted rows left out."""
-        ids = read_ids(self._file(part, "globals"))
+    def ids_of(self, part: Part, kind: Literal["globals", "catalog"] = "globals") -> list[str]:
+        """The ids of one part of this generation as one of its tables has them, deleted rows left out."""
+        ids = read_ids(self._file(part, kind))
         return [ids[row] for row in _alive(part)] if part.deleted else ids
 
     def deleted_ids(self, part: Part) -> list[str]:
