@@ -430,6 +430,7 @@ def test_compare_two_runs_with_a_page(groceries: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     found = compare(tmp_path / "a", tmp_path / "b", "R@1")
     assert f"{found.tests['R@1'].wins}" in done.stdout
+    assert "…" not in done.stdout  # at 80 columns no number is cut
     page = (tmp_path / "page.html").read_text()
     changed = [row for row in found.queries if row["difference"]]
     assert page.count("<section>") == len(changed[:15]) if len(changed) <= 15 else page.count("<section>") <= 30

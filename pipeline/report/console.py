@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -160,14 +161,16 @@ def show_sweep(console: Console, result: Mapping[str, Any]) -> None:
 
 def show_comparison(console: Console, result: Mapping[str, Any], count: int = 5) -> None:
     """Print a `compare` document: every metric with its test, then the `count` largest gains and losses."""
-    table = Table(title=Text(f"{result['before']} against {result['after']}"), title_justify="left")
-    for name in ("percent", "before", "after", "difference", "95 % interval", "p", "wins", "losses", "ties"):
+    # Narrow enough for 80 columns: a number that is cut off is none.
+    title = Text(f"{result['before']} against {result['after']}")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("percent", "before", "after", "change", "95 % interval", "p", "won/lost/tied"):
         table.add_column(name, justify="left" if name == "percent" else "right", no_wrap=True)
     for name, row in result["metrics"].items():
         low, high = row["interval"]
         numbers = [f"{row['before']:.2f}", f"{row['after']:.2f}", f"{row['difference']:+.2f}"]
-        counts = [str(row[key]) for key in ("wins", "losses", "ties")]
-        table.add_row(name, *numbers, f"{low:+.2f} to {high:+.2f}", f"{row['p_value']:.3f}", *counts)
+        counts = "/".join(str(row[key]) for key in ("wins", "losses", "ties"))
+        table.add_row(name, *numbers, f"{low:+.2f} to {high:+.2f}", f"{row['p_value']:.3f}", counts)
     console.print(table)
     changed = [row for row in result["queries"] if row["difference"]]
     shown = changed if len(changed) <= 2 * count else [*changed[:count], *changed[-count:]]
