@@ -232,7 +232,7 @@ class TestUnreadable:
             thread.join()
         index = Index(home / "index")
         for result in results:
-            assert result.failed + result.added + result.changed + result.equal >= 1
+            assert result.failed + result.added + result.changed + result.equal == 11
         record = index.records.get("a/grows.png")
         if record is not None:  # what was indexed is one state of the file, whole
             data = file.read_bytes()[: record.size]
@@ -257,6 +257,25 @@ class TestUnreadable:
         with pytest.raises(RelookError, match="holds no images"):
             reindex(tiny_config(home))
         assert content(Index(home / "index")) == before
+
+    @pytest.mark.parametrize("size", [320, 200], ids=["same model", "another model"])
+    def test_half_a_drive_that_is_not_mounted_deletes_nothing(self, home: Path, size: int) -> None:
+        config = tiny_config(home, size)
+        careful = config.model_copy(update={"reindex": config.reindex.model_copy(update={"max_removed": 0.4})})
+        before = content(Index(home / "index"))
+        (home / "photos" / "b").rename(home / "elsewhere")
+        paint(home / "photos" / "a" / "new.png", 66)
+        with pytest.raises(RelookError, match=r"5 of 10 images are gone, the first is b/1\.png; mount"):
+            reindex(careful)
+        assert content(Index(home / "index")) == before
+        assert did(reindex(config))["added"] in (1, 6)
+        assert Index(home / "index").records.keys() == {f"a/{name}.png" for name in (0, 2, 4, 6, 8, "new")}
+
+    def test_moved_photos_are_not_missed(self, home: Path) -> None:
+        config = tiny_config(home)
+        careful = config.model_copy(update={"reindex": config.reindex.model_copy(update={"max_removed": 0})})
+        (home / "photos" / "b").rename(home / "photos" / "c")
+        assert did(reindex(careful)) == {"moved": 5}
 
 
 class TestModel:

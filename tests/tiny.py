@@ -81,7 +81,7 @@ def tiny_config(folder: Path, size: int = 320, **extract: Any) -> Config:
         "catalog": {"images": str(folder / "photos"), "labels": "folder"},
         "describe": {"image": {"size": size}},
         "extract": {"part_size": 4, "workers": 2, **extract},
-        "reindex": {"small_parts": 3, "keep": 2},
+        "reindex": {"small_parts": 3, "keep": 2, "max_removed": 1},
     }
     return parse_config(values, "tests")
 

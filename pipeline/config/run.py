@@ -45,6 +45,9 @@ class ReindexConfig(Section):
 
     keep: Positive = Field(3, description="generations that can be returned to, the committed one among them")
     small_parts: Positive = Field(16, description="more parts than this of less than half part_size are folded")
+    max_removed: float = Field(
+        0.5, ge=0, le=1, description="share of the index's images; a run that misses more removes none and fails"
+    )
 
 
 class SearchConfig(Section):

@@ -92,7 +92,8 @@ def reindex(
     Raises:
         LockedError: another run holds the lock for longer than `wait`.
         UsageError: nobody says where the photos are.
-        RelookError: there are no images, none can be read, or the index or the store cannot be written.
+        RelookError: there are no images, none can be read, more of the index's are gone than
+            `reindex.max_removed` allows, or the index or the store cannot be written.
     """
     images = images or config.catalog.images
     if images is None:
@@ -122,6 +123,7 @@ class _Run:
         catalog = load_catalog(images, self._config.catalog.labels, self._config.catalog.outside)
         self._begin(catalog)
         changes = find_changes(catalog, self._index.records, check_content=check_content)
+        self._check_removed(changes)
         self._writer.revise(changes.revised, changes.replaced)
         added, changed, failures = 0, 0, list(catalog.failed)
         if changes.fresh.any():
@@ -174,6 +176,18 @@ class _Run:
             differences = "; ".join(card.differences(self._head.card)[:3])
             logger.info("another model is asked for (%s); the old one answers until it is complete", differences)
         self._writer.begin(card, fitted, catalog.root, tables, asked, change_model=True)
+
+    def _check_removed(self, changes: Changes) -> None:
+        """A drive that is not mounted, or half of one, looks like photos that were removed."""
+        gone = changes.removed
+        if self._head is not None and self._index.manifest.card != self._head.card:  # to become all of the index
+            gone = self._head.records.keys() - {record.id for record in changes.catalog}
+        count = len(self._head.records) if self._head else 0
+        if len(gone) > self._config.reindex.max_removed * count:
+            raise RelookError(
+                f"{changes.catalog.root}: {len(gone)} of {count} images are gone, the first is {min(gone)}; "
+                "mount what is missing, or remove them with: --set reindex.max_removed=1"
+            )
 
     def _new_describer(self, catalog: Catalog) -> Any:
         """What the configuration asks for, with the projections of the index where it is of the same model but them."""
