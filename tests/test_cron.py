@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from cli_helpers import ROOT, relook
@@ -59,6 +60,7 @@ class TestExamples:
 
     def test_the_job(self, tmp_path: Path) -> None:
         job = yaml.safe_load(shown("cronjob.yaml"))
+        kubernetes_validate.validate(job, "1.31", strict=True)
         assert (job["apiVersion"], job["kind"], job["spec"]["concurrencyPolicy"]) == ("batch/v1", "CronJob", "Forbid")
         spec = job["spec"]["jobTemplate"]["spec"]["template"]["spec"]
         assert spec["restartPolicy"] in ("Never", "OnFailure")
