@@ -72,6 +72,15 @@ def test_every_entry_is_accounted_for(corpus: Corpus, result: dict, index: Index
     assert index.verify() == []
 
 
+def test_a_night_over_them_changes_nothing_and_fills_the_store(corpus: Corpus, result: dict, index: Index) -> None:
+    arguments = ("--images", corpus.folder, "--index", index.directory, "--set", "store.kind=ann", *QUICK)
+    found = document("reindex", *arguments)
+    assert [found[key] for key in ("added", "changed", "moved", "removed")] == [0, 0, 0, 0]
+    assert (found["equal"], found["failed"], found["ignored"]) == (len(corpus.good), len(corpus.bad), corpus.ignored)
+    assert found["store"]["added"] == len(corpus.good)
+    assert found["generation"] == result["generation"]
+
+
 def test_every_failure_has_its_reason(corpus: Corpus, index: Index) -> None:
     rows = pq.read_table(index.directory / "failures.parquet").to_pylist()
     found = {row["path"]: row["reason"] for row in rows}
