@@ -6,6 +6,8 @@ Read from the source by `ast`, so that an import inside a function or under TYPE
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -135,6 +137,11 @@ def test_a_module_begins_by_saying_what_it_holds(path: Path) -> None:
 def test_no_file_is_too_long(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_LINES, f"{name_of(path)} has {lines} lines, more than {MAX_LINES}"
+
+
+def test_the_command_line_begins_without_torch() -> None:
+    """Its threads are told how to wait before it is loaded, and --help takes no seconds."""
+    subprocess.run([sys.executable, "-c", "import sys, pipeline.cli; sys.exit('torch' in sys.modules)"], check=True)
 
 
 def test_the_launcher_only_launches() -> None:

@@ -23,6 +23,9 @@ __all__ = ["datasets", "evaluating", "indexing", "main", "maintaining", "searchi
 
 def main() -> NoReturn:
     """Run the command line; every error ends in one line and its exit code."""
+    # Read when torch is loaded, which a verb does: threads that spin while they wait take twice the time on a machine
+    # with other work (benchmarks/waiting.py).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if "RANK" in os.environ:  # each process of torchrun would warn of parameters that could have been unused
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
