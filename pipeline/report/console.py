@@ -229,6 +229,8 @@ def show_verification(console: Console, result: Mapping[str, Any]) -> None:
 def show_rows(console: Console, title: str, rows: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> None:
     """Print names and values."""
     table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows.items() if isinstance(rows, Mapping) else rows:
         table.add_row(name, Text(str(value)))
     console.print(table)
