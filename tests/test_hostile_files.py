@@ -311,10 +311,8 @@ def test_safetensors_with_an_absurd_header(kind: str, tmp_path: Path) -> None:
     assert line.startswith(f"{tmp_path}/a.safetensors: ")
 
 
-@pytest.mark.parametrize("kind", ABSURD)
+@pytest.mark.parametrize("kind", [kind for kind in ABSURD if "relook" not in kind])  # projections have no such header
 def test_fitted_projections_with_an_absurd_header(kind: str, tmp_path: Path) -> None:
-    if "relook" in kind:
-        pytest.skip("projections have no such header")
     make_index(tmp_path / "index")
     (tmp_path / "index" / "model").mkdir(exist_ok=True)
     (tmp_path / "index" / "model" / "fitted.safetensors").write_bytes(ABSURD[kind])

@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -540,17 +541,29 @@ def test_a_place_that_cannot_be_written_to_is_one_clear_error(tmp_path: Path) ->
     assert Index(tmp_path / "index").manifest == before
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_one_clear_error(tmp_path: Path) -> None:
-    make_index(tmp_path)
-    tmp_path.chmod(0o500)
+def write_as_nobody(connection: Any, directory: Path) -> None:
+    if os.geteuid() == 0:  # who may write anywhere
+        os.setuid(65534)
     try:
-        with pytest.raises(RelookError) as error, IndexWriter(tmp_path):
-            pass
-        assert str(tmp_path) in one_line(error)
-        assert content(Index(tmp_path))
-    finally:
-        tmp_path.chmod(0o700)
+        with IndexWriter(directory):
+            connection.send("written")
+    except RelookError as error:
+        connection.send(str(error))
+
+
+def test_a_folder_without_permission_is_one_clear_error() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder) / "index"
+        before = content(make_index(directory))
+        Path(folder).chmod(0o755)
+        directory.chmod(0o555)
+        process, connection = start(write_as_nobody, directory)
+        message = connection.recv()
+        process.join()
+        assert message.startswith(f"{directory}: cannot be written to")
+        assert "\n" not in message
+        assert content(Index(directory)) == before
+        directory.chmod(0o755)
 
 
 def write_within(connection: Any, directory: Path, limit: int) -> None:

@@ -312,7 +312,6 @@ def test_a_tracker_that_is_not_installed_is_said(tmp_path: Path, monkeypatch: py
 
 
 def test_weights_and_biases_takes_the_curve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     settings = changed(trackers=("wandb",))
     stop_after(7, tmp_path, Toy(), settings)
