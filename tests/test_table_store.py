@@ -209,11 +209,19 @@ def test_metadata_that_is_no_text_is_named(tmp_path: Path) -> None:
     make_store(tmp_path, "csv", ["a", "b"], unit_vectors(2), [{"label": "x"}, {"label": "y"}])
     index = Index(tmp_path)
     path = tmp_path / index.manifest.parts[0].files["globals"].path
+    whole = path.read_text()
     for wrong in ('{""label"": 7}', "no JSON", "", "{}\n{}"):
-        path.write_text(path.read_text().replace('{""label"": ""x""}', wrong))
+        path.write_text(whole.replace('{""label"": ""x""}', wrong))
         with pytest.raises(RelookError, match="metadata"):
             TableStore(index).query(unit_vectors(1), 9, {"label": ["x"]})
-        path.write_text(path.read_text().replace(wrong, '{""label"": ""x""}'))
+
+
+def test_a_row_alone_without_any_metadata_is_named(tmp_path: Path) -> None:
+    make_store(tmp_path, "csv", ["a"], unit_vectors(1), [{"label": "x"}])
+    path = tmp_path / Index(tmp_path).manifest.parts[0].files["globals"].path
+    path.write_text(path.read_text().replace('{""label"": ""x""}', ""))
+    with pytest.raises(RelookError, match="metadata"):
+        TableStore(Index(tmp_path)).query(unit_vectors(1), 9, {"label": ["x"]})
 
 
 def test_stats(tmp_path: Path, tables: Any) -> None:

@@ -84,10 +84,10 @@ class HeldGlobals:
 
     def _column(self, key: str) -> pa.ChunkedArray:
         """What every row's metadata says under a key, as text; "" where it says nothing."""
+        if not len(self.ids):
+            return pa.chunked_array([], pa.string())
         lines = "\n".join(self._metadata.to_pylist()).encode()
         wanted = pajson.ParseOptions(pa.schema([(key, pa.string())]), unexpected_field_behavior="ignore")
-        if not lines:
-            return pa.chunked_array([], pa.string())
         try:
             found = pajson.read_json(pa.BufferReader(lines), pajson.ReadOptions(block_size=_BLOCK), wanted)[key]
         except pa.ArrowInvalid as error:
