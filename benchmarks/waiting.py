@@ -1,6 +1,6 @@
 """What waiting threads cost: `relook extract` with threads that sleep (as relook sets it) and threads that spin.
 
-    python benchmarks/waiting.py
+    python benchmarks/waiting.py --images PHOTOS
 
 GNU OpenMP, torch's on Linux, lets a thread that waits for the others spin 300,000 times before it sleeps, unless
 OMP_WAIT_POLICY says otherwise. Where something else runs on the cores, what it waits for cannot run meanwhile. Both
@@ -29,7 +29,9 @@ SPIN = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "300000"}  # what it is 
 def main() -> None:
     """Run by turns; print one line per load."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, default=ROOT / "data" / "samples" / "images" / "statue_a")
+    parser.add_argument(
+        "--images", type=Path, required=True, help="some 80 photos: with few, the start is all there is"
+    )
     parser.add_argument("--runs", type=int, default=3)
     options = parser.parse_args()
     for busy in (0, os.cpu_count() or 1):
@@ -43,17 +45,10 @@ def extract(images: Path, variables: dict[str, str]) -> float:
     """Seconds of one extraction into a new index, with what its start takes."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
     with tempfile.TemporaryDirectory() as folder:
-        command = [
-            sys.executable,
-            str(ROOT / "cli.py"),
-            "extract",
-            "--images",
-            str(images),
-            "--index",
-            f"{folder}/index",
-        ]
+        verb = [sys.executable, str(ROOT / "cli.py"), "extract", "--quiet"]
+        command = [*verb, "--images", str(images), "--index", f"{folder}/index"]
         started = time.monotonic()
-        subprocess.run([*command, "--quiet"], check=True, capture_output=True, env={**kept, **variables})
+        subprocess.run(command, check=True, capture_output=True, env={**kept, **variables})
         return time.monotonic() - started
 
 

@@ -96,6 +96,7 @@ def extra_ids(index: Index, store: VectorStore) -> Iterator[list[str]]:
         known.execute("PRAGMA journal_mode = OFF")
         known.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
         for part in index.manifest.parts:
+            # A set is all that is asked for: an id that two parts of a damaged index name must not end the listing.
             known.executemany("INSERT OR IGNORE INTO ids VALUES (?)", ((name,) for name in index.ids_of(part)))
         ids = store.ids()
         while batch := list(islice(ids, CHUNK)):

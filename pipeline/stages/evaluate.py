@@ -115,7 +115,7 @@ def evaluate(
 
 
 def bring_up_to_date(config: Config, reporter: Reporter) -> None:
-    """Extract the data set where the index lacks images of it, and fill a store that lacks them."""
+    """Extract the data set where the index lacks images of it, and fill a store that is empty or was behind that."""
     source = config.evaluate.dataset
     if source is None:
         return
