@@ -27,7 +27,7 @@ from rich.table import Table
 from pipeline.config import load_config
 from pipeline.stages.extract import extract
 from pipeline.stores import Index
-from pipeline.stores.manifest import PartKind
+from pipeline.stores.index.manifest import PartKind
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / "configs"

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.rerank.ames_network import AMESNetwork
-from pipeline.rerank.cvnet_network import CVLearner
-from pipeline.rerank.rrt_network import RRTNetwork
+from pipeline.rerank.ames.network import AMESNetwork
+from pipeline.rerank.cvnet.network import CVLearner
+from pipeline.rerank.rrt.network import RRTNetwork
 from pipeline.types import Description
 
 RRT_LENGTH = 500

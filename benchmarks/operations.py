@@ -17,11 +17,11 @@ from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.rerank.ames_network import AMESNetwork, AMESShape
-from pipeline.rerank.cvnet_network import CVLearner, expand
-from pipeline.rerank.pairs import Batch
-from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
-from pipeline.rerank.rrt_sop_network import RRTSOPNetwork, RRTSOPShape
+from pipeline.rerank.ames.network import AMESNetwork, AMESShape
+from pipeline.rerank.cvnet.network import CVLearner, expand
+from pipeline.rerank.pair_reranker import Batch
+from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
+from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape
 
 # Dense bfloat16 (float16 for V100) peaks in TFLOP/s, as their data sheets give them, and the share that is reached.
 GPUS = {"V100": 125, "A100": 312, "H100": 989}

@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config import load_config
-from pipeline.stages.asking import asked_for
 from pipeline.stores import IndexWriter
 from pipeline.types import Description, ImageRecord, LocalDescriptors, ModelCard
+from pipeline.workflow.indexing.requested_model import asked_for
 
 ROOT = Path(__file__).resolve().parents[1]
 PART = 1024

@@ -27,12 +27,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from pipeline.rerank.ames import AMESReranker
-from pipeline.rerank.ames_network import AMESNetwork, AMESShape
-from pipeline.rerank.cvnet import CVNetReranker
-from pipeline.rerank.cvnet_network import CVLearner
-from pipeline.rerank.rrt import RRTReranker
-from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
+from pipeline.rerank.ames.network import AMESNetwork, AMESShape
+from pipeline.rerank.ames.reranker import AMESReranker
+from pipeline.rerank.cvnet.network import CVLearner
+from pipeline.rerank.cvnet.reranker import CVNetReranker
+from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
+from pipeline.rerank.rrt.reranker import RRTReranker
 from pipeline.rerank.superglobal import SuperGlobalReranker
 from pipeline.types import Candidates, Description, LocalDescriptors
 

@@ -25,8 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.stores import IndexWriter, TableStore
-from pipeline.stores.flat import FlatVectors
-from pipeline.stores.tables import GLOBALS_SCHEMA, read_globals, read_table, write_globals
+from pipeline.stores.exact.search import FlatVectors
+from pipeline.stores.index.tables import GLOBALS_SCHEMA, read_globals, read_table, write_globals
 from pipeline.types import FloatArray, ModelCard
 
 TOP_K = 100

@@ -63,8 +63,8 @@ def main() -> None:
     from tiny import tiny_config, use_tiny
 
     import pipeline.files
-    import pipeline.stages.describing
     import pipeline.stages.upload
+    import pipeline.workflow.indexing.extraction
     from pipeline import faults
     from pipeline.config import Config
     from pipeline.errors import RelookError

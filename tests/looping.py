@@ -23,8 +23,8 @@ from torch.nn import functional
 
 from pipeline.config import LoopConfig
 from pipeline.train import Files, Progress, Task, Trained, Validation, fit
-from pipeline.train.distributed import gathered, joined, rank, total
-from pipeline.train.task import Rows
+from pipeline.train.loop.distributed import gathered, joined, rank, total
+from pipeline.train.loop.task import Rows
 
 COUNT, WIDTH, LABELS = 47, 12, 5
 # 47 pictures in batches of 10: the last one has 7, which no two processes can share evenly.

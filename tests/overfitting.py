@@ -19,10 +19,10 @@ from pipeline.config import Config, load_config
 from pipeline.evaluate import by_labels
 from pipeline.rerank import Look, look_again
 from pipeline.stages.extract import extract
-from pipeline.stages.opening import Gallery, open_gallery
-from pipeline.stages.queries import find_candidates
 from pipeline.stages.train_rerank import lesson_of
 from pipeline.train import RECIPES, Files, TrainedReranker, Validation, fit
+from pipeline.workflow.gallery import Gallery, open_gallery
+from pipeline.workflow.queries import find_candidates
 
 CLASSES = (
     *("book_a", "brick_house_a", "city_gate_a", "clock_tower_a"),

@@ -14,8 +14,8 @@ from stores_helpers import ROOT, make_card, unit_vectors
 
 from pipeline.config import Config, load_config
 from pipeline.stores import Index, IndexWriter, open_store
-from pipeline.stores.pinecone_ids import stored_id
-from pipeline.stores.pinecone_store import PineconeStore
+from pipeline.stores.pinecone.ids import stored_id
+from pipeline.stores.pinecone.store import PineconeStore
 from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
 
 # Faults in tests are over in a moment.

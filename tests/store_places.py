@@ -12,7 +12,7 @@ from pinecone_server import PineconeServer
 from stores_helpers import DIMENSION, ROOT, make_card
 
 from pipeline.stores import IndexWriter, TableStore, open_store
-from pipeline.stores.manifest import TableFormat
+from pipeline.stores.index.manifest import TableFormat
 from pipeline.types import ModelCard, VectorStore
 
 

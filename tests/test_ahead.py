@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photos import ROOT, make_photo
 
-from pipeline.describe import ahead as module
-from pipeline.describe.ahead import Patience, ahead
+from pipeline.describe import prefetch as module
+from pipeline.describe.prefetch import Patience, ahead
 from pipeline.describe.stream import Failed, Reading, prepare_stream
 from pipeline.errors import RelookError
 from pipeline.types import Box, ImageRecord, Prepared
@@ -140,7 +140,7 @@ def test_python_ends_although_a_thread_is_stuck() -> None:
     script = textwrap.dedent(
         """
         import threading
-        from pipeline.describe.ahead import Patience, ahead
+        from pipeline.describe.prefetch import Patience, ahead
         work = lambda item: threading.Event().wait() if item == 1 else item
         print(list(ahead(work, range(3), 2, 2, patience=Patience(1.0, lambda item: -item))))
         """

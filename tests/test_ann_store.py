@@ -20,7 +20,7 @@ from stores_helpers import ROOT, make_card, start, unit_vectors
 
 from pipeline.errors import LockedError, RelookError
 from pipeline.stores import IndexWriter, open_store
-from pipeline.stores.ann_store import AnnStore
+from pipeline.stores.ann.store import AnnStore
 from pipeline.types import FloatArray, GlobalDescriptors
 
 DIMENSION = 16
@@ -254,13 +254,13 @@ def upload_and_die(connection: Any, folder: Path, vectors: FloatArray, where: st
 @pytest.mark.parametrize(
     ("where", "at"),
     [
-        ("pipeline.stores.ann_upkeep.train", 1),
-        ("pipeline.stores.ann_upkeep.write", 1),
-        ("pipeline.stores.ann_upkeep.write", 2),
-        ("pipeline.stores.ann_lists.sha256_of", 2),
-        ("pipeline.stores.ann_upkeep.measured", 1),
-        ("pipeline.stores.ann_upkeep.merge", 2),
-        ("pipeline.stores.ann_upkeep.Segment", 3),
+        ("pipeline.stores.ann.maintenance.train", 1),
+        ("pipeline.stores.ann.maintenance.write", 1),
+        ("pipeline.stores.ann.maintenance.write", 2),
+        ("pipeline.stores.ann.lists.sha256_of", 2),
+        ("pipeline.stores.ann.maintenance.measured", 1),
+        ("pipeline.stores.ann.maintenance.merge", 2),
+        ("pipeline.stores.ann.maintenance.Segment", 3),
     ],
 )
 def test_a_kill_while_lists_are_made(tmp_path: Path, where: str, at: int) -> None:

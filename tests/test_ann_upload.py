@@ -10,10 +10,10 @@ from stores_helpers import make_index, make_items, unit_vectors
 
 from pipeline.config import parse_config
 from pipeline.errors import RelookError
-from pipeline.stages.opening import open_gallery
 from pipeline.stages.upload import plan_upload, upload
 from pipeline.stages.verify import verify
 from pipeline.stores import IndexWriter, open_store
+from pipeline.workflow.gallery import open_gallery
 
 
 def test_upload_makes_the_store_equal_to_the_index(tmp_path: Path) -> None:

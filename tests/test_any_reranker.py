@@ -13,13 +13,13 @@ from photos import SmallCollection, make_collection
 from pipeline.checkpoints import write_official
 from pipeline.config import load_config
 from pipeline.errors import RelookError
-from pipeline.rerank.ames import AMESReranker
-from pipeline.rerank.ames_network import AMESNetwork, AMESShape
+from pipeline.rerank.ames.network import AMESNetwork, AMESShape
+from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.rerank.checkpoints import save_checkpoint
-from pipeline.rerank.cvnet import CVNetReranker
-from pipeline.rerank.cvnet_network import CVLearner
-from pipeline.rerank.rrt import RRTReranker
-from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
+from pipeline.rerank.cvnet.network import CVLearner
+from pipeline.rerank.cvnet.reranker import CVNetReranker
+from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
+from pipeline.rerank.rrt.reranker import RRTReranker
 from pipeline.stages.extract import extract
 from pipeline.stages.search import search
 from pipeline.stores import Index

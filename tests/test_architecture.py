@@ -88,7 +88,7 @@ def sentences(text: str) -> int:
 @pytest.mark.parametrize(
     ("source", "rooms"),
     [
-        ("import pipeline.stores.index as x", {"stores"}),
+        ("import pipeline.stores.index.directory as x", {"stores"}),
         ("from pipeline.describe import load", {"describe"}),
         ("from pipeline import stages, __version__", {"stages", ""}),
         ("def f():\n    from pipeline.cli import main", {"cli"}),

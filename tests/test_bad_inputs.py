@@ -20,10 +20,10 @@ from pipeline.catalog import load_catalog
 from pipeline.config import load_config
 from pipeline.errors import ImageError
 from pipeline.imaging import read_image
-from pipeline.stages.progress import Silent
-from pipeline.stages.training_photos import choose_photos
 from pipeline.stores import Index
 from pipeline.types import FloatArray
+from pipeline.workflow.progress import Silent
+from pipeline.workflow.training.photo_selection import choose_photos
 
 
 @pytest.fixture(scope="module")

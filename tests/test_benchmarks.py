@@ -31,13 +31,13 @@ from pipeline.evaluate import PROTOCOLS, RevisitedTruth, by_revisited, cvnet_ord
 from pipeline.rerank import Look
 from pipeline.stages.compare import compare
 from pipeline.stages.evaluate import EvaluateResult, evaluate
-from pipeline.stages.measuring import measure
-from pipeline.stages.opening import open_describer, open_gallery
-from pipeline.stages.progress import Silent
-from pipeline.stages.queries import Queries, describe_records
 from pipeline.stages.sweep import sweep
-from pipeline.stages.tasks import Task
 from pipeline.types import Candidates, Description, ImageRecord, Reranker
+from pipeline.workflow.evaluation.measurement import measure
+from pipeline.workflow.evaluation.tasks import Task
+from pipeline.workflow.gallery import open_describer, open_gallery
+from pipeline.workflow.progress import Silent
+from pipeline.workflow.queries import Queries, describe_records
 
 QUICK = [word for word in cli_helpers.QUICK if word != "--set"]
 

@@ -25,7 +25,8 @@ from tiny import paint, tiny, tiny_config
 
 from pipeline.errors import LockedError, RelookError
 from pipeline.stages.reindex import reindex
-from pipeline.stores import Index, IndexWriter, lock
+from pipeline.stores import Index, IndexWriter
+from pipeline.stores.index.directory import lock
 
 __all__ = ["tiny"]
 PAGE = (ROOT / "docs" / "cron.md").read_text(encoding="utf-8")
@@ -140,7 +141,7 @@ def test_a_signal_finishes_what_was_begun(home: Path, number: signal.Signals) ->
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
     code = (
-        "import signal; from pipeline.cli.manners import Manners; from pipeline.stages.stopping import Stop\n"
+        "import signal; from pipeline.cli.unattended import Manners; from pipeline.workflow.stop import Stop\n"
         "stop = Stop()\n"
         "with Manners('reindex', stop, True, None).around():\n"
         f"    signal.raise_signal({int(number)}); print(stop.reason, flush=True); signal.raise_signal({int(number)})\n"
@@ -214,7 +215,7 @@ class TestLock:
         def refuse(*arguments: Any) -> None:
             raise OSError(95, "Operation not supported")
 
-        monkeypatch.setattr("pipeline.stores.lock.fcntl.flock", refuse)
+        monkeypatch.setattr("pipeline.stores.index.lock.fcntl.flock", refuse)
         with IndexWriter(tmp_path), pytest.raises(LockedError), IndexWriter(tmp_path):
             pass
         with IndexWriter(tmp_path):

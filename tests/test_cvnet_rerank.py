@@ -19,8 +19,8 @@ from pipeline.checkpoints import hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank import load_reranker
 from pipeline.rerank.checkpoints import save_checkpoint
-from pipeline.rerank.cvnet import CVNetReranker
-from pipeline.rerank.cvnet_network import CVLearner
+from pipeline.rerank.cvnet.network import CVLearner
+from pipeline.rerank.cvnet.reranker import CVNetReranker
 from pipeline.types import Candidates, Description, FeatureMaps
 
 LEVELS = (0.25, 0.5, 1.0)
@@ -74,7 +74,7 @@ def test_many_candidates_of_many_sizes_score_as_alone(reranker: CVNetReranker, m
     others = [maps_of(h, w, seed=number) for number, (h, w) in enumerate([(5, 6), (1, 9), (5, 6), (7, 1), (1, 1)] * 3)]
     alone = [reranker.probabilities(query, [other])[0] for other in others]
     np.testing.assert_allclose(reranker.probabilities(query, others), alone, atol=1e-5)
-    monkeypatch.setattr("pipeline.rerank.cvnet._VOLUME_BYTES", 1)
+    monkeypatch.setattr("pipeline.rerank.cvnet.reranker._VOLUME_BYTES", 1)
     np.testing.assert_allclose(reranker.probabilities(query, others), alone, atol=1e-5)
 
 

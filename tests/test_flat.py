@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stores_helpers import unit_vectors
 
-from pipeline.stores import flat
-from pipeline.stores.flat import FlatVectors
-from pipeline.stores.scanning import NumpyScanner, TorchScanner
+from pipeline.stores.exact import search as flat
+from pipeline.stores.exact.scan import NumpyScanner, TorchScanner
+from pipeline.stores.exact.search import FlatVectors
 
 
 def reference(vectors: Any, rank: Any, query: Any, top_k: int, among: Any) -> tuple[Any, Any]:
@@ -66,7 +66,7 @@ def test_nearly_equal_vectors_are_told_apart_however_few_are_kept(
     rank = rng.permutation(900)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flat, "_KEPT", kept)
-        patch.setattr("pipeline.stores.scanning._SCORES", 1)
+        patch.setattr("pipeline.stores.exact.scan._SCORES", 1)
         assert_exact(FlatVectors(vectors, rank), rank, unit_vectors(3, 16, seed=8), top_k)
 
 

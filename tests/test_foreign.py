@@ -20,9 +20,9 @@ from pipeline.config import load_config
 from pipeline.errors import RelookError, UsageError
 from pipeline.stages.export_descriptors import export_descriptors
 from pipeline.stages.import_descriptors import ImportResult, Options, import_descriptors
-from pipeline.stages.opening import open_describer
 from pipeline.stores import Index
 from pipeline.types import IMPORTED, FloatArray, LocalDescriptors
+from pipeline.workflow.gallery import open_describer
 
 SCALES = (0.7071, 1.0, 1.4142)
 

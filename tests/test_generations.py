@@ -13,7 +13,7 @@ from stores_helpers import FITTED, ROOT, content, make_card, make_index, make_it
 
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
-from pipeline.stores.compacting import fold_parts, small_parts
+from pipeline.stores.index.compaction import fold_parts, small_parts
 
 OTHER = make_card(settings={"image": {"size": 128}, "scales": [1.0]})
 

@@ -29,8 +29,8 @@ from pipeline.checkpoints import read_checkpoint
 from pipeline.config import load_config
 from pipeline.errors import RelookError, UsageError
 from pipeline.stores import Index, IndexWriter
-from pipeline.stores.foreign.ames import open_ames
-from pipeline.stores.foreign.base import Options
+from pipeline.stores.exchange.ames import open_ames
+from pipeline.stores.exchange.base import Options
 
 
 def refusal(call: Callable[..., Any], *arguments: Any, kind: type[RelookError] = RelookError) -> str:

@@ -99,7 +99,7 @@ def test_locals_of_no_image_at_all_and_of_nobody(tmp_path: Path) -> None:
 
 
 def test_locals_are_read_from_more_parts_than_may_be_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stores.ragged._OPEN_FILES", 2)
+    monkeypatch.setattr("pipeline.stores.index.ragged_hdf5._OPEN_FILES", 2)
     with IndexWriter(tmp_path) as writer:
         writer.begin(make_card(), {}, ROOT, "parquet")
         for number in range(5):
@@ -451,7 +451,7 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_failures_and_reports(tmp_path: Path, tables: Any) -> None:
-    from pipeline.stores.tables import FAILURES_SCHEMA, read_table
+    from pipeline.stores.index.tables import FAILURES_SCHEMA, read_table
 
     file = tmp_path / f"failures.{tables}"
     with IndexWriter(tmp_path) as writer:

@@ -19,8 +19,8 @@ from stores_helpers import make_card, unit_vectors
 
 from pipeline.config import load_config
 from pipeline.errors import RelookError, UsageError
-from pipeline.stores.pinecone_ids import in_order, is_hashed, original_id, stored_id
-from pipeline.stores.pinecone_store import PineconeStore
+from pipeline.stores.pinecone.ids import in_order, is_hashed, original_id, stored_id
+from pipeline.stores.pinecone.store import PineconeStore
 from pipeline.types import GlobalDescriptors
 
 WIDE = make_card(2048)

@@ -17,10 +17,10 @@ from pipeline.config import Config, load_config, parse_config
 from pipeline.describe import load_describer
 from pipeline.describe.presets import PRESETS, with_preset
 from pipeline.rerank.checkpoints import save_checkpoint
-from pipeline.rerank.cvnet import CVNetReranker
-from pipeline.rerank.cvnet_network import CVLearner
+from pipeline.rerank.cvnet.network import CVLearner
+from pipeline.rerank.cvnet.reranker import CVNetReranker
 from pipeline.rerank.registry import RERANKERS
-from pipeline.rerank.rrt_network import scale_index
+from pipeline.rerank.rrt.network import scale_index
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.extract import extract
 from pipeline.stages.search import search

@@ -11,12 +11,12 @@ import torch
 
 from pipeline.checkpoints import read_checkpoint, write_checkpoint
 from pipeline.describe import describer_for_card, load_describer
-from pipeline.describe.official import LAYOUTS, recognise, registry_name, to_official, to_relook
+from pipeline.describe.official_checkpoints import LAYOUTS, recognise, registry_name, to_official, to_relook
 from pipeline.describe.presets import PRESETS
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank.checkpoints import save_checkpoint
-from pipeline.rerank.rrt import RRTReranker
-from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
+from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
+from pipeline.rerank.rrt.reranker import RRTReranker
 from pipeline.stages.convert import convert
 
 SMALL = ("cvnet_r50", "superglobal_r50", "delg_r50", "sop_r50")

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from pipeline.checkpoints import write_official
-from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
+from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "data" / "samples"

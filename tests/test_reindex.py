@@ -18,13 +18,13 @@ from stores_helpers import content
 from tiny import paint, tiny, tiny_config
 
 from pipeline.errors import RelookError, UsageError
-from pipeline.stages import opening
-from pipeline.stages.changes import find_changes
 from pipeline.stages.extract import extract
 from pipeline.stages.maintain import compact, gc, rollback
 from pipeline.stages.reindex import ReindexResult, reindex
-from pipeline.stages.stopping import Stop
 from pipeline.stores import Index, IndexWriter
+from pipeline.workflow import gallery as opening
+from pipeline.workflow.indexing.changes import find_changes
+from pipeline.workflow.stop import Stop
 
 __all__ = ["tiny"]
 pytestmark = pytest.mark.usefixtures("tiny")
@@ -61,7 +61,7 @@ def test_nothing_changed_nothing_done(home: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(config: Any) -> None:
         raise AssertionError("a network is loaded")
 
-    monkeypatch.setattr("pipeline.stages.opening.new_describer", refuse)
+    monkeypatch.setattr("pipeline.workflow.gallery.new_describer", refuse)
     before = {path: path.stat().st_mtime_ns for path in (home / "index").rglob("*") if path.is_file()}
     result = reindex(tiny_config(home))
     assert (did(result), result.equal, result.model) == ({}, 10, "same")

@@ -23,7 +23,7 @@ from stores_helpers import content
 from tiny import paint, tiny_config
 
 from pipeline.stores import Index, open_store
-from pipeline.stores.manifest import read_manifest
+from pipeline.stores.index.manifest import read_manifest
 
 
 @pytest.fixture(scope="module")

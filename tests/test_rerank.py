@@ -16,8 +16,8 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import Look, load_reranker, look_again
 from pipeline.rerank.checkpoints import read_checkpoint, save_checkpoint
 from pipeline.rerank.fusion import fuse
-from pipeline.rerank.rrt import RRTReranker
-from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
+from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
+from pipeline.rerank.rrt.reranker import RRTReranker
 from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard
 
 CARD = ModelCard("toy", "toy", "sha256:0", {"image": {"size": 3}}, "", 16, 8)

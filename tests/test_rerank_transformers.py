@@ -14,14 +14,14 @@ from torch.nn import functional
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import load_reranker
-from pipeline.rerank.ames import AMESReranker, projection_hash
-from pipeline.rerank.ames_network import AMESNetwork, AMESShape
+from pipeline.rerank.ames.network import AMESNetwork, AMESShape
+from pipeline.rerank.ames.reranker import AMESReranker, projection_hash
 from pipeline.rerank.checkpoints import save_checkpoint
-from pipeline.rerank.pairs import PairReranker
-from pipeline.rerank.rrt import RRTReranker, tokens_of
-from pipeline.rerank.rrt_network import RRTNetwork, RRTShape
-from pipeline.rerank.rrt_sop import RRTSOPReranker, map_of
-from pipeline.rerank.rrt_sop_network import RRTSOPNetwork, RRTSOPShape, position_code
+from pipeline.rerank.pair_reranker import PairReranker
+from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
+from pipeline.rerank.rrt.reranker import RRTReranker, tokens_of
+from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape, position_code
+from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker, map_of
 from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard
 
 LOCAL, WIDTH, GLOBAL = 12, 8, 16

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.errors import RelookError
-from pipeline.stores.tables import (
+from pipeline.stores.index.tables import (
     GLOBALS_SCHEMA,
     read_globals,
     read_ids,
@@ -155,7 +155,7 @@ def test_a_temporary_ending_does_not_change_the_format(tmp_path: Path, ending: s
 def test_large_parts_are_written_and_read_in_blocks(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stores.tables._ROWS_AT_ONCE", 7)
+    monkeypatch.setattr("pipeline.stores.index.tables._ROWS_AT_ONCE", 7)
     vectors = np.random.default_rng(0).normal(size=(100, 3)).astype(np.float32)
     path = tmp_path / f"part.{ending}"
     write_globals(path, [str(row) for row in range(100)], vectors, [{"n": str(row)} for row in range(100)])
@@ -167,7 +167,7 @@ def test_large_parts_are_written_and_read_in_blocks(
 def test_a_part_that_a_table_cannot_count_is_refused(
     tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.stores.tables._MOST_VALUES", 5)
+    monkeypatch.setattr("pipeline.stores.index.tables._MOST_VALUES", 5)
     with pytest.raises(RelookError, match="too many for one part"):
         write_globals(tmp_path / f"part.{ending}", ["a", "b"], np.ones((2, 3), np.float32), [{}, {}])
 

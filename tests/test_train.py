@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import LoopConfig
-from pipeline.rerank.rrt_network import RRTNetwork, RRTShape, Tokens
+from pipeline.rerank.rrt.network import RRTNetwork, RRTShape, Tokens
 from pipeline.train import Files, MiningError, Validation, fit, hold_out_labels, hold_out_sessions
-from pipeline.train.rrt import RRTTask
-from pipeline.train.rrt_start import start_comparing
-from pipeline.train.sessions import find_sessions, halves
-from pipeline.train.triplets import Triplets
-from pipeline.train.whitening import Whitening, within_class_whitening
+from pipeline.train.data.hold_out import find_sessions, halves
+from pipeline.train.data.triplets import Triplets
+from pipeline.train.init.rrt import start_comparing
+from pipeline.train.init.whitening import Whitening, within_class_whitening
+from pipeline.train.rerankers.rrt import RRTTask
 
 LOOP = LoopConfig(epochs=4, batch_size=16, learning_rate=3e-3, weight_decay=0.0, warmup=0.1, save_every=3)
 

@@ -21,20 +21,20 @@ from torch.nn import functional
 from pipeline.config import TrainRerankConfig, load_config
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import load_reranker
-from pipeline.rerank.ames import AMESReranker, projection_hash
-from pipeline.rerank.ames_network import AMESNetwork, AMESShape, Binarised
+from pipeline.rerank.ames.network import AMESNetwork, AMESShape, Binarised
+from pipeline.rerank.ames.reranker import AMESReranker, projection_hash
 from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.stages.extract import extract
-from pipeline.stages.opening import open_chain, open_gallery
 from pipeline.stages.train_rerank import train_rerank
-from pipeline.stores.local_store import LocalStore, write_locals
+from pipeline.stores.index.local_store import LocalStore, write_locals
 from pipeline.train import Files, Lesson, Validation, fit
-from pipeline.train.ames import AMESRecipe
-from pipeline.train.ames_pairs import begun, soft_signs
-from pipeline.train.ames_student import AMESStudentRecipe, ames_recipe, start_like
-from pipeline.train.itq import directions, rotation
-from pipeline.train.stored_locals import Side, StoredLocals
+from pipeline.train.data.stored_locals import Side, StoredLocals
+from pipeline.train.init.itq import directions, rotation
+from pipeline.train.rerankers.ames import AMESRecipe
+from pipeline.train.rerankers.ames_binarised import AMESStudentRecipe, ames_recipe, start_like
+from pipeline.train.rerankers.ames_pairs import begun, soft_signs
 from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard
+from pipeline.workflow.gallery import open_chain, open_gallery
 
 LABELS, MEMBERS, WIDTH = 8, 6, 32
 SMALL: dict[str, Any] = {
@@ -191,8 +191,8 @@ def test_what_is_loaded_is_as_much_as_was_drawn() -> None:
 def test_collections_that_do_not_fit_the_memory_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source(things(0), 0)
     whole = StoredLocals(source, source.ids, 10)
-    monkeypatch.setattr("pipeline.train.stored_locals._KEPT", 3000)
-    monkeypatch.setattr("pipeline.train.stored_locals._SAMPLED", 48 * 5 * WIDTH)
+    monkeypatch.setattr("pipeline.train.data.stored_locals._KEPT", 3000)
+    monkeypatch.setattr("pipeline.train.data.stored_locals._SAMPLED", 48 * 5 * WIDTH)
     parts = StoredLocals(source, source.ids, 10)
     rows = torch.arange(len(source.ids))
     for _ in range(2):
@@ -200,7 +200,7 @@ def test_collections_that_do_not_fit_the_memory_are_read_again(monkeypatch: pyte
     samples, owners = parts.sample()
     assert len(samples) == len(owners) <= 48 * 5
     assert set(owners.tolist()) == set(range(48))
-    monkeypatch.setattr("pipeline.train.stored_locals._SAMPLED", 20 * WIDTH)
+    monkeypatch.setattr("pipeline.train.data.stored_locals._SAMPLED", 20 * WIDTH)
     samples, owners = parts.sample()
     assert owners.tolist() == list(range(0, 48, 3))
     expected = np.stack([source.parts[source.ids[row]][0] for row in owners])

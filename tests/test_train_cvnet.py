@@ -21,18 +21,18 @@ from pipeline.config import CVNetModelConfig, TrainRerankConfig, load_config
 from pipeline.errors import RelookError
 from pipeline.rerank import load_reranker
 from pipeline.rerank.checkpoints import read_checkpoint, save_checkpoint
-from pipeline.rerank.cvnet import CVNetReranker
-from pipeline.rerank.cvnet_network import CVLearner, expand
+from pipeline.rerank.cvnet.network import CVLearner, expand
+from pipeline.rerank.cvnet.reranker import CVNetReranker
 from pipeline.stages.convert import convert
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.extract import extract
-from pipeline.stages.opening import open_chain, open_gallery
 from pipeline.stages.train_rerank import train_rerank
-from pipeline.stores.map_store import MapStore, write_maps
+from pipeline.stores.index.map_store import MapStore, write_maps
 from pipeline.train import Files, Lesson, Progress, Trained, Validation, fit
-from pipeline.train.cvnet import CVNetRecipe, CVNetTask
-from pipeline.train.hide_and_seek import rising, shown
+from pipeline.train.data.hide_and_seek import rising, shown
+from pipeline.train.rerankers.cvnet import CVNetRecipe, CVNetTask
 from pipeline.types import FeatureMaps
+from pipeline.workflow.gallery import open_chain, open_gallery
 
 LEVELS = (0.25, 1.0)
 CHANNELS = 6
@@ -343,7 +343,7 @@ def test_an_official_file_has_the_papers_weight(tmp_path: Path) -> None:
 
 def test_maps_are_read_on_several_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With more files than are kept open, so that one thread closes what another reads."""
-    monkeypatch.setattr("pipeline.stores.ragged._OPEN_FILES", 1)
+    monkeypatch.setattr("pipeline.stores.index.ragged_hdf5._OPEN_FILES", 1)
     rows = {}
     for row, name in enumerate(IDS):
         write_maps(tmp_path / f"{row}.h5", [name], [maps_of(row)])

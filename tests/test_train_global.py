@@ -22,19 +22,19 @@ from torch.nn import functional
 
 from pipeline.config import AugmentConfig, ClassificationConfig, Config, ContrastConfig, TrainGlobalConfig, load_config
 from pipeline.describe import load_describer
+from pipeline.describe.backbone_parts import parts_of
 from pipeline.describe.backbones import load_backbone
-from pipeline.describe.parts import parts_of
 from pipeline.describe.resnet import ResNetBackbone
 from pipeline.errors import RelookError
 from pipeline.imaging import read_image
 from pipeline.stages.convert import convert
 from pipeline.stages.train_global import train_global
 from pipeline.train import Files, Progress, Validation, fit
-from pipeline.train.augment import augmented, cut
-from pipeline.train.global_descriptor import GlobalTask
-from pipeline.train.losses import CurricularFace, classification, with_margin
-from pipeline.train.momentum import DescriptorQueue, MomentumContrast, MomentumEncoder
-from pipeline.train.trunk import Trunk
+from pipeline.train.data.augmentation import augmented, cut
+from pipeline.train.global_descriptor.losses import CurricularFace, classification, with_margin
+from pipeline.train.global_descriptor.momentum import DescriptorQueue, MomentumContrast, MomentumEncoder
+from pipeline.train.global_descriptor.task import GlobalTask
+from pipeline.train.global_descriptor.trunk import Trunk
 
 SAMPLES = ROOT / "data" / "samples"
 CLASSES = (

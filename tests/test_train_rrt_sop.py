@@ -19,24 +19,24 @@ from pipeline.errors import RelookError
 from pipeline.evaluate import by_labels
 from pipeline.rerank import Look, load_reranker, look_again
 from pipeline.rerank.checkpoints import save_checkpoint
-from pipeline.rerank.pairs import Batch
-from pipeline.rerank.rrt_sop_network import RRTSOPNetwork, RRTSOPShape
+from pipeline.rerank.pair_reranker import Batch
+from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape
 from pipeline.stages.convert import convert
-from pipeline.stages.described_now import DescribedNow
 from pipeline.stages.extract import extract
-from pipeline.stages.index_photos import photos_of
-from pipeline.stages.opening import open_gallery
-from pipeline.stages.queries import find_candidates
 from pipeline.stages.train_rerank import lesson_of, train_rerank
 from pipeline.stores import Index
 from pipeline.train import RECIPES, Files, JointRecipe, Progress, Trained, Validation, fit
-from pipeline.train.map_tokens import MapTokens, read_maps
-from pipeline.train.rrt_sop import RRTSOPTask
-from pipeline.train.rrt_start import start_comparing_maps
-from pipeline.train.task import Task
-from pipeline.train.triplets import Triplets
-from pipeline.train.whitening import Whitening
+from pipeline.train.data.map_tokens import MapTokens, read_maps
+from pipeline.train.data.triplets import Triplets
+from pipeline.train.init.rrt import start_comparing_maps
+from pipeline.train.init.whitening import Whitening
+from pipeline.train.loop.task import Task
+from pipeline.train.rerankers.rrt_sop import RRTSOPTask
 from pipeline.types import Candidates
+from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.queries import find_candidates
+from pipeline.workflow.training.in_memory_gallery import DescribedNow
+from pipeline.workflow.training.index_photos import photos_of
 
 MAP = [*SMALL, "describe.locals.kind=map", "device=cpu", "train_rerank.reranker=rrt_sop"]
 FEW = ["epochs=1", "triplets=48", "batch_size=16", "rrt_sop.layers=1", "rrt_sop.feedforward=64"]

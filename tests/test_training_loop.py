@@ -17,7 +17,7 @@ from torch import nn
 from pipeline.config import LoopConfig
 from pipeline.errors import RelookError
 from pipeline.train import Progress, Validation, dry_run
-from pipeline.train.optimization import Average, make_optimizer, make_schedule
+from pipeline.train.loop.optimization import Average, make_optimizer, make_schedule
 
 PLAIN = LOOP.model_copy(update={"epochs": 1, "weight_decay": 0.0, "warmup": 0.0, "schedule": "constant", "clip": None})
 

@@ -19,8 +19,8 @@ from torch import nn
 
 from pipeline.errors import FailedElsewhereError, RelookError
 from pipeline.train import Validation
-from pipeline.train.distributed import gathered, joined, rank, total
-from pipeline.train.engine import _share_statistics, begin
+from pipeline.train.loop.distributed import gathered, joined, rank, total
+from pipeline.train.loop.engine import _share_statistics, begin
 
 # What the task does, and what of the settings changes. Batches of 10 end with one of 7, which cannot be shared evenly.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -20,9 +20,9 @@ from looping import LOOP, Toy, torchrun
 from pipeline.config import Config, load_config
 from pipeline.errors import LockedError, RelookError
 from pipeline.stages.extract import extract
-from pipeline.stages.learning import learn
-from pipeline.stages.progress import Silent
 from pipeline.stages.train_rerank import dry_run_rerank, train_rerank
+from pipeline.workflow.progress import Silent
+from pipeline.workflow.training.training_run import learn
 
 __all__ = ["index", "photos"]
 

@@ -23,12 +23,12 @@ from stores_helpers import ROOT, make_card, make_index, make_items, unit_vectors
 
 from pipeline.config import parse_config
 from pipeline.errors import RelookError
-from pipeline.stages.comparing import compare_parts, extra_ids, own_parts
-from pipeline.stages.progress import Silent
 from pipeline.stages.upload import upload
 from pipeline.stages.verify import VerifyResult, _compare, _look_for_extra, verify
 from pipeline.stores import Index, IndexWriter, TableStore
 from pipeline.types import GlobalDescriptors, StoredVectors
+from pipeline.workflow.progress import Silent
+from pipeline.workflow.store_sync.comparison import compare_parts, extra_ids, own_parts
 
 POOL = unit_vectors(4)
 
@@ -100,7 +100,7 @@ def test_what_differs_is_what_two_dictionaries_say_and_mending_writes_no_more(
 
 def test_many_extra_ids_are_forgotten_in_several_listings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.stages.verify._BATCHES", 2)
-    monkeypatch.setattr("pipeline.stages.comparing.CHUNK", 7)
+    monkeypatch.setattr("pipeline.workflow.store_sync.comparison.CHUNK", 7)
     index = Index(made(tmp_path / "here", {"keep": (0, "x")}, 1))
     there = {f"{number}": (0, "x") for number in range(60)} | {"keep": (0, "x")}
     store: Any = Counting(TableStore.open(made(tmp_path / "there", there, 1)))
@@ -169,7 +169,7 @@ def test_the_table_is_read_part_by_part_also_for_a_sample(tmp_path: Path) -> Non
             writer.add(records[first : first + 10], items[first : first + 10])
     config = parse_config({"index": str(tmp_path / "index"), "store": {"kind": "csv"}}, "tests")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.stores.table_store.HeldGlobals", None)  # nothing is held
+        patch.setattr("pipeline.stores.table.store.HeldGlobals", None)  # nothing is held
         whole, some = verify(config), verify(config, sample=7)
         assert upload(config).equal == 30
     assert (whole.compared, whole.equal, whole.removed, whole.differs) == (30, 30, 0, False)

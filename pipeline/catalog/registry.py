@@ -16,7 +16,7 @@ from pipeline.catalog.class_folders import CLASS_FOLDERS
 from pipeline.catalog.folder import load_folder
 from pipeline.catalog.grocery import GROCERY
 from pipeline.catalog.ilias import ILIAS
-from pipeline.catalog.manifest import SUFFIXES, load_manifest
+from pipeline.catalog.image_manifest import SUFFIXES, load_manifest
 from pipeline.catalog.products import PRODUCTS
 from pipeline.catalog.revisited import DISTRACTORS, revisited, revisited_with_distractors
 from pipeline.errors import RelookError, UsageError, unknown_name

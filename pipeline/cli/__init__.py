@@ -14,7 +14,8 @@ from typing import NoReturn
 import typer
 
 # Imported for their verbs, in the order in which --help shows them.
-from pipeline.cli import datasets, indexing, maintaining, training, searching, evaluating, tools  # isort: skip
+from pipeline.cli import indexing, maintaining, training, searching, evaluating, tools  # isort: skip
+from pipeline.cli import data_sets as datasets  # isort: skip
 from pipeline.cli.run import app, err, is_first
 from pipeline.errors import FailedElsewhereError, RelookError
 

@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.manners import Manners, seconds_of
 from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, MaxFailures, Quiet, Settings, Store, Verbose
 from pipeline.cli.run import Run, app
+from pipeline.cli.unattended import Manners, seconds_of
 from pipeline.config import Config
 from pipeline.errors import TooManyFailuresError
 from pipeline.stages.maintain import MaintenanceResult
-from pipeline.stages.stopping import Stop
+from pipeline.workflow.stop import Stop
 
 Wait = Annotated[str | None, typer.Option("--wait", metavar="TIME", help="Wait so long for another run, such as 10m.")]
 LogJson = Annotated[bool, typer.Option("--log-json", help="One JSON object a line on stderr; the last sums up.")]

@@ -19,7 +19,7 @@ from rich.logging import RichHandler
 
 from pipeline.config import Config, load_config
 from pipeline.report import Bars, show_rows
-from pipeline.stages.progress import Reporter, Silent
+from pipeline.workflow.progress import Reporter, Silent
 
 app = typer.Typer(
     help="Find the photos that show the same thing, then look again.",

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint
-from pipeline.describe import embedded
+from pipeline.describe import packaged_weights as embedded
 from pipeline.errors import RelookError, unknown_name
 
 RANDOM = "random weights (seed 0)"

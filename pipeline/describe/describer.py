@@ -22,7 +22,7 @@ from pipeline.describe.ames_projection import AMESProjection
 from pipeline.describe.backbones import Tap
 from pipeline.describe.fitting import Fitted, Samples
 from pipeline.describe.network import DescriberNetwork
-from pipeline.describe.preparing import prepare
+from pipeline.describe.preprocessing import prepare
 from pipeline.describe.presets import PRESETS
 from pipeline.describe.selection import Cells, all_cells, strongest_cells
 from pipeline.errors import RelookError

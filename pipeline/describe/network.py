@@ -17,7 +17,7 @@ from pipeline.config import DescribeConfig
 from pipeline.describe.backbones import RANDOM, Backbone, load_backbone
 from pipeline.describe.checkpoints import is_trained
 from pipeline.describe.heads import AttentionHead, GlobalHead, MapsHead
-from pipeline.describe.official import to_relook
+from pipeline.describe.official_checkpoints import to_relook
 from pipeline.describe.presets import IMAGENET_MEAN, IMAGENET_STD, PRESETS
 from pipeline.describe.resnet import ResNetBackbone
 from pipeline.errors import RelookError

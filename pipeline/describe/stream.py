@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.describe.ahead import In, Out, Patience, ahead
+from pipeline.describe.prefetch import In, Out, Patience, ahead
 from pipeline.errors import ImageError, RelookError
 from pipeline.imaging import ImageFile, read_image, too_slow
 from pipeline.types import Describer, Description, ImageRecord, Prepared

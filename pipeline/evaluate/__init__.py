@@ -5,18 +5,18 @@ asked for, one file each: `labels`, `revisited` (and the `published` re-rankings
 `instances`; `significance` says how sure a figure is.
 """
 
-from pipeline.evaluate.judged import Guess, Judged, judge
-from pipeline.evaluate.labels import by_labels
-from pipeline.evaluate.landmarks import (
+from pipeline.evaluate.gldv2 import (
     LandmarkRetrieval,
     landmark_retrieval,
     recognition_gap,
     recognition_top1,
 )
+from pipeline.evaluate.labels import by_labels
 from pipeline.evaluate.metrics import Scores, average_precision, paired_difference
+from pipeline.evaluate.official.rerank_orders import ames_order, cvnet_order, places_to_score, rrt_order
 from pipeline.evaluate.products import by_products, nearest_neighbours, neighbours_within, reranked_neighbours
 from pipeline.evaluate.protocols import PROTOCOLS, BenchmarkProtocol, protocol_named
-from pipeline.evaluate.published import ames_order, cvnet_order, places_to_score, rrt_order
+from pipeline.evaluate.ranked_relevance import Guess, Judged, judge
 from pipeline.evaluate.revisited import RevisitedTruth, by_revisited, trapezoid_average_precision
 from pipeline.evaluate.significance import PairedTest, confidence_intervals, paired_tests
 

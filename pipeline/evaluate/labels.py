@@ -11,8 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from pipeline.errors import RelookError
-from pipeline.evaluate.judged import Judged, judge
 from pipeline.evaluate.metrics import Scores, average_precision, recall_at
+from pipeline.evaluate.ranked_relevance import Judged, judge
 from pipeline.types import Ranking
 
 RECALLS = (1, 5, 10)

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import RelookError
-from pipeline.evaluate.judged import Judged
 from pipeline.evaluate.metrics import IntArray, Scores, recall_at
+from pipeline.evaluate.ranked_relevance import Judged
 from pipeline.types import FloatArray
 
 RERANK_DEPTH = 100

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from pipeline.errors import unknown_name
-from pipeline.evaluate.instances import score_instances
-from pipeline.evaluate.judged import Judged
+from pipeline.evaluate.gldv2 import score_landmark_recognition, score_landmark_retrieval
+from pipeline.evaluate.ilias import score_instances
 from pipeline.evaluate.labels import score_labels
-from pipeline.evaluate.landmarks import score_landmark_recognition, score_landmark_retrieval
 from pipeline.evaluate.metrics import FloatValues, Scores
 from pipeline.evaluate.products import score_products
+from pipeline.evaluate.ranked_relevance import Judged
 from pipeline.evaluate.revisited import score_revisited
 
 

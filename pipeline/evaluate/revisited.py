@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.errors import RelookError, unknown_name
-from pipeline.evaluate.judged import Judged
 from pipeline.evaluate.metrics import IntArray, Scores
+from pipeline.evaluate.ranked_relevance import Judged
 
 # Per setup, which grades are positives; junk and the other grade are ignored, as if the ranking did not hold them.
 SETUPS = {"E": ("easy",), "M": ("easy", "hard"), "H": ("hard",)}

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UsageError, unknown_name
-from pipeline.rerank.ames import AMESReranker
-from pipeline.rerank.cvnet import CVNetReranker
-from pipeline.rerank.rrt import RRTReranker
-from pipeline.rerank.rrt_sop import RRTSOPReranker
+from pipeline.rerank.ames.reranker import AMESReranker
+from pipeline.rerank.cvnet.reranker import CVNetReranker
+from pipeline.rerank.rrt.reranker import RRTReranker
+from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker
 from pipeline.rerank.superglobal import SuperGlobalReranker
 from pipeline.types import Reranker
 

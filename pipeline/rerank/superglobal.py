@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.errors import RelookError
-from pipeline.rerank.side_by_side import side_by_side
+from pipeline.rerank.parallel_batches import side_by_side
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard
 
 # Bytes of candidate vectors that are looked at together; a block of queries is as large as fits.

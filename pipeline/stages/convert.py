@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.checkpoints import Checkpoint, read_checkpoint, write_checkpoint, write_official
 from pipeline.describe import load_describer
-from pipeline.describe.official import layout_named, recognise, registry_name, to_official, to_relook
+from pipeline.describe.official_checkpoints import layout_named, recognise, registry_name, to_official, to_relook
 from pipeline.errors import RelookError, UsageError
 from pipeline.files import replacing, writing
 from pipeline.rerank import load_reranker

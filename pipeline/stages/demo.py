@@ -20,10 +20,10 @@ from pipeline.errors import RelookError
 from pipeline.report import show_answers, show_evaluation, show_rows, write_page
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.extract import extract
-from pipeline.stages.progress import Reporter
 from pipeline.stages.search import search
 from pipeline.stages.train_rerank import train_rerank
 from pipeline.stages.upload import upload
+from pipeline.workflow.progress import Reporter
 
 _SETTINGS = (
     "train_rerank.split=train",

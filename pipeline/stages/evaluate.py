@@ -16,17 +16,17 @@ from pipeline.catalog import load_catalog
 from pipeline.config import Config
 from pipeline.evaluate import Scores, confidence_intervals, paired_difference
 from pipeline.report import write_evaluation
-from pipeline.stages.answers import per_query
 from pipeline.stages.extract import extract
-from pipeline.stages.measuring import Measured, measure
-from pipeline.stages.opening import Gallery, open_chain, open_gallery
-from pipeline.stages.progress import Reporter, Silent, logger
-from pipeline.stages.provenance import bytes_per_image, extraction, provenance
-from pipeline.stages.tasks import Task, open_task
 from pipeline.stages.upload import upload
 from pipeline.stores import Index, TableStore
-from pipeline.stores.manifest import NAME
+from pipeline.stores.index.manifest import NAME
 from pipeline.types import HostedStore
+from pipeline.workflow.evaluation.measurement import Measured, measure
+from pipeline.workflow.evaluation.per_query import per_query
+from pipeline.workflow.evaluation.provenance import bytes_per_image, extraction, provenance
+from pipeline.workflow.evaluation.tasks import Task, open_task
+from pipeline.workflow.gallery import Gallery, open_chain, open_gallery
+from pipeline.workflow.progress import Reporter, Silent, logger
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.stores import Index
-from pipeline.stores.foreign.ames import write_ames
+from pipeline.stores.exchange.ames import write_ames
 
 _AT_ONCE = 64
 

@@ -12,14 +12,14 @@ from typing import Any
 
 from pipeline.catalog import load_catalog
 from pipeline.config import Config
-from pipeline.stages.asking import asked_for
-from pipeline.stages.changes import find_changes
-from pipeline.stages.describing import describe_changes, fit, nothing_readable
-from pipeline.stages.opening import new_describer
-from pipeline.stages.progress import Reporter, Silent
-from pipeline.stages.stopping import Stop
 from pipeline.stores import IndexWriter
 from pipeline.stores.registry import table_format
+from pipeline.workflow.gallery import new_describer
+from pipeline.workflow.indexing.changes import find_changes
+from pipeline.workflow.indexing.extraction import describe_changes, fit, nothing_readable
+from pipeline.workflow.indexing.requested_model import asked_for
+from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.stop import Stop
 
 
 @dataclass(frozen=True)

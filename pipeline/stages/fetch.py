@@ -16,7 +16,7 @@ from pipeline.catalog.registry import DATASETS
 from pipeline.config import Config
 from pipeline.errors import RelookError, unknown_name
 from pipeline.fetch import SOURCES, Fetcher, Ledger, RemoteFile, alone_in, find_local
-from pipeline.stages.progress import Reporter, Silent
+from pipeline.workflow.progress import Reporter, Silent
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,12 @@ import numpy as np
 from pipeline.catalog import load_catalog
 from pipeline.config import Config
 from pipeline.errors import RelookError
-from pipeline.stages.progress import Reporter, Silent
 from pipeline.stores import IndexWriter
-from pipeline.stores.foreign import Foreign, ForeignImage, Options, open_foreign
-from pipeline.stores.foreign.base import peeked, unit_vector
+from pipeline.stores.exchange import Foreign, ForeignImage, Options, open_foreign
+from pipeline.stores.exchange.base import peeked, unit_vector
 from pipeline.stores.registry import table_format
 from pipeline.types import IMPORTED, Description, FloatArray, ImageRecord, ModelCard
+from pipeline.workflow.progress import Reporter, Silent
 
 __all__ = ["ImportResult", "Options", "import_descriptors"]
 

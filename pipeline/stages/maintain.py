@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.stages.stopping import Stop
-from pipeline.stages.waiting import writer_of
 from pipeline.stores import Index
-from pipeline.stores.compacting import fold_parts
+from pipeline.stores.index.compaction import fold_parts
+from pipeline.workflow.indexing.writer_wait import writer_of
+from pipeline.workflow.stop import Stop
 
 
 @dataclass(frozen=True)

@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 from pipeline.catalog import Catalog, load_catalog
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
-from pipeline.stages.asking import asked_for
-from pipeline.stages.changes import Changes, find_changes
-from pipeline.stages.progress import Reporter, Silent
-from pipeline.stages.stopping import Stop
-from pipeline.stages.waiting import writer_of
 from pipeline.stores import Index, IndexWriter
-from pipeline.stores.compacting import fold_parts, small_parts
+from pipeline.stores.index.compaction import fold_parts, small_parts
 from pipeline.stores.registry import table_format
 from pipeline.types import HostedStore
+from pipeline.workflow.indexing.changes import Changes, find_changes
+from pipeline.workflow.indexing.requested_model import asked_for
+from pipeline.workflow.indexing.writer_wait import writer_of
+from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.stop import Stop
 
 if TYPE_CHECKING:
-    from pipeline.stages.describing import Outcome
+    from pipeline.workflow.indexing.extraction import Outcome
 
 logger = logging.getLogger("relook")
 
@@ -191,8 +191,8 @@ class _Run:
 
     def _new_describer(self, catalog: Catalog) -> Any:
         """What the configuration asks for, with the projections of the index where it is of the same model but them."""
-        from pipeline.stages.describing import fit
-        from pipeline.stages.opening import new_describer
+        from pipeline.workflow.gallery import new_describer
+        from pipeline.workflow.indexing.extraction import fit
 
         describer = new_describer(self._config)
         if not describer.to_fit:
@@ -208,8 +208,8 @@ class _Run:
         return describer
 
     def _describe(self, changes: Changes) -> Outcome:
-        from pipeline.stages.describing import describe_changes
-        from pipeline.stages.opening import new_describer
+        from pipeline.workflow.gallery import new_describer
+        from pipeline.workflow.indexing.extraction import describe_changes
 
         if self._describer is None:
             self._describer = new_describer(self._config)
@@ -234,8 +234,8 @@ class _Run:
     def _fill_store(self, committed: Index) -> Mapping[str, Any]:
         if self._config.store.kind in _OWN or not committed.manifest.counts["images"]:
             return {}
-        from pipeline.stages.opening import open_gallery
         from pipeline.stages.upload import upload
+        from pipeline.workflow.gallery import open_gallery
 
         # Whoever searches with this configuration asks for this model, so it is the one that a service answers with.
         promote = isinstance(open_gallery(self._config, searched=False).store, HostedStore)

@@ -14,10 +14,10 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.rerank import look_again
-from pipeline.stages.opening import Gallery, open_chain, open_gallery
-from pipeline.stages.progress import Reporter, Silent
-from pipeline.stages.queries import Queries, describe_queries, find_candidates, own_ids
 from pipeline.types import Ranking
+from pipeline.workflow.gallery import Gallery, open_chain, open_gallery
+from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.queries import Queries, describe_queries, find_candidates, own_ids
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from pipeline.config import Config, with_values
 from pipeline.errors import UsageError
 from pipeline.evaluate import Scores, paired_difference
 from pipeline.stages.evaluate import bring_up_to_date
-from pipeline.stages.measuring import measure
-from pipeline.stages.opening import open_chain, open_gallery
-from pipeline.stages.progress import Reporter, Silent
-from pipeline.stages.tasks import open_task
+from pipeline.workflow.evaluation.measurement import measure
+from pipeline.workflow.evaluation.tasks import open_task
+from pipeline.workflow.gallery import open_chain, open_gallery
+from pipeline.workflow.progress import Reporter, Silent
 
 
 @dataclass(frozen=True)

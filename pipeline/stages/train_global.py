@@ -25,19 +25,19 @@ from pipeline.describe.describer import NetworkDescriber
 from pipeline.describe.network import DescriberNetwork, network_to_train
 from pipeline.describe.registry import resolved
 from pipeline.errors import RelookError
-from pipeline.stages.judging_global import GlobalJudge
-from pipeline.stages.learning import last_beside, learn
-from pipeline.stages.opening import choose_device, reading
-from pipeline.stages.progress import Reporter, Silent
-from pipeline.stages.training_photos import TrainingPhotos, choose_photos
 from pipeline.train import DryRun, Validation, dry_run
-from pipeline.train.distributed import from_first, joined, rank
-from pipeline.train.global_descriptor import GlobalTask
-from pipeline.train.head_start import start_head
-from pipeline.train.local_heads import LocalHeads
-from pipeline.train.losses import set_prototypes
-from pipeline.train.trunk import Trunk, divided
-from pipeline.train.views import FreshViews, KeptViews, Views, views_key
+from pipeline.train.data.views import FreshViews, KeptViews, Views, views_key
+from pipeline.train.global_descriptor.local_heads import LocalHeads
+from pipeline.train.global_descriptor.losses import set_prototypes
+from pipeline.train.global_descriptor.task import GlobalTask
+from pipeline.train.global_descriptor.trunk import Trunk, divided
+from pipeline.train.init.global_head import start_head
+from pipeline.train.loop.distributed import from_first, joined, rank
+from pipeline.workflow.gallery import choose_device, reading
+from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.training.global_validation import GlobalJudge
+from pipeline.workflow.training.photo_selection import TrainingPhotos, choose_photos
+from pipeline.workflow.training.training_run import last_beside, learn
 
 # Parts of a ResNet before the map that DELG's local heads see: the stem and three stages.
 _LOCAL_PARTS = 4

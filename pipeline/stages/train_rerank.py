@@ -20,11 +20,6 @@ import torch
 from pipeline.config import Config
 from pipeline.errors import RelookError, unknown_name
 from pipeline.rerank.checkpoints import save_checkpoint
-from pipeline.stages.index_photos import photos_of
-from pipeline.stages.judging import Judge
-from pipeline.stages.learning import last_beside, learn
-from pipeline.stages.opening import Gallery, choose_device, default_checkpoint, open_gallery
-from pipeline.stages.progress import Reporter, Silent
 from pipeline.train import (
     RECIPES,
     DryRun,
@@ -38,9 +33,14 @@ from pipeline.train import (
     hold_out_labels,
     hold_out_sessions,
 )
-from pipeline.train.distributed import joined
-from pipeline.train.task import Rows
+from pipeline.train.loop.distributed import joined
+from pipeline.train.loop.task import Rows
 from pipeline.types import FloatArray, ImageRecord
+from pipeline.workflow.gallery import Gallery, choose_device, default_checkpoint, open_gallery
+from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.training.index_photos import photos_of
+from pipeline.workflow.training.reranker_validation import Judge
+from pipeline.workflow.training.training_run import last_beside, learn
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
-from pipeline.stages.comparing import own_parts
-from pipeline.stages.filling import Filled, fill, plan
-from pipeline.stages.opening import Gallery, open_gallery
-from pipeline.stages.progress import Reporter, Silent
 from pipeline.stores import TableStore
 from pipeline.types import HostedStore
+from pipeline.workflow.gallery import Gallery, open_gallery
+from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.store_sync.comparison import own_parts
+from pipeline.workflow.store_sync.sync import Filled, fill, plan
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.errors import RelookError
-from pipeline.stages.comparing import Compared, compare_parts, compare_rows, extra_ids, own_parts
-from pipeline.stages.filling import settled
-from pipeline.stages.opening import open_gallery
-from pipeline.stages.progress import Reporter, Silent
 from pipeline.stores import Index, TableStore
 from pipeline.types import GlobalDescriptors, VectorStore
+from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.store_sync.comparison import Compared, compare_parts, compare_rows, extra_ids, own_parts
+from pipeline.workflow.store_sync.sync import settled
 
 # Ids that a result names of each kind of difference.
 _EXAMPLES = 5

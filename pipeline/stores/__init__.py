@@ -4,10 +4,10 @@ Between `describe`, which makes descriptors, and the stages that look them up. T
 immutable parts and one manifest; docs/index-format.md is its specification.
 """
 
-from pipeline.stores.global_store import GlobalStore
-from pipeline.stores.index import Index
+from pipeline.stores.index.directory import Index
+from pipeline.stores.index.global_store import GlobalStore
+from pipeline.stores.index.writer import IndexWriter
 from pipeline.stores.registry import open_store
-from pipeline.stores.table_store import TableStore
-from pipeline.stores.writer import IndexWriter
+from pipeline.stores.table.store import TableStore
 
 __all__ = ["GlobalStore", "Index", "IndexWriter", "TableStore", "open_store"]

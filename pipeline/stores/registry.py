@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pipeline.errors import RelookError, unknown_name
-from pipeline.stores.ann_store import AnnStore
-from pipeline.stores.index import Index
-from pipeline.stores.manifest import TableFormat
-from pipeline.stores.pinecone_store import PineconeStore
-from pipeline.stores.table_store import TableStore
+from pipeline.stores.ann.store import AnnStore
+from pipeline.stores.index.directory import Index
+from pipeline.stores.index.manifest import TableFormat
+from pipeline.stores.pinecone.store import PineconeStore
+from pipeline.stores.table.store import TableStore
 from pipeline.types import VectorStore
 
 

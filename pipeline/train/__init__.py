@@ -4,14 +4,14 @@
 names the rerankers that can be trained.
 """
 
-from pipeline.train.dry_run import DryRun, dry_run
-from pipeline.train.engine import Progress
-from pipeline.train.lesson import JointRecipe, Lesson, Photos, Recipe, TrainedReranker
-from pipeline.train.loop import Files, Trained, fit
-from pipeline.train.recipes import RECIPES
-from pipeline.train.sessions import Partition, hold_out_labels, hold_out_sessions
-from pipeline.train.task import Task, Validation
-from pipeline.train.triplets import MiningError
+from pipeline.train.data.hold_out import Partition, hold_out_labels, hold_out_sessions
+from pipeline.train.data.training_set import JointRecipe, Lesson, Photos, Recipe, TrainedReranker
+from pipeline.train.data.triplets import MiningError
+from pipeline.train.loop.dry_run import DryRun, dry_run
+from pipeline.train.loop.engine import Progress
+from pipeline.train.loop.fit import Files, Trained, fit
+from pipeline.train.loop.task import Task, Validation
+from pipeline.train.rerankers.registry import RECIPES
 
 __all__ = [
     "RECIPES",

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.rerank import load_reranker
-from pipeline.rerank.ames import AMESReranker
+from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.types import Candidates, Description, LocalDescriptors
 
 FOLDERS = parity_ledger.folders("ames_fp*") + parity_ledger.folders("ames_bin*")

@@ -15,9 +15,9 @@ import torch
 
 from pipeline.catalog import load_catalog
 from pipeline.rerank import load_reranker
-from pipeline.rerank.pairs import Ragged, first_locals
-from pipeline.rerank.rrt import RRTReranker, tokens_of
-from pipeline.rerank.rrt_network import SCALES, Tokens, scale_index
+from pipeline.rerank.pair_reranker import Ragged, first_locals
+from pipeline.rerank.rrt.network import SCALES, Tokens, scale_index
+from pipeline.rerank.rrt.reranker import RRTReranker, tokens_of
 from pipeline.types import Candidates, Description, LocalDescriptors
 
 

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from pipeline.rerank import load_reranker
-from pipeline.rerank.rrt_sop import RRTSOPReranker
-from pipeline.rerank.rrt_sop_network import position_code
+from pipeline.rerank.rrt_sop.network import position_code
+from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker
 from pipeline.types import Candidates, Description, LocalDescriptors
 
 

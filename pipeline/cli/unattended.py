@@ -1,0 +1,139 @@
+"""How a verb behaves that nobody watches: signals, a last line that sums up, logs and metrics for machines.
+
+Around the verbs of `maintaining.py`. The first SIGTERM or SIGINT asks the stage to finish what it has begun, the second
+ends the process. Metrics are in Prometheus' text format, for node_exporter's textfile collector.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import typer
+
+from pipeline.cli.run import err
+from pipeline.errors import RelookError, UsageError
+from pipeline.files import write_bytes, writing
+from pipeline.workflow.stop import Stop
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_PREFIX = "relook_"
+
+
+class Manners:
+    """Around one run.
+
+    Args:
+        verb: its name.
+        stop: what the stage asks.
+        log_json: every line on stderr is a JSON object.
+        metrics: where the metrics go, or None.
+    """
+
+    def __init__(self, verb: str, stop: Stop, log_json: bool, metrics: Path | None) -> None:
+        self._verb, self._stop, self._log_json, self._metrics = verb, stop, log_json, metrics
+        self._started = time.monotonic()
+        self._summary: dict[str, Any] = {}
+
+    def sum_up(self, result: Mapping[str, Any]) -> None:
+        """What the run did; said when it ends."""
+        self._summary = dict(result)
+
+    @contextmanager
+    def around(self) -> Iterator[None]:
+        """Signals are heard while the block runs; when it ends, however it does, its summary is the last line."""
+        if self._log_json:
+            _log_as_json()
+        before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        except RelookError as error:
+            self._end({**self._summary, "outcome": "failed", "error": str(error)}, error.exit_code)
+            if self._log_json:
+                raise typer.Exit(error.exit_code) from None
+            raise
+        else:
+            self._end(self._summary, 0)
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self._stop.reason.startswith("SIG"):
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self._stop.request(name)
+        logging.getLogger("relook").warning("%s: finishing what was begun; once more ends it at once", name)
+
+    def _end(self, summary: Mapping[str, Any], code: int) -> None:
+        seconds = round(time.monotonic() - self._started, 2)
+        summary = {"outcome": "done", **summary, "exit_code": code, "seconds": seconds}
+        if self._metrics is not None:
+            _write_metrics(self._metrics, self._verb, summary)
+        if self._log_json:
+            _write_line({"level": "info" if code == 0 else "error", "verb": self._verb, **summary})
+        elif code == 0:
+            words = [f"{key} {value}" for key, value in summary.items() if _said(key, value)]
+            err.print(f"relook {self._verb}: {', '.join(words)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def seconds_of(text: str | None, flag: str) -> float | None:
+    """A time such as 90s, 10m, 2h or 1d, in seconds. Raises UsageError naming the flag."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if match is None:
+        raise UsageError(f"{flag} {text}: expected a time such as 90s, 10m or 2h")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+class _JsonLines(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        """One JSON object on a line of stderr."""
+        _write_line({"level": record.levelname.lower(), "message": record.getMessage()})
+
+
+def _log_as_json() -> None:
+    root = logging.getLogger()
+    root.handlers[:] = [_JsonLines()]
+    logging.getLogger("relook").setLevel(logging.INFO)
+
+
+def _write_line(values: Mapping[str, Any]) -> None:
+    now = datetime.now(UTC).isoformat(timespec="milliseconds")
+    sys.stderr.write(json.dumps({"time": now, **values}, ensure_ascii=False) + "\n")
+
+
+def _said(key: str, value: Any) -> bool:
+    """Whether the summary for people has this: not what is empty, nor what only machines ask for."""
+    return value not in (0, "", {}) and key not in ("exit_code", "weights", "index", "ignored")
+
+
+def _write_metrics(file: Path, verb: str, summary: Mapping[str, Any]) -> None:
+    """Gauges of the last run, in one step: a scraper never sees half a file."""
+    values: dict[str, float] = {
+        "last_run_timestamp_seconds": round(time.time(), 3),
+        "last_run_success": float(summary["exit_code"] == 0 and summary["outcome"] == "done"),
+        "last_run_exit_code": float(summary["exit_code"]),
+    }
+    for key, value in summary.items():
+        if isinstance(value, int | float) and not isinstance(value, bool) and key != "exit_code":
+            values[f"last_run_{key}"] = float(value)
+    lines = []
+    for key, number in values.items():
+        name = _PREFIX + key
+        lines += [f"# HELP {name} {key.replace('_', ' ')} of the last run", f"# TYPE {name} gauge"]
+        lines.append(f'{name}{{verb="{verb}"}} {number!r}')
+    with writing(file):
+        write_bytes(file, ("\n".join(lines) + "\n").encode())

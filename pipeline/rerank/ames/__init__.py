@@ -1,0 +1,4 @@
+"""AMES: its reranker and its network.
+
+One of the rerankers that `--rerank` names.
+"""

@@ -1,0 +1,4 @@
+"""CVNet-Rerank: its reranker and its network.
+
+One of the rerankers that `--rerank` names.
+"""

@@ -1,0 +1,260 @@
+"""Rerankers that compare images two by two: reads each image once, and compares pairs of like sizes together.
+
+What `rrt`, `rrt_sop` and `ames` have in common; each brings its own way to read images and to compare them. Images of
+different numbers of rows are kept without padding, and padded only beside their neighbours in a batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from pipeline.errors import RelookError
+from pipeline.rerank.checkpoints import RerankCheckpoint
+from pipeline.rerank.parallel_batches import side_by_side
+from pipeline.rerank.transformer import check_precision, inference
+from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, LocalDescriptors, ModelCard
+
+# Images that are read and prepared at once.
+_CHUNK = 64
+# Candidates that are held at once, unless one query alone has more; one of several queries is read once.
+_HELD = 2048
+# Tokens per forward pass on a CPU: what the layers write in between then stays in its caches.
+_CPU_TOKENS = 2048
+_GEOMETRY = (
+    "places and scales of local descriptors, which the index does without; extract with "
+    "--set describe.locals.geometry=true"
+)
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images beside each other.
+
+    Attributes:
+        rows: [B, n, d].
+        padding: [B, n] bool, True where there is no row; None: nowhere.
+        whole: [B, ...] what belongs to each image as a whole.
+    """
+
+    rows: torch.Tensor
+    padding: torch.Tensor | None
+    whole: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of N images, one image after the other, without padding.
+
+    Attributes:
+        rows: [total, d].
+        lengths: [N] int64 on the CPU, rows of each image; may be 0.
+        whole: [N, ...] what belongs to each image as a whole.
+    """
+
+    rows: torch.Tensor
+    lengths: torch.Tensor
+    whole: torch.Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """All images of all parts, of which there is at least one."""
+        rows, lengths, whole = zip(*((part.rows, part.lengths, part.whole) for part in parts), strict=True)
+        return cls(torch.cat(rows), torch.cat(lengths), torch.cat(whole))
+
+    def batch(self, images: torch.Tensor) -> Batch:
+        """The `images` [B] int64, with zeros behind the rows of those that have less than the others."""
+        device, lengths = self.rows.device, self.lengths[images]
+        places = torch.arange(int(lengths.max()))
+        padding = places >= lengths[:, None]
+        starts = (self.lengths.cumsum(0) - self.lengths)[images]
+        source = (starts[:, None] + places).masked_fill(padding, 0)
+        rows = self.rows.index_select(0, source.flatten().to(device)).view(*source.shape, self.rows.shape[1])
+        whole = self.whole[images.to(device)]
+        if not padding.any():
+            return Batch(rows, None, whole)
+        padding = padding.to(device)
+        return Batch(rows.masked_fill(padding.unsqueeze(-1), 0), padding, whole)
+
+
+class PairReranker(ABC, Generic[Network]):
+    """Scores candidates by the probability that they show the same thing, in [0, 1].
+
+    Args:
+        network: what compares; put into evaluation mode.
+        card: the model whose descriptors it was trained on; None where the checkpoint does not say.
+        weight: of the global similarity in the fused score, as tuned; None where nobody tuned it.
+        temperature: factor on the logit before it becomes a probability.
+        batch_size: pairs per forward pass, at most.
+        device: where it runs.
+        precision: of matrix products, "float32", or on CUDA "bfloat16" or "float16".
+
+    Raises:
+        UsageError: the precision is unknown, or not for this device.
+    """
+
+    name: ClassVar[str]
+    needs: ClassVar[frozenset[str]]
+
+    def __init__(
+        self,
+        network: Network,
+        card: ModelCard | None = None,
+        weight: float | None = None,
+        temperature: float = 1.0,
+        batch_size: int = 128,
+        device: str = "cpu",
+        precision: str = "float32",
+    ) -> None:
+        self.network = network.to(device).eval()
+        self.card = card
+        self.weight = weight
+        self.temperature = temperature
+        self._batch_size = batch_size
+        self._device = torch.device(device)
+        self._precision = check_precision(self.name, precision, device)
+
+    def to_checkpoint(self) -> RerankCheckpoint:
+        """What `load` of the same reranker needs to make it again."""
+        state = dict(self.network.state_dict())
+        shape = cast(Any, self.network).shape.to_json()
+        return RerankCheckpoint(self.name, state, shape, self.card, self.weight, self.temperature)
+
+    @abstractmethod
+    def read(self, images: Sequence[Description], gallery: bool) -> Ragged:
+        """What can be computed of each image alone; `gallery` says which side of a pair they will be."""
+
+    @abstractmethod
+    def compare(self, queries: Batch, gallery: Batch) -> torch.Tensor:
+        """Logits [B] of query against gallery images, row by row."""
+
+    def score(
+        self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
+    ) -> list[FloatArray]:
+        """See `Reranker.score`; probabilities in [0, 1]. Raises RelookError when an image was given no locals."""
+        if len(queries) != len(candidates.ids):
+            raise RelookError(f"{len(queries)} queries for {len(candidates.ids)} lists of candidates")
+        scores: list[FloatArray] = []
+        for block in _blocks(candidates.ids):
+            scores += self._score_block(queries[block], candidates.ids[block], gallery)
+        return scores
+
+    def pairs(self, sources: Ragged, targets: Ragged, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Raw logits [P] float32 on the CPU of the pairs sources[left], targets[right], both [P] int64."""
+        if not len(left):
+            return torch.zeros(0)
+        lengths = sources.lengths[left], targets.lengths[right]
+        order = torch.from_numpy(np.lexsort((lengths[1].numpy(), lengths[0].numpy())))
+        size = self._batch_size
+        if self._device.type == "cpu":
+            size = max(1, min(size, _CPU_TOKENS // max(1, int((lengths[0] + lengths[1]).max()))))
+
+        def compare(rows: torch.Tensor) -> torch.Tensor:
+            with inference(self._device, self._precision):
+                return self.compare(sources.batch(left[rows]), targets.batch(right[rows])).float()
+
+        logits = torch.empty(len(left))
+        logits[order] = torch.cat(list(side_by_side(compare, torch.split(order, size), self._device))).cpu()
+        return logits
+
+    def refuse_other_card(self, card: ModelCard) -> None:
+        """Raises RelookError when it was trained on other descriptors than those of `card`."""
+        if self.card is None:
+            return
+        own, other = self.source_of(self.card), self.source_of(card)
+        if own.fingerprint != other.fingerprint:
+            differences = "; ".join(own.differences(other)[:3])
+            raise RelookError(f"this {self.name} was trained on another model's descriptors ({differences})")
+
+    def source_of(self, card: ModelCard) -> ModelCard:
+        """What of a card must be that of the descriptors which it was trained on: all of it."""
+        return card
+
+    def _score_block(
+        self, queries: Sequence[Description], ids: Sequence[Sequence[str]], gallery: DescriptorSource
+    ) -> list[FloatArray]:
+        names = sorted({name for row in ids for name in row})
+        if not names:
+            return [np.zeros(0, np.float32) for _ in ids]
+        place = {name: row for row, name in enumerate(names)}
+        left = torch.tensor([query for query, row in enumerate(ids) for _ in row])
+        right = torch.tensor([place[name] for row in ids for name in row])
+        with inference(self._device, self._precision):
+            sources = Ragged.joined([self.read(queries[rows], gallery=False) for rows in _chunks(len(queries))])
+            targets = Ragged.joined([self._read_gallery(names[rows], gallery) for rows in _chunks(len(names))])
+        probabilities = (self.temperature * self.pairs(sources, targets, left, right)).sigmoid().numpy()
+        return np.split(probabilities, np.cumsum([len(row) for row in ids])[:-1])
+
+    def _read_gallery(self, names: Sequence[str], gallery: DescriptorSource) -> Ragged:
+        vectors = gallery.globals(names) if "globals" in self.needs else np.zeros((len(names), 0), np.float32)
+        locals_ = gallery.locals(names)
+        return self.read([Description(v, part) for v, part in zip(vectors, locals_, strict=True)], gallery=True)
+
+
+def joint_padding(left: Batch, right: Batch, before: tuple[int, int]) -> torch.Tensor | None:
+    """Padding [B, n] of a sequence of both images' rows with so many special tokens `before` either; None: none."""
+    if left.padding is None and right.padding is None:
+        return None
+    parts = []
+    for side, special in zip((left, right), before, strict=True):
+        shape = side.rows.shape[:2]
+        own = torch.zeros(shape, dtype=torch.bool, device=side.rows.device) if side.padding is None else side.padding
+        parts += [own.new_zeros(len(own), special), own]
+    return torch.cat(parts, dim=1)
+
+
+def first_locals(
+    description: Description, count: int | None, name: str, width: int | None, geometry: bool
+) -> LocalDescriptors:
+    """The strongest `count` local descriptors of an image for the reranker `name`; None: all of them.
+
+    Raises:
+        RelookError: it was described without any, with others than of `width` values (None: any), or without the places
+            and scales that `geometry` asks for.
+    """
+    part = description.locals
+    if part is None:
+        raise RelookError(f"{name} needs local descriptors; extract with --set describe.locals.count=50")
+    if width is not None and part.descriptors.shape[1] != width:
+        raise RelookError(f"this {name} takes local descriptors of {width} values, not of {part.descriptors.shape[1]}")
+    if geometry and not len(part.descriptors) == len(part.xy) == len(part.scale):
+        raise RelookError(f"{name} needs {_GEOMETRY}")
+    return part.first(count)
+
+
+def refuse_without_locals(card: ModelCard, name: str, geometry: bool) -> None:
+    """Raises RelookError when an index of this card does not hold what `first_locals` needs."""
+    if not card.local_dimension:
+        raise RelookError(f"{name} needs local descriptors; extract with --set describe.locals.count=50")
+    if geometry and not local_settings(card).get("geometry", True):
+        raise RelookError(f"{name} needs {_GEOMETRY}")
+
+
+def local_settings(card: ModelCard) -> Mapping[str, Any]:
+    """What a card says of local descriptors."""
+    settings: Mapping[str, Any] = card.settings.get("locals") or {}
+    return settings
+
+
+def _chunks(count: int) -> Iterator[slice]:
+    return (slice(start, start + _CHUNK) for start in range(0, count, _CHUNK))
+
+
+def _blocks(ids: Sequence[Sequence[str]]) -> Iterator[slice]:
+    """Neighbouring queries whose candidates can be held together."""
+    start, held = 0, 0
+    for row, names in enumerate(ids):
+        if row > start and held + len(names) > _HELD:
+            yield slice(start, row)
+            start, held = row, 0
+        held += len(names)
+    if start < len(ids):
+        yield slice(start, len(ids))

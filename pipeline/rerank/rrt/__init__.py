@@ -1,0 +1,4 @@
+"""The Reranking Transformer for landmarks: its reranker and its network.
+
+One of the rerankers that `--rerank` names.
+"""

@@ -1,0 +1,4 @@
+"""The Reranking Transformer for products: its reranker and its network.
+
+One of the rerankers that `--rerank` names.
+"""

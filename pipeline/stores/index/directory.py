@@ -1,0 +1,176 @@
+"""The index directory, read: one pinned generation of it.
+
+Opened by every stage that looks something up. A reader holds the manifest it opened; parts never change, so what it
+sees stays whole while a writer adds to the index. Layout: docs/index-format.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.errors import RelookError
+from pipeline.files import sha256_of
+from pipeline.stores.index.local_store import LocalStore
+from pipeline.stores.index.manifest import Manifest, Part, PartKind, read_manifest
+from pipeline.stores.index.map_store import MapStore
+from pipeline.stores.index.tables import (
+    FAILURES_SCHEMA,
+    read_globals,
+    read_ids,
+    read_metadata,
+    read_records,
+    read_table,
+    stream_globals,
+)
+from pipeline.types import FeatureMaps, FloatArray, ImageRecord, LocalDescriptors, ModelCard, StoredVectors
+
+
+class Index:
+    """One generation of an index directory.
+
+    Attributes:
+        directory: where it lies.
+        manifest: the generation that was committed when it was opened.
+    """
+
+    def __init__(self, directory: Path, manifest: Manifest | None = None) -> None:
+        """Open the committed generation (or the given one). Raises RelookError when there is none or it is damaged."""
+        self.directory = directory
+        self.manifest = manifest or read_manifest(directory)
+
+    @property
+    def card(self) -> ModelCard:
+        """The model that made the descriptors."""
+        return self.manifest.card
+
+    @cached_property
+    def records(self) -> dict[str, ImageRecord]:
+        """Every image of the index by id, in the order in which they were added."""
+        parts = map(self.records_of, self._parts_with("catalog"))
+        return {record.id: record for records in parts for record in records}
+
+    def records_of(self, part: Part) -> list[ImageRecord]:
+        """The images of one part of this generation, deleted rows left out."""
+        records = read_records(self._file(part, "catalog"))
+        return [records[row] for row in _alive(part)] if part.deleted else records
+
+    def image_file(self, record: ImageRecord) -> Path:
+        """Where the photo of a record lies."""
+        return Path(self.manifest.images_root) / record.path
+
+    def globals_parts(self) -> Iterator[StoredVectors]:
+        """The global descriptors, part by part, deleted rows left out."""
+        return map(self.globals_of, self.manifest.parts)
+
+    def globals_of(self, part: Part) -> StoredVectors:
+        """The global descriptors of one part of this generation, deleted rows left out."""
+        table = read_globals(self._file(part, "globals"), self.card.dimension)
+        return table.rows(_alive(part)) if part.deleted else table
+
+    def stream_globals(self, part: Part) -> Iterator[tuple[pa.Array, FloatArray]]:
+        """Ids and vectors of one part in pieces of some thousand rows, deleted rows left out."""
+        first, alive = 0, np.ones(part.rows, np.bool_)
+        alive[list(part.deleted)] = False
+        for ids, vectors in stream_globals(self._file(part, "globals"), self.card.dimension):
+            kept = alive[first : first + len(ids)]
+            first += len(ids)
+            yield (ids, vectors) if kept.all() else (ids.filter(pa.array(kept)), vectors[kept])
+
+    def metadata_of(self, part: Part) -> list[pa.Array]:
+        """The metadata of one part as JSON texts, deleted rows left out."""
+        column = read_metadata(self._file(part, "globals"))
+        chunks: list[pa.Array] = (column.take(pa.array(_alive(part))) if part.deleted else column).chunks
+        return chunks
+
+    def ids_of(self, part: Part, kind: Literal["globals", "catalog"] = "globals") -> list[str]:
+        """The ids of one part of this generation as one of its tables has them, deleted rows left out."""
+        ids = read_ids(self._file(part, kind))
+        return [ids[row] for row in _alive(part)] if part.deleted else ids
+
+    def deleted_ids(self, part: Part) -> list[str]:
+        """The ids of the deleted rows of one part; an id may be alive in another part."""
+        ids = read_ids(self._file(part, "globals"))
+        return [ids[row] for row in part.deleted]
+
+    @cached_property
+    def local_store(self) -> LocalStore:
+        """Reads local descriptors by image id."""
+        return LocalStore(self._rows_with("locals"))
+
+    @cached_property
+    def map_store(self) -> MapStore:
+        """Reads feature maps by image id."""
+        return MapStore(self._rows_with("maps"))
+
+    def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
+        """Local descriptors in the order of `ids`. Raises RelookError for an id that has none."""
+        return self.local_store.read(ids)
+
+    def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
+        """Feature maps in the order of `ids`, float16. Raises RelookError for an id that has none."""
+        return self.map_store.read(ids)
+
+    def failures(self) -> list[str]:
+        """The ids of what the last extraction could not read."""
+        path = self.directory / f"failures.{self.manifest.tables}"
+        return read_table(path, FAILURES_SCHEMA)["id"].to_pylist() if path.exists() else []
+
+    def fitted(self) -> dict[str, FloatArray]:
+        """The projections fitted on the gallery, by name; empty where there are none."""
+        if self.manifest.fitted is None:
+            return {}
+        from safetensors.numpy import load_file
+
+        path = self.directory / self.manifest.fitted.path
+        try:
+            arrays: dict[str, FloatArray] = load_file(path)
+        except Exception as error:  # safetensors raises its own types, and OSError
+            raise RelookError(f"{path}: cannot be read ({error})") from None
+        return arrays
+
+    def verify(self, *, quick: bool = False) -> list[str]:
+        """Check every file of this generation against its length and checksum; one line per file that is wrong.
+
+        Args:
+            quick: compare lengths alone, which takes no longer the larger the files are.
+        """
+        wrong = []
+        for file in (*self.manifest.files(), *self.manifest.earlier):
+            path = self.directory / file.path
+            try:
+                if not path.is_file():
+                    wrong.append(f"{path}: missing")
+                elif path.stat().st_size != file.bytes:
+                    wrong.append(f"{path}: {path.stat().st_size} bytes instead of {file.bytes}")
+                elif not quick and sha256_of(path) != file.sha256:
+                    wrong.append(f"{path}: damaged (its checksum differs)")
+            except OSError as error:  # a bad disk, of all things, must not end the check
+                wrong.append(f"{path}: cannot be read ({error.strerror})")
+        return wrong
+
+    def _rows_with(self, kind: PartKind) -> dict[str, tuple[Path, int]]:
+        """For each image id, the part file of this kind that holds it and its row there."""
+        rows: dict[str, tuple[Path, int]] = {}
+        for part in self._parts_with(kind):
+            dead = set(part.deleted)
+            path = self._file(part, kind)
+            ids = read_ids(self._file(part, "catalog"))
+            rows |= {name: (path, row) for row, name in enumerate(ids) if row not in dead}
+        return rows
+
+    def _parts_with(self, kind: PartKind) -> list[Part]:
+        return [part for part in self.manifest.parts if kind in part.files]
+
+    def _file(self, part: Part, kind: PartKind) -> Path:
+        return self.directory / part.files[kind].path
+
+
+def _alive(part: Part) -> npt.NDArray[np.intp]:
+    return np.setdiff1d(np.arange(part.rows), part.deleted)

@@ -1,0 +1,75 @@
+"""Where a new global head starts from: the best that a linear layer can do on the untrained backbone, in closed form.
+
+Used by `train-global` (`train_global.head_start = whitened`). A random head first drags the backbone along while it
+finds its own way, which costs most where labels are few: what was never learnt from suffers (docs/training.md). Linear
+probing before fine-tuning: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+Out-of-Distribution", ICLR 2022; here the probe is a within-class whitening, and prototypes are the means of the labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pipeline.errors import RelookError
+from pipeline.train.data.views import Views
+from pipeline.train.global_descriptor.trunk import Trunk
+from pipeline.train.init.whitening import within_class_whitening
+from pipeline.train.loop.task import Rows
+
+# Photos that it is fitted on, and views of each; more change little.
+_PHOTOS, _VIEWS = 20_000, 2
+_BATCH = 64
+
+
+def start_head(trunk: Trunk, fc: nn.Linear, views: Views, labels: Rows, shrinkage: float) -> torch.Tensor:
+    """Set a linear head to a within-class whitening of what the trunk pools.
+
+    Args:
+        trunk: untrained, with `fc` as the last layer of its head.
+        fc: to be set.
+        views: of N photos.
+        labels: [N] from 0.
+        shrinkage: see `within_class_whitening`.
+
+    Returns:
+        [classes, D] of unit length, the mean descriptor of each label; zeros for a label that was not looked at.
+
+    Raises:
+        RelookError: `fc` is wider than what is pooled.
+    """
+    if fc.out_features > fc.in_features:
+        raise RelookError(
+            f"train_global.dimension = {fc.out_features} is more than the {fc.in_features} values that are pooled; "
+            "whitening cannot start it (train_global.head_start=random can)"
+        )
+    photos = np.random.default_rng(0).permutation(len(labels))[:_PHOTOS]
+    count = min(_VIEWS, views.count)
+    seen = np.tile(labels[photos], count)
+    pooled = torch.cat([_pooled(trunk, fc, views, photos, draw) for draw in range(count)])
+    names = [f"{label}" for label in seen.tolist()]
+    whitening = within_class_whitening(pooled.numpy(), names, fc.out_features, shrinkage)
+    with torch.no_grad():
+        fc.weight.copy_(torch.from_numpy(whitening.weight))
+        fc.bias.copy_(torch.from_numpy(whitening.bias))
+    projected = functional.normalize(torch.from_numpy(whitening.apply(pooled.numpy())), dim=1)
+    sums = torch.zeros(int(labels.max()) + 1, fc.out_features)
+    sums.index_add_(0, torch.from_numpy(seen), projected)
+    return functional.normalize(sums, dim=1)
+
+
+@torch.no_grad()
+def _pooled(trunk: Trunk, fc: nn.Linear, views: Views, photos: Rows, draw: int) -> torch.Tensor:
+    """[n, C] that go into `fc`, of one view of each photo."""
+    given: list[torch.Tensor] = []
+    handle = fc.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].float().cpu()))
+    trunk.eval()
+    try:
+        for start in range(0, len(photos), _BATCH):
+            batch = [int(photo) for photo in photos[start : start + _BATCH]]
+            trunk(views.enter(views.read(batch, [draw] * len(batch))))
+    finally:
+        handle.remove()
+    return torch.cat(given)

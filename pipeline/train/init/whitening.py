@@ -1,0 +1,54 @@
+"""Within-class whitening: directions in which pictures of one thing differ count less.
+
+Gives the Reranking Transformer the projection of its global descriptors. Mikolajczyk and Matas, "Improving descriptors
+for fast tree matching by optimal linear projection", ICCV 2007; with shrinkage, because classes are small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.train.data.hold_out import members
+from pipeline.types import FloatArray
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """x -> x @ weight.T + bias, with `weight` [d, D] and `bias` [d] float32."""
+
+    weight: FloatArray
+    bias: FloatArray
+
+    def apply(self, vectors: FloatArray) -> FloatArray:
+        """[N, D] to [N, d]."""
+        return np.asarray(vectors @ self.weight.T + self.bias, dtype=np.float32)
+
+
+def within_class_whitening(vectors: FloatArray, labels: Sequence[str], dimension: int, shrinkage: float) -> Whitening:
+    """Whiten by the covariance within labels, then keep the directions of largest variance.
+
+    Args:
+        vectors: [N, D].
+        labels: of each; "" is a distractor, which is left out.
+        dimension: d, at most D.
+        shrinkage: in (0, 1]: how much of the covariance is replaced by a multiple of the identity.
+    """
+    groups = [rows for label, rows in members(labels).items() if label]
+    used = np.concatenate(groups)
+    samples = vectors[used].astype(np.float64)
+    mean = samples.mean(axis=0)
+    residuals = np.concatenate([vectors[rows] - vectors[rows].mean(axis=0) for rows in groups]).astype(np.float64)
+    within = residuals.T @ residuals / len(used)
+    # Labels of one picture each, or of copies, do not vary at all; then every direction counts the same.
+    spread = np.trace(within) / len(within) or 1.0
+    within = (1 - shrinkage) * within + shrinkage * spread * np.eye(len(within))
+    variances, directions = np.linalg.eigh(within)
+    whiten = directions / np.sqrt(variances)
+    whitened = (samples - mean) @ whiten
+    _, axes = np.linalg.eigh(whitened.T @ whitened / len(used))
+    weight = (whiten @ axes[:, ::-1][:, :dimension]).T
+    weight /= np.sqrt(((samples - mean) @ weight.T).var(axis=0).sum())
+    return Whitening(weight.astype(np.float32), (-weight @ mean).astype(np.float32))

@@ -1,0 +1,206 @@
+"""Training of the Reranking Transformer for products together with the describer whose maps it compares, from photos.
+
+A recipe of `train-rerank`. Tan, Yuan, Ordonez, ICCV 2021, section 4.2: binary cross-entropy on pairs, whose gradient
+goes through the local descriptors into the backbone. The paper searches with the globals of before; here one describer
+gives globals and maps, and a contrastive loss keeps its globals good.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pytorch_metric_learning.distances import CosineSimilarity
+from pytorch_metric_learning.losses import NCALoss
+from torch import nn
+from torch.nn import functional
+
+from pipeline.checkpoints import hash_weights
+from pipeline.config import RRTSOPJointConfig, TrainRerankConfig
+from pipeline.describe.backbone_parts import parts_of
+from pipeline.describe.checkpoints import kept_state, save_describer
+from pipeline.errors import RelookError
+from pipeline.rerank.checkpoints import RerankCheckpoint, header_of
+from pipeline.rerank.pair_reranker import Batch
+from pipeline.rerank.rrt_sop.network import RRTSOPNetwork
+from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker, refuse_without_maps
+from pipeline.train.data.training_set import Lesson, Photos
+from pipeline.train.data.triplets import Triplets
+from pipeline.train.data.views import FreshViews, KeptViews, Views, views_key
+from pipeline.train.global_descriptor.trunk import Trunk, divided
+from pipeline.train.init.rrt_sop_joint import matcher_to_train, without_projection
+from pipeline.train.loop.distributed import from_first, rank
+from pipeline.train.loop.task import Rows, Task, decaying_groups
+from pipeline.train.rerankers.rrt_sop import pairs_of
+from pipeline.types import Description
+
+
+class RRTSOPJointTask(Task):
+    """Learns from photos. A batch has rows (anchor, positive, negative, sides, and a draw of each one's view).
+
+    Args:
+        network: the matcher.
+        trunk: the describer's parts that are trained, and its global head.
+        reduce: makes local descriptors of the final map.
+        views: of N photos, in the rows that `triplets` names.
+        triplets: the miner.
+        ids, labels: of the N photos; "" is a distractor.
+        settings: how many, how large, and of `rrt_sop.joint` the losses and rates.
+    """
+
+    def __init__(
+        self,
+        network: RRTSOPNetwork,
+        trunk: Trunk,
+        reduce: nn.Module,
+        views: Views,
+        triplets: Triplets,
+        ids: Sequence[str],
+        labels: Sequence[str],
+        settings: TrainRerankConfig,
+    ) -> None:
+        super().__init__()
+        assert settings.rrt_sop.joint is not None
+        self.network, self.trunk, self.reduce = network, trunk, reduce
+        self._joint: RRTSOPJointConfig = settings.rrt_sop.joint
+        self._contrast = NCALoss(softmax_scale=1 / self._joint.temperature, distance=CosineSimilarity())
+        self._views, self._triplets, self._ids = views, triplets, ids
+        self._numbers = torch.from_numpy(_numbered(labels))
+        self._per_epoch, self._batch_size = settings.triplets, settings.batch_size
+        # Where the projection of the maps was fitted on labels, as from the comparing start, only likeness is learnt.
+        self._turning = network.shape.d_local is not None
+
+    def plan(self, rng: np.random.Generator) -> list[Rows]:
+        """See `Task.plan`; two bits of the fourth column say which pairs are turned round."""
+        drawn = self._triplets.epoch(self._per_epoch, rng)
+        sides = rng.integers(0, 4, len(drawn))
+        views = rng.integers(0, self._views.count, (len(drawn), 3))
+        return np.split(np.column_stack([drawn, sides, views]), range(self._batch_size, len(drawn), self._batch_size))
+
+    def load(self, rows: Rows) -> tuple[Rows, torch.Tensor]:
+        """See `Task.load`: anchors, then positives, then negatives."""
+        return rows, self._views.read(rows[:, :3].T.flatten().tolist(), rows[:, 4:].T.flatten().tolist())
+
+    def forward(self, loaded: tuple[Rows, torch.Tensor]) -> torch.Tensor:
+        """See `Task.forward`; each process contrasts the globals of its own share."""
+        rows, views = loaded
+        final = self.trunk.maps(self._views.enter(views))[-1]
+        loss = self._pair_loss(self.reduce(final), torch.from_numpy(rows[:, 3]))
+        if self._joint.contrast:
+            labels = self._numbers[torch.from_numpy(rows[:, :3].T.flatten())].to(final.device)
+            loss = loss + self._joint.contrast * self._contrast(self.trunk.describe(final), labels)
+        return loss
+
+    def names(self, rows: Rows) -> list[str]:
+        """See `Task.names`."""
+        return [self._ids[row] for row in rows[:, :3].flatten().tolist()]
+
+    def groups(self, weight_decay: float) -> list[dict[str, Any]]:
+        """See `Task.groups`: the describer learns more slowly."""
+        describer = nn.ModuleList([self.trunk, self.reduce])
+        slow = [{**group, "lr_scale": self._joint.rate} for group in decaying_groups(describer, weight_decay)]
+        return [*decaying_groups(self.network, weight_decay), *slow]
+
+    def _pair_loss(self, maps: torch.Tensor, sides: torch.Tensor) -> torch.Tensor:
+        network, count = self.network, len(sides)
+        cells = network.project(maps)
+        tokens = network.scaled(cells)
+        if self._turning:
+            width = network.shape.d_model
+            tokens = tokens @ torch.linalg.qr(torch.randn(width, width))[0].to(tokens)
+        tokens, whole = tokens + network.places(*maps.shape[2:]), network.whole(cells)
+        triplets = torch.arange(3 * count).view(3, count).T
+        left, right, truth = pairs_of(torch.cat([triplets, sides[:, None]], dim=1))
+        logits = network(*(Batch(tokens[side], None, whole[side]) for side in (left, right)))
+        return functional.binary_cross_entropy_with_logits(logits, truth.to(logits))
+
+
+class RRTSOPJointRecipe:
+    """See `JointRecipe`. The describer of an index, and a matcher that starts as `joint_start.py` says.
+
+    Negatives are the store's answers by the globals of the start, as in the paper.
+
+    Raises:
+        MiningError: the labels give nothing to learn from.
+        RelookError: the index has no whole maps or projects more than these, its photos are not at hand, or
+            `train_rerank.rrt_sop.joint.start` belongs to another index.
+    """
+
+    def __init__(self, lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> None:
+        joint = settings.rrt_sop.joint
+        assert joint is not None
+        refuse_without_maps(lesson.card)
+        if lesson.photos is None:
+            raise RelookError("train_rerank.rrt_sop.joint learns from the photos of an index, which are not at hand")
+        triplets = Triplets(lesson.labels, lesson.answers(settings.candidates, None), [0] * len(lesson.ids))
+        matcher = matcher_to_train(lesson, settings, seed, device)
+        self._photos, self._settings = lesson.photos, settings
+        self._describer = without_projection(lesson.photos.describer(), lesson.card, torch.device(device))
+        network = self._describer.network
+        frozen, parts = self._divided(joint)
+        network.head.requires_grad_(joint.contrast > 0)
+        reduce = nn.Identity() if network.reduce is None else network.reduce.requires_grad_(True)
+        trunk = Trunk(parts, network.head, joint.batch_norm == "learnt", joint.checkpointing)
+        self._kept_views: tempfile.TemporaryDirectory[str] | None = None
+        views = self._views(lesson.photos, lesson.ids, frozen, torch.device(device))
+        self.task = RRTSOPJointTask(matcher, trunk, reduce, views, triplets, lesson.ids, lesson.labels, settings)
+        self.reranker = RRTSOPReranker(matcher, device=device)
+        self.anchors = len(triplets.anchors)
+
+    def describe(self, ids: Sequence[str]) -> list[Description]:
+        """See `JointRecipe.describe`."""
+        return self._photos.describe(self._describer, ids)
+
+    def checkpoint(self) -> RerankCheckpoint:
+        """See `Recipe.checkpoint`: the matcher alone, for maps of the describer as it stands."""
+        network = self._describer.network
+        network.backbone.weights = hash_weights(kept_state(network))
+        self.reranker.card = self._describer.card
+        return self.reranker.to_checkpoint()
+
+    def save(self, path: Path) -> None:
+        """See `JointRecipe.save`: a describer whose file holds the matcher, like the official one."""
+        matcher = self.checkpoint()
+        save_describer(
+            path,
+            self._describer.card.name,
+            self._describer.network,
+            {"settings": self._settings.model_dump(mode="json", exclude={"out"})},
+            {f"matcher.{key}": value for key, value in matcher.state.items()},
+            header_of(matcher),
+        )
+
+    def _divided(self, joint: RRTSOPJointConfig) -> tuple[nn.Sequential, list[nn.Module]]:
+        """The frozen parts of the backbone and the trained ones."""
+        if joint.freeze == "all":
+            return nn.Sequential(*parts_of(self._describer.network.backbone)).eval().requires_grad_(False), []
+        return divided(self._describer.network, joint.freeze, "train_rerank.rrt_sop.joint.freeze")
+
+    def _views(self, photos: Photos, ids: Sequence[str], frozen: nn.Sequential, device: torch.device) -> Views:
+        joint = self._settings.rrt_sop.joint
+        assert joint is not None
+        changes = joint.augment
+        fresh = FreshViews(lambda row: photos.pixels(ids[row]), changes, self._describer.as_read, frozen)
+        if changes.views is None:
+            return fresh
+        if changes.views_folder is None and rank() == 0:
+            self._kept_views = tempfile.TemporaryDirectory(prefix="relook-views-")
+        root = changes.views_folder or Path(from_first(self._kept_views.name if self._kept_views else None))
+        key = views_key(frozen, changes, [photos.content(name) for name in ids], self._describer.reads)
+        kept = KeptViews(fresh, len(ids), changes.views, root / key, device)
+        if rank() == 0:
+            kept.fill(lambda count: None, torch.get_num_threads())
+        from_first(None)
+        if rank() != 0:
+            kept.fill(lambda count: None, 1)
+        return kept
+
+
+def _numbered(labels: Sequence[str]) -> Rows:
+    """[N] a number for each label; a distractor has one of its own."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(label or f"\0{row}", len(known)) for row, label in enumerate(labels)], np.int64)

@@ -1,0 +1,132 @@
+"""Photos to parts of an index: described, collected, written, counted.
+
+Shared by `extract` and `reindex`. Decoding, the network and the writing of parts overlap; each part is a commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.catalog import Catalog
+from pipeline.config import Config
+from pipeline.describe import Described, Failed, describe_stream, prepare_stream
+from pipeline.errors import RelookError
+from pipeline.stores import IndexWriter
+from pipeline.types import Describer, Description, ImageRecord
+from pipeline.workflow.gallery import reading
+from pipeline.workflow.indexing.changes import Changes
+from pipeline.workflow.progress import Reporter
+from pipeline.workflow.stop import Stop
+
+# A part is closed when its descriptors take so much memory, however few photos it has.
+_PART_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What describing did: how many images were new, and were known otherwise; (id, path, reason) of the unread."""
+
+    added: int
+    changed: int
+    failures: list[tuple[str, str, str]]
+
+
+def describe_changes(
+    writer: IndexWriter, describer: Describer, changes: Changes, config: Config, reporter: Reporter, stop: Stop
+) -> Outcome:
+    """Describe and commit what is fresh, until somebody asks to stop.
+
+    What could not be read is tried once more at the end: a file that was being written may be there by then.
+    """
+    parts = _Parts(writer, config.extract.part_size)
+    failed: list[Failed] = []
+    known = writer.index.records.keys() if writer.index else set()
+    counts = {True: 0, False: 0}
+    with reporter.bar("describe", int(changes.fresh.sum()), "images") as bar:
+
+        def stream(records: Iterable[ImageRecord]) -> Iterator[Described]:
+            for item in describe_stream(describer, stop.until(records), changes.catalog.file, reading(config)):
+                bar.advance(1, f"{len(failed)} failed" if isinstance(item, Failed) else "")
+                if isinstance(item, Failed):
+                    failed.append(item)
+                    continue
+                counts[item.record.id in known] += 1
+                yield item
+
+        parts.write(stream(changes.todo()))
+        # One that took too long would only take as long again.
+        again = [item.record for item in failed if item.reason != reading(config).too_slow]
+        if not stop.reason:
+            failed[:] = [item for item in failed if item.reason == reading(config).too_slow]
+            parts.write(stream(again))
+    failures = [(item.record.id, item.record.path, item.reason) for item in failed]
+    return Outcome(counts[False], counts[True], failures)
+
+
+def fit(describer: Any, catalog: Catalog, config: Config, reporter: Reporter) -> None:
+    """Fit the projections on a sample that depends on the seed alone."""
+    count = min(config.describe.fit_images, len(catalog))
+    rows = np.random.default_rng(config.seed).permutation(len(catalog))[:count]
+    sample = [catalog.records[row] for row in sorted(rows)]
+    with reporter.bar("fit", len(sample), "images") as bar:
+
+        def batches() -> Iterator[list[Any]]:
+            failed: list[Failed] = []
+            for batch in prepare_stream(describer, sample, catalog.file, reading(config)):
+                if isinstance(batch, Failed):
+                    failed.append(batch)
+                    bar.advance()
+                else:
+                    yield [item.prepared for item in batch]
+                    bar.advance(len(batch))
+            if len(failed) == len(sample):
+                raise nothing_readable(len(sample), failed[0].record.path, failed[0].reason)
+
+        describer.fit(batches())
+
+
+def nothing_readable(count: int, path: str, reason: str) -> RelookError:
+    """The error of a collection of which not one photo can be read."""
+    return RelookError(f"none of the {count} images can be read; the first is {path}: {reason}")
+
+
+class _Parts:
+    """Collects what was described into parts, and has one thread write them while the next are computed."""
+
+    def __init__(self, writer: IndexWriter, part_size: int) -> None:
+        self._writer, self._part_size = writer, part_size
+
+    def write(self, items: Iterator[Described]) -> None:
+        """When it returns, all items are committed."""
+        part: list[Described] = []
+        size = 0
+        with ThreadPoolExecutor(1, thread_name_prefix="write") as pool:
+            running: Future[None] | None = None
+            for item in items:
+                part.append(item)
+                size += _bytes_of(item.description)
+                if len(part) == self._part_size or size >= _PART_BYTES:
+                    running = self._next(pool, running, part)
+                    part, size = [], 0
+            if part:
+                running = self._next(pool, running, part)
+            if running:
+                running.result()
+
+    def _next(self, pool: ThreadPoolExecutor, running: Future[None] | None, part: Sequence[Described]) -> Future[None]:
+        """At most one part is being written and one collected: that bounds the memory."""
+        if running:
+            running.result()
+        return pool.submit(self._writer.add, [item.record for item in part], [item.description for item in part])
+
+
+def _bytes_of(description: Description) -> int:
+    arrays = [description.vector, *(description.maps or ())]
+    if description.locals is not None:
+        arrays.append(description.locals.descriptors)
+    return sum(array.nbytes for array in arrays)

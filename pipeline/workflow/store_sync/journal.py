@@ -1,0 +1,77 @@
+"""What an upload remembers between runs: which parts of an index a service has taken.
+
+Beside the index, in uploads/STORE-PLACE.json. It spares comparisons and decides nothing: where the service's count says
+otherwise, the journal is forgotten and everything is compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.files import write_bytes, writing
+from pipeline.stores.index.manifest import Part
+
+
+class Journal:
+    """The parts that one place was sent, and how many rows of each were deleted then.
+
+    Args:
+        directory: the index directory.
+        kind: of the store.
+        place: the service and the part of it that holds this model.
+    """
+
+    def __init__(self, directory: Path, kind: str, place: str) -> None:
+        digest = hashlib.sha256(place.encode()).hexdigest()[:12]
+        self._file, self._place = directory / "uploads" / f"{kind}-{digest}.json", place
+        self._whole, self._parts, self._begun = self._read()
+
+    def known(self, parts: Iterable[Part]) -> list[Part]:
+        """Those of `parts` that were sent; a part never changes, only rows of it are deleted."""
+        return [part for part in parts if part.name in self._parts]
+
+    def shrunk(self, parts: Iterable[Part]) -> list[Part] | None:
+        """Those of `parts` of which more rows are deleted now than when they were sent.
+
+        None: the place may hold something else that the index does not.
+        """
+        now = {part.name: part for part in parts}
+        sent = {**self._begun, **self._parts}
+        if not self._whole or not sent.keys() <= now.keys():
+            return None
+        return [now[name] for name, deleted in sent.items() if deleted < len(now[name].deleted)]
+
+    def begin(self, part: Part) -> None:
+        """This part is about to be sent."""
+        self._write(self._whole, self._parts, {part.name: len(part.deleted)})
+
+    def add(self, part: Part) -> None:
+        """This part was sent."""
+        self._write(self._whole, {**self._parts, part.name: len(part.deleted)}, {})
+
+    def complete(self, parts: Iterable[Part]) -> None:
+        """The place holds these parts and nothing else."""
+        self._write(True, {part.name: len(part.deleted) for part in parts}, {})
+
+    def forget(self) -> None:
+        """Nothing is known of the place."""
+        self._write(False, {}, {})
+
+    def _read(self) -> tuple[bool, dict[str, int], dict[str, int]]:
+        try:
+            values = json.loads(self._file.read_text(encoding="utf-8"))
+            parts, begun = ({str(name): int(n) for name, n in values[key].items()} for key in ("parts", "begun"))
+            if values["place"] == self._place:
+                return values["whole"] is True, parts, begun
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # none yet, or damaged: everything is compared
+        return False, {}, {}
+
+    def _write(self, whole: bool, parts: dict[str, int], begun: dict[str, int]) -> None:
+        self._whole, self._parts, self._begun = whole, parts, begun
+        content = {"place": self._place, "whole": whole, "parts": parts, "begun": begun}
+        with writing(self._file):
+            write_bytes(self._file, json.dumps(content, indent=1).encode())

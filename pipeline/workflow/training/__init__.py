@@ -1,0 +1,4 @@
+"""Around the training loop: which photos, validation, checkpoints and the run itself.
+
+Shared by train-global and train-rerank.
+"""

@@ -1,0 +1,85 @@
+"""Validation of a describer while it is trained: mAP of held-out photos that query each other.
+
+Called by `train-global` after every epoch. Photos are decoded and resized once and described again each time, at one
+scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.catalog import Catalog
+from pipeline.config import Config
+from pipeline.describe import Failed, prepare_stream
+from pipeline.describe.describer import NetworkDescriber
+from pipeline.errors import RelookError
+from pipeline.evaluate import by_labels
+from pipeline.train import Validation
+from pipeline.train.loop.distributed import rank
+from pipeline.types import FloatArray, ImageRecord, Prepared, Ranking
+from pipeline.workflow.gallery import reading
+from pipeline.workflow.training.photo_selection import validation_sample
+
+
+class GlobalJudge:
+    """Validates a describer, in the first process.
+
+    Args:
+        describer: shares its network with what is trained.
+        catalog: where the photos lie.
+        records: to validate with; none: the last epoch counts as the best.
+        config: `train_global.validation_photos` and `seed` matter here.
+
+    Raises:
+        RelookError: no two of the photos have the same label.
+    """
+
+    def __init__(
+        self, describer: NetworkDescriber, catalog: Catalog, records: Sequence[ImageRecord], config: Config
+    ) -> None:
+        self._describer = describer
+        self._batches: list[list[Prepared]] = []
+        self._ids: list[str] = []
+        self._labels: list[str] = []
+        if rank() != 0 or not records:
+            return
+        sample = validation_sample(records, config.train_global.validation_photos, config.seed)
+        for batch in prepare_stream(describer, sample, catalog.file, reading(config)):
+            if isinstance(batch, Failed):
+                continue  # it was read before, and is gone now: one photo less to validate with
+            self._batches.append([item.prepared for item in batch])
+            self._ids += [item.record.id for item in batch]
+            self._labels += [item.record.label for item in batch]
+        if not self._queries:
+            raise RelookError(
+                "no two photos to validate with have the same label: train_global.hold_out = labels needs four labels "
+                "with two photos each; train_global.validation=0 goes without"
+            )
+
+    @property
+    def count(self) -> int:
+        """Queries."""
+        return len(self._queries)
+
+    def __call__(self) -> Validation:
+        """Describe and score; without photos there is no score, and the last epoch is the best."""
+        if not self._ids:
+            return Validation(None, {})
+        vectors = np.stack([d.vector for batch in self._batches for d in self._describer.describe(batch)])
+        rankings = [self._ranking(row, vectors) for row in self._queries]
+        labels = [self._labels[row] for row in self._queries]
+        itself = [{self._ids[row]} for row in self._queries]
+        scores = by_labels(rankings, labels, dict(zip(self._ids, self._labels, strict=True)), itself)[0].summary()
+        return Validation(scores["mAP"], {"mAP": scores["mAP"], "R@1": scores["R@1"]})
+
+    @property
+    def _queries(self) -> list[int]:
+        return [row for row, label in enumerate(self._labels) if label and self._labels.count(label) > 1]
+
+    def _ranking(self, row: int, vectors: FloatArray) -> Ranking:
+        scores = vectors @ vectors[row]
+        others = np.delete(np.arange(len(scores)), row)
+        order = others[np.lexsort((np.array(self._ids)[others], -scores[others]))]
+        return Ranking(self._ids[row], [self._ids[other] for other in order], scores[order])

@@ -1,0 +1,57 @@
+"""The photos behind an index, for a training that reads them again.
+
+Made by `train-rerank`, used by recipes that train the describer too. A photo that could be read when it was extracted
+and cannot be any more ends the training: what it would learn is no longer what the index says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import Config
+from pipeline.describe import Failed, describe_stream
+from pipeline.describe.describer import NetworkDescriber
+from pipeline.describe.preprocessing import clip
+from pipeline.errors import RelookError
+from pipeline.train import Photos
+from pipeline.types import Describer, Description
+from pipeline.workflow.gallery import Gallery, open_describer, reading
+
+
+def photos_of(gallery: Gallery, config: Config) -> Photos:
+    """See `Photos`; read as `describe.image` and `extract` say."""
+    index, limits = gallery.index, reading(config)
+
+    def describer() -> NetworkDescriber:
+        made = open_describer(config, index)
+        assert isinstance(made, NetworkDescriber)
+        return made
+
+    def pixels(name: str) -> npt.NDArray[np.uint8]:
+        record = index.records[name]
+        file = limits.read(index.image_file(record))
+        if record.bbox is None:
+            return file.pixels
+        height, width = file.pixels.shape[:2]
+        left, top, right, bottom = clip(record.bbox, width, height)
+        return file.pixels[top:bottom, left:right]
+
+    def describe(using: Describer, ids: Sequence[str]) -> list[Description]:
+        # The place in the list stands in for the id: results come in another order.
+        records = [replace(index.records[name], id=str(row)) for row, name in enumerate(ids)]
+        found: dict[int, Description] = {}
+        for item in describe_stream(using, records, index.image_file, reading(config)):
+            if isinstance(item, Failed):
+                raise RelookError(f"{item.record.path}: cannot be read any more ({item.reason}); extract again")
+            found[int(item.record.id)] = item.description
+        return [found[row] for row in range(len(ids))]
+
+    def content(name: str) -> str:
+        record = index.records[name]
+        return f"{record.sha256} {record.bbox}"
+
+    return Photos(describer, pixels, content, describe)

@@ -1,0 +1,89 @@
+"""What both trainings do around the one loop: files beside the checkpoint, the lock on them, the bar.
+
+Below `train-global` and `train-rerank`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from glob import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline.config import LoopConfig
+from pipeline.files import TEMPORARY, alone, writing
+from pipeline.train import Files, Progress, Task, Trained, Validation, fit
+from pipeline.train.loop.distributed import rank
+from pipeline.workflow.progress import Bar, Reporter, Silent, logger
+
+
+def learn(
+    task: Task,
+    settings: LoopConfig,
+    validate: Callable[[], Validation],
+    save: Callable[[str, Validation], None],
+    *,
+    out: Path,
+    identity: str,
+    seed: int,
+    device: torch.device,
+    reporter: Reporter,
+) -> Trained:
+    """`pipeline.train.fit` with its files beside the checkpoint `out`, and a bar; see there.
+
+    Raises:
+        LockedError: another training writes to `out`.
+        RelookError: as from `fit`.
+    """
+    steps = len(task.plan(np.random.default_rng(seed)))
+    shown = reporter if rank() == 0 else Silent()
+    with _locked(out), shown.bar("train", settings.epochs * steps, "steps") as bar:
+        return fit(
+            task,
+            settings,
+            validate,
+            save,
+            files=Files(out.with_name(f"{out.name}.state"), out.with_name(f"{out.stem}-log")),
+            identity=identity,
+            seed=seed,
+            device=device,
+            report=_Shown(bar),
+        )
+
+
+def last_beside(out: Path) -> Path:
+    """Where the last checkpoint of a training lies whose best one is `out`."""
+    return out.with_name(f"{out.stem}.last{out.suffix}")
+
+
+class _Shown:
+    """Moves a bar; a run that goes on after a kill starts where it is."""
+
+    def __init__(self, bar: Bar) -> None:
+        self._bar, self._done = bar, 0
+
+    def __call__(self, progress: Progress) -> None:
+        if progress.validation is None:
+            done = (progress.epoch - 1) * progress.steps + progress.step
+            self._bar.advance(done - self._done, f"epoch {progress.epoch} loss {progress.loss:.3f}")
+            self._done = done
+        else:
+            words = " ".join(f"{name} {value:.2f}" for name, value in progress.validation.metrics.items())
+            logger.info("epoch %d: loss %.4f %s", progress.epoch, progress.loss, words)
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """One training at a time writes to `out`; what a killed one left half-written is removed."""
+    if rank() != 0:
+        yield
+        return
+    with alone(out.with_name(f".{out.name}.lock"), f"{out}: another training writes to it"):
+        for path in (out, last_beside(out)):
+            for left in out.parent.glob(f"{escape(path.name)}.*{TEMPORARY}"):
+                with writing(left):
+                    left.unlink()
+        yield
