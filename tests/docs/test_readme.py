@@ -6,21 +6,18 @@ Installing, the demo and the test-suite itself are run by `.ci/run`.
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from doc_commands import QUICKER, ROOT, commands, succeeds
 
 from pipeline.checkpoints import write_official
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
 
-ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = ROOT / "data" / "samples"
 PAGES = [
     "README.md",
@@ -44,20 +41,6 @@ ELSEWHERE = (
     *("pip install", "pytest", "python cli.py demo", "relook demo", "tensorboard", "python data/make_samples.py"),
     "relook evaluate --config configs/",
 )
-# The same commands on smaller pictures and fewer pairs: the figures of a page are not what this test is about.
-QUICKER = {
-    "extract": ["--set", "describe.image.size=96"],
-    "train-rerank": ["--set", "train_rerank.triplets=64", "--set", "train_rerank.epochs=1"],
-    "train-global": ["--set", "train_global.epochs=1", "--set", "train_global.augment.size=96"],
-}
-
-
-def commands(page: str) -> list[str]:
-    """The lines of fenced and indented blocks that call relook."""
-    text = (ROOT / page).read_text(encoding="utf-8")
-    fenced = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.M | re.S)).splitlines()
-    indented = re.findall(r"^ {4}(\S.*)$", text, re.M)
-    return [line for line in fenced + indented if line.startswith(("relook ", "python ", "pip ", "pytest"))]
 
 
 @pytest.fixture(scope="module")
@@ -97,18 +80,6 @@ def test_commands_run(page: str, home: Path) -> None:
         succeeds(home, line, str(ROOT / "cli.py"), *words, *QUICKER.get(words[0], []))
     for code in re.findall(r"^```python\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.M | re.S):
         succeeds(home, code, "-c", code)
-
-
-def succeeds(home: Path, what: str, *words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=home,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    assert done.returncode == 0, f"{what}\n{done.stdout}{done.stderr}"
 
 
 def test_the_readme_begins_with_the_two_commands() -> None:

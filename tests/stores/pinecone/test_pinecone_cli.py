@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 from cli_helpers import ELSEWHERE, QUICK, ROOT, document, index, photos, relook
+from doc_commands import commands
 from pinecone_helpers import assert_equal, filled, serving
 from pinecone_server import Fault, PineconeServer
-from test_readme import commands
 
 from pipeline.cli import app
 from pipeline.errors import RelookError, UsageError

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Where a user may be: never the checkout, in which a command without --index would leave one.
 ELSEWHERE = Path(tempfile.mkdtemp(prefix="relook-"))
 QUICK = ["--set", "describe.image.size=96", "--set", "describe.locals.scales=[1.0]", "--set", "describe.locals.count=9"]

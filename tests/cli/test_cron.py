@@ -26,7 +26,7 @@ from tiny import paint, tiny, tiny_config
 from pipeline.errors import LockedError, RelookError
 from pipeline.stages.reindex import reindex
 from pipeline.stores import Index, IndexWriter
-from pipeline.stores.index.directory import lock
+from pipeline.stores.index import lock
 
 __all__ = ["tiny"]
 PAGE = (ROOT / "docs" / "cron.md").read_text(encoding="utf-8")

@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import miniatures
 import pytest
+from archives import tar_of, zip_of
 from cli_helpers import ROOT, document, refused, relook
 from loopback import Site, serving
 
@@ -67,24 +68,6 @@ def landmarks(tmp_path: Path, shared: Path) -> Iterator[Site]:
             files[f"/google-landmark/{where}/{table.name}"] = table.read_bytes()
     with serving(Site(files)) as site:
         yield site
-
-
-def tar_of(files: dict[str, bytes], compression: str = "") -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=f"w:{compression}") as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def zip_of(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
-        for name, content in files.items():
-            file.writestr(name, content)
-    return buffer.getvalue()
 
 
 def config_of(site: Site, *settings: str) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 # Six things that can be told apart: a shape, its colour, and the colour behind it.
 SHAPES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {

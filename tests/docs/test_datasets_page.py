@@ -7,9 +7,9 @@ import shlex
 from pathlib import Path
 
 import miniatures
+from archives import tar_of
 from cli_helpers import ROOT
-from test_fetch import tar_of
-from test_readme import QUICKER, commands, succeeds
+from doc_commands import QUICKER, commands, succeeds
 
 from pipeline.catalog.registry import DATASETS
 from pipeline.fetch import SOURCES

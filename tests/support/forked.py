@@ -13,14 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-TESTS = Path(__file__).resolve().parent
+SUPPORT = Path(__file__).resolve().parent
 
 
 class Forks:
     """The process that forks; use it as a context manager."""
 
     def __enter__(self) -> Forks:
-        paths = os.pathsep.join([str(TESTS), str(TESTS.parent)])
+        paths = os.pathsep.join([str(SUPPORT), str(SUPPORT.parents[1])])
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,

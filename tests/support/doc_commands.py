@@ -1,0 +1,38 @@
+"""The commands that README and docs show, as their tests run them: in a user's folder, as a user would."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# The same commands on smaller pictures and fewer pairs: the figures of a page are not what this test is about.
+QUICKER = {
+    "extract": ["--set", "describe.image.size=96"],
+    "train-rerank": ["--set", "train_rerank.triplets=64", "--set", "train_rerank.epochs=1"],
+    "train-global": ["--set", "train_global.epochs=1", "--set", "train_global.augment.size=96"],
+}
+
+
+def commands(page: str) -> list[str]:
+    """The lines of fenced and indented blocks that call relook."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    fenced = "\n".join(re.findall(r"^```\n(.*?)^```", text, re.M | re.S)).splitlines()
+    indented = re.findall(r"^ {4}(\S.*)$", text, re.M)
+    return [line for line in fenced + indented if line.startswith(("relook ", "python ", "pip ", "pytest"))]
+
+
+def succeeds(home: Path, what: str, *words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=home,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert done.returncode == 0, f"{what}\n{done.stdout}{done.stderr}"
