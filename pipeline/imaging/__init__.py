@@ -1,0 +1,24 @@
+"""Bytes to an upright RGB picture, and the resizes that every describer uses.
+
+Between the catalog's paths and a describer's `prepare`: `read` opens files, `decode` reads formats, `resize` scales.
+"""
+
+from pipeline.imaging.decode import MAX_SCANS, decode_image
+from pipeline.imaging.limits import Pixels, too_slow
+from pipeline.imaging.read import ImageFile, read_image
+from pipeline.imaging.resize import INTERPOLATIONS, MAX_ASPECT, ResizeRule, resize, resize_by, target_size
+
+__all__ = [
+    "INTERPOLATIONS",
+    "MAX_ASPECT",
+    "MAX_SCANS",
+    "ImageFile",
+    "Pixels",
+    "ResizeRule",
+    "decode_image",
+    "read_image",
+    "resize",
+    "resize_by",
+    "target_size",
+    "too_slow",
+]

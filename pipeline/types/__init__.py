@@ -1,0 +1,42 @@
+"""The nouns that cross rooms: frozen dataclasses over arrays, and the protocols between rooms.
+
+Below every other module: nothing here imports from relook but its errors. Words are the field's: descriptor, gallery,
+query, candidate, ranking.
+"""
+
+from pipeline.types.descriptors import (
+    Description,
+    FeatureMaps,
+    FloatArray,
+    GlobalDescriptors,
+    LocalDescriptors,
+    Prepared,
+    StoredVectors,
+)
+from pipeline.types.images import Box, GroundTruth, ImageRecord
+from pipeline.types.model_card import IMPORTED, ModelCard
+from pipeline.types.protocols import Describer, DescriptorSource, HostedStore, Reranker, VectorStore, WriteCost
+from pipeline.types.rankings import Candidates, Ranking
+
+__all__ = [
+    "IMPORTED",
+    "Box",
+    "Candidates",
+    "Describer",
+    "Description",
+    "DescriptorSource",
+    "FeatureMaps",
+    "FloatArray",
+    "GlobalDescriptors",
+    "GroundTruth",
+    "HostedStore",
+    "ImageRecord",
+    "LocalDescriptors",
+    "ModelCard",
+    "Prepared",
+    "Ranking",
+    "Reranker",
+    "StoredVectors",
+    "VectorStore",
+    "WriteCost",
+]

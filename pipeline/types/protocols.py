@@ -1,0 +1,155 @@
+"""The protocols between rooms: describers, stores, rerankers, and where rerankers read descriptors.
+
+Rooms that do not know each other meet here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.types.descriptors import (
+    Description,
+    FeatureMaps,
+    FloatArray,
+    GlobalDescriptors,
+    LocalDescriptors,
+    Prepared,
+    StoredVectors,
+)
+from pipeline.types.images import Box
+from pipeline.types.model_card import ModelCard
+from pipeline.types.rankings import Candidates
+
+
+class Describer(Protocol):
+    """Turns pictures into descriptors.
+
+    `prepare` runs on a reader's thread, `describe` on the model's; pictures whose `Prepared.shape` is equal may
+    share a batch.
+    """
+
+    @property
+    def card(self) -> ModelCard:
+        """What made the descriptors. Raises RelookError while a projection still has to be fitted."""
+
+    def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
+        """Resize an upright RGB picture [H, W, 3] uint8 (or the `bbox` of it) to what the network reads."""
+
+    def describe(self, batch: Sequence[Prepared]) -> list[Description]:
+        """Describe pictures of one `shape`, in order."""
+
+
+class VectorStore(Protocol):
+    """Global descriptors at rest, and who is nearest to whom.
+
+    A store is opened for one model: the vectors of each fingerprint have a namespace of their own, and all methods but
+    `namespaces` look at that of the model alone.
+    """
+
+    def query(
+        self, vectors: FloatArray, top_k: int, where: Mapping[str, Sequence[str]] | None = None
+    ) -> list[tuple[list[str], FloatArray]]:
+        """The `top_k` nearest by cosine of each row of `vectors` [Q, D]: ids, and scores, descending, ties by id.
+
+        `where` keeps records whose metadata has one of the given values, such as {"split": ["val"]}.
+        """
+
+    def upsert(self, descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str, str]]) -> None:
+        """Write N vectors and their metadata; an id that exists is replaced."""
+
+    def fetch(self, ids: Sequence[str]) -> FloatArray:
+        """The vectors of `ids` [N, D], in their order. Raises RelookError that names an id the store lacks."""
+
+    def read(self, ids: Sequence[str]) -> StoredVectors:
+        """Vectors and metadata of those of `ids` that the store holds, in their order; the others are left out."""
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Forget these ids; returns how many of them existed."""
+
+    def ids(self) -> Iterator[str]:
+        """All ids, sorted."""
+
+    def stats(self) -> Mapping[str, Any]:
+        """At least "count", "dimension" and "fingerprint"."""
+
+    def namespaces(self) -> Mapping[str, int]:
+        """How many vectors lie there of each model, by fingerprint; models without any may be left out."""
+
+
+@dataclass(frozen=True)
+class WriteCost:
+    """What it takes to write `records`: `bytes` of requests, and the write `units` that a service counts."""
+
+    records: int = 0
+    bytes: int = 0
+    units: int = 0
+
+    def __add__(self, other: WriteCost) -> WriteCost:
+        """Both together."""
+        return WriteCost(self.records + other.records, self.bytes + other.bytes, self.units + other.units)
+
+
+@runtime_checkable
+class HostedStore(VectorStore, Protocol):
+    """A vector store in somebody's service: writes cost and are read later, and several models lie side by side."""
+
+    def place(self) -> str:
+        """The service and the part of it that holds this model, in one line; another one after it was made anew."""
+
+    def prepare(self) -> None:
+        """Make the place where there is none."""
+
+    def settle(self, count: int, tick: Callable[[int], None]) -> int:
+        """Wait until what was written can be searched and `count` vectors are counted; returns how many are.
+
+        `tick` is told each new count. Raises RelookError when the writes cannot be read in the time that is set.
+        """
+
+    def cost(self, rows: StoredVectors) -> WriteCost:
+        """What writing these rows takes where none of them exists."""
+
+    def current(self) -> str | None:
+        """The fingerprint of the model that searches use; None before the first was promoted."""
+
+    def promote(self) -> None:
+        """Make this model the current one, in one step."""
+
+    def prune(self) -> Mapping[str, int]:
+        """Delete all models but this and the current one; returns how many vectors of each there were."""
+
+    def import_parts(self, uri: str, tick: Callable[[float], None]) -> None:
+        """Have the service read the index's Parquet parts from object storage; `tick` is told the percentage done."""
+
+
+class DescriptorSource(Protocol):
+    """Where a reranker reads the candidates' descriptors."""
+
+    def globals(self, ids: Sequence[str]) -> FloatArray:
+        """[N, D] float32, in the order of `ids`."""
+
+    def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
+        """In the order of `ids`. Raises RelookError where the index holds no locals."""
+
+    def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
+        """In the order of `ids`; float16. Raises RelookError where the index holds no maps."""
+
+
+class Reranker(Protocol):
+    """Looks again at the candidates of many queries at once."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """Of what it reads: "globals", "locals", "maps"."""
+
+    def check(self, card: ModelCard) -> None:
+        """Raises RelookError when it cannot read descriptors of this card, and says what differs."""
+
+    def score(
+        self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
+    ) -> list[FloatArray]:
+        """One float32 array per query, as long as its candidates, higher is better, comparable within a query."""

@@ -1,0 +1,46 @@
+"""What a search gives: the candidates of a store, and the ranking after the rerankers.
+
+Candidates come from a store; rankings go to reports and protocols.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy.typing as npt
+
+from pipeline.types.descriptors import FloatArray
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The first answers of a store, best first.
+
+    Attributes:
+        query_ids: Q names.
+        ids: Q lists of at most K ids (shorter where the store holds less).
+        scores: Q float32 arrays as long as the lists: cosine similarities in [-1, 1], descending, ties by id.
+    """
+
+    query_ids: Sequence[str]
+    ids: Sequence[Sequence[str]]
+    scores: Sequence[FloatArray]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The answer to one query, best first.
+
+    Attributes:
+        query_id: the query's name.
+        ids: K ids.
+        scores: [K] float32; the re-ranked head of the list has the fused score, the rest the global similarity.
+        explanation: arrays of K beside the ids: "global_rank" (from 1), "global_score", and one per reranker.
+    """
+
+    query_id: str
+    ids: Sequence[str]
+    scores: FloatArray
+    explanation: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
