@@ -25,7 +25,7 @@ import numpy as np
 from pipeline.config import load_config
 from pipeline.stores import IndexWriter
 from pipeline.types import Description, ImageRecord, LocalDescriptors, ModelCard
-from pipeline.workflow.indexing.requested_model import asked_for
+from pipeline.workflow.requested_model import requested_model
 
 ROOT = Path(__file__).resolve().parents[1]
 PART = 1024
@@ -56,7 +56,7 @@ def build(home: Path, count: int, locals_: int) -> None:
     rng = np.random.default_rng(0)
     card = ModelCard("synthetic", "none", "random weights (seed 0)", {}, "", 1280, 128 if locals_ else 0)
     with IndexWriter(home / "index") as writer:
-        writer.begin(card, {}, (home / "photos").resolve(), "parquet", asked_for(load_config(config)))
+        writer.begin(card, {}, (home / "photos").resolve(), "parquet", requested_model(load_config(config)))
         for first in range(0, count, PART):
             numbers = range(first, min(first + PART, count))
             writer.add([record(home, number) for number in numbers], [description(rng, locals_) for _ in numbers])

@@ -46,7 +46,7 @@ SUPERGLOBAL = {"queries": 70, "gallery": 6000, "dimension": 2048, "k": 9}
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One row: seconds for all candidates, operations that cannot be avoided (multiply and add count as two)."""
 
     name: str
@@ -99,7 +99,7 @@ def compare(
     operations: float,
     options: argparse.Namespace,
     tolerance: float,
-) -> Measured:
+) -> Measurement:
     """Time both ways in turn."""
     count = min(options.pairs, len(items))
     gallery, asked = Gallery(items), candidates_of(len(items))
@@ -113,11 +113,11 @@ def compare(
     batch = None if name == "cvnet" else best(lambda: plainly(range(len(items))), 1)[0]
     difference = float(np.abs(np.array(expected) - found[:count]).max())
     assert difference < tolerance, f"{name}: the two ways differ by {difference}"
-    return Measured(name, what, slow * len(items) / count, batch, quick, operations, difference)
+    return Measurement(name, what, slow * len(items) / count, batch, quick, operations, difference)
 
 
 @torch.inference_mode()
-def cvnet(options: argparse.Namespace) -> Measured:
+def cvnet(options: argparse.Namespace) -> Measurement:
     torch.manual_seed(0)
     learner = CVLearner(len(LEVELS)).eval()
     convolutions = nn.ModuleList([nn.Conv2d(1024, 256, 3, padding=1, bias=False) for _ in LEVELS]).eval()
@@ -158,7 +158,7 @@ def _cvnet_operations() -> float:
 
 
 @torch.inference_mode()
-def rrt(options: argparse.Namespace) -> Measured:
+def rrt(options: argparse.Namespace) -> Measurement:
     torch.manual_seed(0)
     network = RRTNetwork(RRTShape()).eval()
     query, items = _described(RRT_LOCALS, RRT_LOCALS, 128, 2048)
@@ -180,7 +180,7 @@ def rrt(options: argparse.Namespace) -> Measured:
 
 
 @torch.inference_mode()
-def ames(options: argparse.Namespace, binarised: bool = False) -> Measured:
+def ames(options: argparse.Namespace, binarised: bool = False) -> Measurement:
     torch.manual_seed(0)
     network = AMESNetwork(AMESShape(local_dim=768, binarised=binarised)).eval()
     asked, stored = AMES_LOCALS
@@ -219,7 +219,7 @@ def _described(asked: int, stored: int, width: int, dimension: int) -> tuple[Des
     return one(asked), [one(stored) for _ in range(CANDIDATES)]
 
 
-def superglobal(options: argparse.Namespace, top: int = CANDIDATES) -> Measured:
+def superglobal(options: argparse.Namespace, top: int = CANDIDATES) -> Measurement:
     """Each way in a process of its own, because what is measured beside the time is the peak of memory."""
     slow, slow_bytes, expected = _superglobal_alone("straightforward", top, options)
     quick, quick_bytes, found = _superglobal_alone("relook", top, options)
@@ -233,7 +233,7 @@ def superglobal(options: argparse.Namespace, top: int = CANDIDATES) -> Measured:
     difference = float(np.abs(expected - found).max())
     assert difference < 2e-6, f"superglobal: the two ways differ by {difference}"
     what = f"{asked} queries, top {top} of {SUPERGLOBAL['gallery']:,} x {width}"
-    return Measured("superglobal", what, slow, None, quick, operations, difference, note)
+    return Measurement("superglobal", what, slow, None, quick, operations, difference, note)
 
 
 def _superglobal_alone(way: str, top: int, options: argparse.Namespace) -> tuple[float, float, np.ndarray]:
@@ -293,7 +293,7 @@ def matmul_rate() -> float:
     return 2 * 2048**3 / seconds
 
 
-MEASURES: dict[str, Callable[[argparse.Namespace], Measured]] = {
+MEASURES: dict[str, Callable[[argparse.Namespace], Measurement]] = {
     "cvnet": cvnet,
     "superglobal": superglobal,
     "superglobal-400": lambda options: superglobal(options, top=400),

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from pipeline.catalog import Catalog, load_catalog
 from pipeline.config import load_config
-from pipeline.describe import Described, Reading, describe_stream, load_describer
+from pipeline.describe import Described, ReadOptions, describe_stream, load_describer
 from pipeline.evaluate import by_labels
 from pipeline.report import Bars
 from pipeline.stages.train_global import train_global
@@ -149,7 +149,7 @@ class Vectors:
     def of(self, catalog: Catalog) -> FloatArray:
         """[N, D] in the catalog's order."""
         todo = [record for record in catalog if record.path not in self._known]
-        reading = Reading(2, os.cpu_count() or 1, os.cpu_count() or 1, 10**8, 10**9)
+        reading = ReadOptions(2, os.cpu_count() or 1, os.cpu_count() or 1, 10**8, 10**9)
         for item in describe_stream(self._describer, todo, catalog.file, reading):
             assert isinstance(item, Described), item
             self._known[item.record.path] = item.description.vector

@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import nn
 
 from pipeline.errors import RelookError
-from pipeline.files import replacing, write_bytes, writing
+from pipeline.files import atomic_path, write_bytes, write_errors
 
 # Wrappers in which official files hold their state dict: CVNet, RRT and AMES, torch's habit, DELG.
 _WRAPPERS = ("model_state", "state", "state_dict", "model")
@@ -117,13 +117,13 @@ def read_header(path: Path) -> Mapping[str, Any] | None:
 def write_checkpoint(path: Path, state: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> None:
     """Write relook's own format; the file appears whole or not at all. Raises RelookError when it cannot."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
-    with writing(path):
+    with write_errors(path):
         write_bytes(path, save(tensors, metadata={_HEADER: json.dumps(header)}))
 
 
 def write_official(path: Path, state: Mapping[str, torch.Tensor], wrapper: str) -> None:
     """Write a state dict as the official code reads it: pickled by torch, below the key `wrapper`."""
-    with writing(path), replacing(path) as temporary, temporary.open("wb") as stream:
+    with write_errors(path), atomic_path(path) as temporary, temporary.open("wb") as stream:
         pickle_tensors({wrapper: dict(state)}, stream)
 
 

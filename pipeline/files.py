@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, and their checksums.
 
-Below every room: parts, manifests, checkpoints and reports are all written through `replacing`.
+Below every room: parts, manifests, checkpoints and reports are all written through `atomic_path`.
 The order (write, flush, rename, flush the folder) is what POSIX asks for a rename to survive a power cut.
 """
 
@@ -21,7 +21,7 @@ TEMPORARY = ".tmp"
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """Yield a temporary path to write to; when the block ends well it takes the place of `path` in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
@@ -40,12 +40,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace the content of `path` by `data`, atomically."""
-    with replacing(path) as temporary:
+    with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """A full disk, a folder without permission or a name that is no text ends in one line that names the file."""
     try:
         yield
@@ -56,7 +56,7 @@ def writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone(lock: Path, busy: str) -> Iterator[None]:
+def exclusive_lock(lock: Path, busy: str) -> Iterator[None]:
     """Holds a lock file for one process of this machine; it ends with its holder, however that ends.
 
     Args:
@@ -67,7 +67,7 @@ def alone(lock: Path, busy: str) -> Iterator[None]:
         LockedError: another process holds it.
         RelookError: the file cannot be written.
     """
-    with writing(lock.parent):
+    with write_errors(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
         held = FileLock(lock)
         try:

@@ -14,12 +14,11 @@ from typing import NoReturn
 import typer
 
 # Imported for their verbs, in the order in which --help shows them.
-from pipeline.cli import indexing, maintaining, training, searching, evaluating, tools  # isort: skip
-from pipeline.cli import data_sets as datasets  # isort: skip
+from pipeline.cli import search, evaluate, index, train, data_sets, maintain, tools  # isort: skip
 from pipeline.cli.run import app, err, is_first
 from pipeline.errors import FailedElsewhereError, RelookError
 
-__all__ = ["datasets", "evaluating", "indexing", "main", "maintaining", "searching", "tools", "training"]
+__all__ = ["data_sets", "evaluate", "index", "main", "maintain", "search", "tools", "train"]
 
 
 def main() -> NoReturn:

@@ -23,14 +23,14 @@ import typer
 
 from pipeline.cli.run import err
 from pipeline.errors import RelookError, UsageError
-from pipeline.files import write_bytes, writing
+from pipeline.files import write_bytes, write_errors
 from pipeline.workflow.stop import Stop
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PREFIX = "relook_"
 
 
-class Manners:
+class UnattendedRun:
     """Around one run.
 
     Args:
@@ -135,5 +135,5 @@ def _write_metrics(file: Path, verb: str, summary: Mapping[str, Any]) -> None:
         name = _PREFIX + key
         lines += [f"# HELP {name} {key.replace('_', ' ')} of the last run", f"# TYPE {name} gauge"]
         lines.append(f'{name}{{verb="{verb}"}} {number!r}')
-    with writing(file):
+    with write_errors(file):
         write_bytes(file, ("\n".join(lines) + "\n").encode())

@@ -5,12 +5,12 @@ over many photos while reading, computing and writing overlap.
 """
 
 from pipeline.describe.registry import describer_for_card, load_describer
-from pipeline.describe.stream import Described, Failed, Reading, describe_stream, prepare_stream
+from pipeline.describe.stream import Described, Failed, ReadOptions, describe_stream, prepare_stream
 
 __all__ = [
     "Described",
     "Failed",
-    "Reading",
+    "ReadOptions",
     "describe_stream",
     "describer_for_card",
     "load_describer",

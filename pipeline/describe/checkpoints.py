@@ -8,24 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from pipeline.checkpoints import read_header, write_checkpoint
+from pipeline.checkpoints import write_checkpoint
+from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.presets import PRESETS
-
-if TYPE_CHECKING:
-    from pipeline.describe.network import DescriberNetwork
 
 # Weights that a network carries and no description needs: ImageNet's classifier of a backbone of timm's.
 _LEFT_OUT = ("backbone.model.classifier.", "backbone.model.fc.", "backbone.model.head.fc.")
-
-
-def is_trained(path: Path) -> bool:
-    """Whether a file is a describer in relook's own format."""
-    header = read_header(path)
-    return header is not None and header.get("kind") == "describer"
 
 
 def save_describer(

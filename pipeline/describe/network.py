@@ -12,10 +12,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint
+from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint, read_header
 from pipeline.config import DescribeConfig
 from pipeline.describe.backbones import RANDOM, Backbone, load_backbone
-from pipeline.describe.checkpoints import is_trained
 from pipeline.describe.heads import AttentionHead, GlobalHead, MapsHead
 from pipeline.describe.official_checkpoints import to_relook
 from pipeline.describe.presets import IMAGENET_MEAN, IMAGENET_STD, PRESETS
@@ -143,9 +142,15 @@ def _with_heads(config: DescribeConfig, backbone: Backbone, p: float) -> Describ
 
 def _read_trained(config: DescribeConfig) -> Checkpoint | None:
     """The checkpoint of a configuration where it is a describer that relook trained; None where it is a backbone's."""
-    if config.checkpoint is None or config.weights == "random" or not is_trained(config.checkpoint):
+    if config.checkpoint is None or config.weights == "random" or not _is_trained(config.checkpoint):
         return None
     return _read(config.checkpoint, config.name)
+
+
+def _is_trained(path: Path) -> bool:
+    """Whether a file is a describer in relook's own format."""
+    header = read_header(path)
+    return header is not None and header.get("kind") == "describer"
 
 
 def _trained(config: DescribeConfig, file: Checkpoint) -> DescriberNetwork:

@@ -38,7 +38,7 @@ class Patience(Generic[In, Out]):
     instead: Callable[[In], Out]
 
 
-def ahead(
+def prefetch(
     work: Callable[[In], Out],
     items: Iterable[In],
     workers: int,
@@ -143,7 +143,7 @@ class _Threads(Generic[In, Out]):
         return True
 
     def _start(self) -> None:
-        thread = threading.Thread(target=self._run, name="ahead", daemon=True)
+        thread = threading.Thread(target=self._run, name="prefetch", daemon=True)
         self._threads.append(thread)
         thread.start()
 

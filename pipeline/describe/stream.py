@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from pipeline.describe.prefetch import In, Out, Patience, ahead
+from pipeline.describe.prefetch import In, Out, Patience, prefetch
 from pipeline.errors import ImageError, RelookError
 from pipeline.imaging import ImageFile, read_image, too_slow
 from pipeline.types import Describer, Description, ImageRecord, Prepared
@@ -46,7 +46,7 @@ class Ready:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadOptions:
     """How photos go through: `workers` threads read, `models` threads run the network on `batch_size` pictures each.
 
     On a CPU one core per network beats all cores on one network, because small maps do not divide well. `max_pixels`,
@@ -78,7 +78,7 @@ def describe_stream(
     describer: Describer,
     records: Iterable[ImageRecord],
     locate: Callable[[ImageRecord], Path],
-    reading: Reading,
+    reading: ReadOptions,
 ) -> Iterator[Described | Failed]:
     """Describe photos; `locate` gives the file of a record.
 
@@ -93,7 +93,7 @@ def describe_stream(
 
     batches = prepare_stream(describer, records, locate, reading)
     alone = _use_one_core if reading.models > 1 else None
-    for results in ahead(describe, batches, reading.models, 2 * reading.models, alone):
+    for results in prefetch(describe, batches, reading.models, 2 * reading.models, alone):
         yield from results
 
 
@@ -101,7 +101,7 @@ def prepare_stream(
     describer: Describer,
     records: Iterable[ImageRecord],
     locate: Callable[[ImageRecord], Path],
-    reading: Reading,
+    reading: ReadOptions,
 ) -> Iterator[list[Ready] | Failed]:
     """Read photos into batches of one shape, ready for `describer`."""
 
@@ -120,7 +120,7 @@ def prepare_stream(
     waiting: dict[object, list[Ready]] = {}
     limit = 4 * reading.batch_size
     patience: Patience[ImageRecord, Ready | Failed] = reading.patience(too_late)
-    for item in ahead(read, records, reading.workers, limit, patience=patience):
+    for item in prefetch(read, records, reading.workers, limit, patience=patience):
         if isinstance(item, Failed):
             yield item
             continue

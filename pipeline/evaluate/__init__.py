@@ -16,7 +16,7 @@ from pipeline.evaluate.metrics import Scores, average_precision, paired_differen
 from pipeline.evaluate.official.rerank_orders import ames_order, cvnet_order, places_to_score, rrt_order
 from pipeline.evaluate.products import by_products, nearest_neighbours, neighbours_within, reranked_neighbours
 from pipeline.evaluate.protocols import PROTOCOLS, BenchmarkProtocol, protocol_named
-from pipeline.evaluate.ranked_relevance import Guess, Judged, judge
+from pipeline.evaluate.ranked_relevance import Guess, RankedRelevance, rank_relevance
 from pipeline.evaluate.revisited import RevisitedTruth, by_revisited, trapezoid_average_precision
 from pipeline.evaluate.significance import PairedTest, confidence_intervals, paired_tests
 
@@ -24,9 +24,9 @@ __all__ = [
     "PROTOCOLS",
     "BenchmarkProtocol",
     "Guess",
-    "Judged",
     "LandmarkRetrieval",
     "PairedTest",
+    "RankedRelevance",
     "RevisitedTruth",
     "Scores",
     "ames_order",
@@ -36,7 +36,6 @@ __all__ = [
     "by_revisited",
     "confidence_intervals",
     "cvnet_order",
-    "judge",
     "landmark_retrieval",
     "nearest_neighbours",
     "neighbours_within",
@@ -44,6 +43,7 @@ __all__ = [
     "paired_tests",
     "places_to_score",
     "protocol_named",
+    "rank_relevance",
     "recognition_gap",
     "recognition_top1",
     "reranked_neighbours",

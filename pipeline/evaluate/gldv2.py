@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.errors import RelookError
 from pipeline.evaluate.metrics import FloatValues, IntArray, Scores, average_precision, average_precision_at
-from pipeline.evaluate.ranked_relevance import Guess, Judged
+from pipeline.evaluate.ranked_relevance import Guess, RankedRelevance
 
 DEPTH = 100
 PRECISIONS = (1, 10, 100)
@@ -56,7 +56,7 @@ class LandmarkRetrieval:
         return float(np.median(self.first_correct))
 
 
-def score_landmark_retrieval(judged: Sequence[Judged]) -> Scores:
+def score_landmark_retrieval(judged: Sequence[RankedRelevance]) -> Scores:
     """ "mAP@100" and the precision at 1, 10 and 100 of each query, as `landmark_retrieval` scores them.
 
     NaN for a query without a relevant image. Raises RelookError when no query has one.
@@ -68,7 +68,7 @@ def score_landmark_retrieval(judged: Sequence[Judged]) -> Scores:
     return Scores(dict(zip(names, np.array(rows).T, strict=True)))
 
 
-def score_landmark_recognition(judged: Sequence[Judged]) -> Scores:
+def score_landmark_recognition(judged: Sequence[RankedRelevance]) -> Scores:
     """Recognition by the nearest labelled image: "uAP", whose mean is `recognition_gap`, and "top1".
 
     A query's uAP is what it adds to the figure: the precision at its own guess where that is right, else 0. Of an image

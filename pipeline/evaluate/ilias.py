@@ -14,12 +14,12 @@ import numpy as np
 
 from pipeline.errors import RelookError
 from pipeline.evaluate.metrics import Scores, average_precision_at
-from pipeline.evaluate.ranked_relevance import Judged
+from pipeline.evaluate.ranked_relevance import RankedRelevance
 
 DEPTH = 1000
 
 
-def score_instances(judged: Sequence[Judged]) -> Scores:
+def score_instances(judged: Sequence[RankedRelevance]) -> Scores:
     """ "mAP@1k" of each query; NaN for one without positives. Raises RelookError when no query has one."""
     sizes = [item.sizes["positive"] for item in judged]
     if not any(sizes):

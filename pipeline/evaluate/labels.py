@@ -12,13 +12,13 @@ import numpy as np
 
 from pipeline.errors import RelookError
 from pipeline.evaluate.metrics import Scores, average_precision, recall_at
-from pipeline.evaluate.ranked_relevance import Judged, judge
+from pipeline.evaluate.ranked_relevance import RankedRelevance, rank_relevance
 from pipeline.types import Ranking
 
 RECALLS = (1, 5, 10)
 
 
-def score_labels(judged: Sequence[Judged]) -> Scores:
+def score_labels(judged: Sequence[RankedRelevance]) -> Scores:
     """mAP over all positives and R@1, R@5, R@10 of each query; NaN for a query without a positive.
 
     Raises:
@@ -55,7 +55,7 @@ def by_labels(
     for name, label in gallery_labels.items():
         ids_of.setdefault(label, set()).add(name)
     judged = [
-        judge(ranking, {"positive": ids_of.get(label, set()).difference(itself) if label else ()})
+        rank_relevance(ranking, {"positive": ids_of.get(label, set()).difference(itself) if label else ()})
         for ranking, label, itself in zip(rankings, query_labels, excluded, strict=True)
     ]
     scores = score_labels(judged)
@@ -63,7 +63,7 @@ def by_labels(
     return Scores({name: values[scored] for name, values in scores.per_query.items()}), int((~scored).sum())
 
 
-def _score(judged: Judged) -> list[float]:
+def _score(judged: RankedRelevance) -> list[float]:
     places, positives = judged.places["positive"], judged.sizes["positive"]
     if positives == 0:
         return [float("nan")] * (1 + len(RECALLS))

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.errors import RelookError
 from pipeline.evaluate.metrics import IntArray, Scores, recall_at
-from pipeline.evaluate.ranked_relevance import Judged
+from pipeline.evaluate.ranked_relevance import RankedRelevance
 from pipeline.types import FloatArray
 
 RERANK_DEPTH = 100
@@ -45,7 +45,7 @@ def by_products(
     return Scores({f"R@{k}": same[:, :k].any(axis=1).astype(np.float64) for k in ks})
 
 
-def score_products(judged: Sequence[Judged], ks: Sequence[int]) -> Scores:
+def score_products(judged: Sequence[RankedRelevance], ks: Sequence[int]) -> Scores:
     """ "R@k" for each k, 0 or 1 per query. No query is left out, as in `by_products`.
 
     1, 10, 100, 1000 are the literature's k for products, 1, 2, 4, 8 for birds and cars (Song et al., CVPR 2016).

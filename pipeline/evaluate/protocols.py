@@ -16,7 +16,7 @@ from pipeline.evaluate.ilias import score_instances
 from pipeline.evaluate.labels import score_labels
 from pipeline.evaluate.metrics import FloatValues, Scores
 from pipeline.evaluate.products import score_products
-from pipeline.evaluate.ranked_relevance import Judged
+from pipeline.evaluate.ranked_relevance import RankedRelevance
 from pipeline.evaluate.revisited import score_revisited
 
 
@@ -39,11 +39,11 @@ class BenchmarkProtocol:
     groups: tuple[str, ...]
     depth: int | None
     headline: str
-    score: Callable[[Sequence[Judged]], Scores]
+    score: Callable[[Sequence[RankedRelevance]], Scores]
     reads_labels: bool = False
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def score_lists(self, judged: Mapping[str, Sequence[Judged]]) -> Scores:
+    def score_lists(self, judged: Mapping[str, Sequence[RankedRelevance]]) -> Scores:
         """The scores of a second look with `lists`, or with the one list ""."""
         if not self.lists:
             return self.score(judged[""])

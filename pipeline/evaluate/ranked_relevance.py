@@ -1,7 +1,7 @@
 """What a protocol needs to know of a ranking: where the known answers stand in it, and what its head names.
 
-Between the rankings and the protocols of this room. One pass over a ranking makes a `Judged`, which is small: rankings
-of a million images can be judged one block of queries after the other, and scored together at the end.
+Between the rankings and the protocols of this room. One pass over a ranking makes a `RankedRelevance`, which is small:
+rankings of a million images are reduced block by block, and scored together at the end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Guess:
 
 
 @dataclass(frozen=True)
-class Judged:
+class RankedRelevance:
     """One query's ranking, judged.
 
     Attributes:
@@ -42,12 +42,12 @@ class Judged:
     guess: Guess | None = None
 
 
-def judge(
+def rank_relevance(
     ranking: Ranking,
     groups: Mapping[str, Collection[str]],
     gallery_labels: Mapping[str, str] | None = None,
     labels: Collection[str] = (),
-) -> Judged:
+) -> RankedRelevance:
     """Judge a ranking.
 
     Args:
@@ -61,7 +61,7 @@ def judge(
     # Membership is asked for before anything else is done with a place: nearly all of a long ranking is negatives.
     for place in [place for place, name in enumerate(ranking.ids) if name in group_of]:
         found[group_of[ranking.ids[place]]].append(place)
-    return Judged(
+    return RankedRelevance(
         ranking.query_id,
         {group: np.array(places, dtype=np.intp) for group, places in found.items()},
         {group: len(ids) for group, ids in groups.items()},

@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.errors import RelookError, unknown_name
 from pipeline.evaluate.metrics import IntArray, Scores
-from pipeline.evaluate.ranked_relevance import Judged
+from pipeline.evaluate.ranked_relevance import RankedRelevance
 
 # Per setup, which grades are positives; junk and the other grade are ignored, as if the ranking did not hold them.
 SETUPS = {"E": ("easy",), "M": ("easy", "hard"), "H": ("hard",)}
@@ -82,7 +82,7 @@ def by_revisited(
     return Scores(dict(zip(["mAP", *(f"mP@{k}" for k in cutoffs)], table.T, strict=True)))
 
 
-def score_revisited(judged: Sequence[Judged]) -> Scores:
+def score_revisited(judged: Sequence[RankedRelevance]) -> Scores:
     """All three setups at once: "mAP_E", "mP@1_E" and so on for E, M and H, as `by_revisited` scores each.
 
     A setup in which no query has a positive is left out.
@@ -148,7 +148,7 @@ def _score_places(places: IntArray, positives: int, cutoffs: Sequence[int]) -> l
     return [trapezoid_average_precision(places, positives), *(_precision_at(places, k) for k in cutoffs)]
 
 
-def _places_in(judged: Judged, grades: Sequence[str]) -> tuple[IntArray, int]:
+def _places_in(judged: RankedRelevance, grades: Sequence[str]) -> tuple[IntArray, int]:
     """Places of the positives once what the setup ignores is taken out, and how many positives there are."""
     positives = np.sort(np.concatenate([judged.places[grade] for grade in grades]))
     ignored = np.sort(np.concatenate([judged.places[grade] for grade in judged.places.keys() - set(grades)]))

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from pipeline.errors import RelookError
-from pipeline.files import writing
+from pipeline.files import write_errors
 
 _BLOCK = 1 << 20
 # Photos hardly shrink: an archive that swells more than this is not one of photos.
@@ -72,7 +72,7 @@ class _Writer:
 
     def write(self, place: str, stream: IO[bytes]) -> None:
         target = self._root / place
-        with writing(target):
+        with write_errors(target):
             self._make(target.parent)
             if target.is_symlink():
                 raise RelookError(f"{target}: is a link; what it points to is left alone")

@@ -21,7 +21,7 @@ from pipeline.fetch.archives import unpack
 from pipeline.fetch.download import download, forget
 from pipeline.fetch.ledger import Entry
 from pipeline.fetch.sources import RemoteFile
-from pipeline.files import replacing, sha256_of, writing
+from pipeline.files import atomic_path, sha256_of, write_errors
 
 _DOWNLOADS = ".downloads"
 NOT_PUBLISHED = "not published"
@@ -82,7 +82,7 @@ class Fetcher:
         except RelookError:
             forget(copy)  # what is wrong once is wrong again
             raise
-        with writing(copy):
+        with write_errors(copy):
             copy.unlink()
             if not any(copy.parent.iterdir()):
                 copy.parent.rmdir()
@@ -96,7 +96,7 @@ class Fetcher:
         if file.archive:
             files = unpack(copy, target, file.below, file.flat, lambda done: self._say(f"{file.name}: {done} files"))
         else:
-            with writing(target), replacing(target) as temporary:
+            with write_errors(target), atomic_path(target) as temporary:
                 shutil.copyfile(copy, temporary)
         return Entry(file.url, came_from, copy.stat().st_size, sha256_of(copy), checksum or NOT_PUBLISHED, files)
 

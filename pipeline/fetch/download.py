@@ -20,7 +20,7 @@ from typing import Any
 import httpx
 
 from pipeline.errors import RelookError
-from pipeline.files import write_bytes, writing
+from pipeline.files import write_bytes, write_errors
 
 _WAIT = 0.5  # seconds before the first repetition; each further one waits twice as long
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
@@ -69,7 +69,7 @@ def download(client: httpx.Client, url: str, target: Path, attempts: int, progre
             time.sleep(min(_WAIT * 2**failed, 30.0))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise RelookError(f"{url}: cannot be downloaded ({_words(error)})") from None
-    with writing(target):
+    with write_errors(target):
         part.replace(target)
         _note(part).unlink(missing_ok=True)
 
@@ -96,7 +96,7 @@ def _attempt(client: httpx.Client, url: str, part: Path, progress: Progress) -> 
             raise RelookError(f"{url}: the server answers {response.status_code} {response.reason_phrase}".rstrip())
         have, total = _place(response, url, have)
         _refuse_without_room(part, have, total)
-        with writing(part):
+        with write_errors(part):
             found = _Version(url, _validator(response), total)
             _write_note(part, found)
             with part.open("r+b" if have else "wb") as stream:
@@ -111,7 +111,7 @@ def _attempt(client: httpx.Client, url: str, part: Path, progress: Progress) -> 
         if have > total:
             _start_anew(part)
         raise _CutError(f"{have} of {total} bytes came")
-    with writing(part):
+    with write_errors(part):
         _write_note(part, replace(found, whole=True))
 
 

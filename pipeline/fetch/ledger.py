@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RelookError
-from pipeline.files import alone, write_bytes, writing
+from pipeline.files import exclusive_lock, write_bytes, write_errors
 
 NAME = "fetched.json"
 
 
 def alone_in(folder: Path) -> AbstractContextManager[None]:
     """Holds the folder for one run. Raises LockedError while another one has it."""
-    return alone(folder / ".fetch.lock", f"{folder}: another run is fetching into it")
+    return exclusive_lock(folder / ".fetch.lock", f"{folder}: another run is fetching into it")
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Ledger:
         """Keep an entry, on the disk too."""
         self._entries[entry.url] = entry
         text = json.dumps({"files": [asdict(item) for item in self._entries.values()]}, indent=1)
-        with writing(self._file):
+        with write_errors(self._file):
             write_bytes(self._file, text.encode())
 
     def _read(self) -> list[Entry]:

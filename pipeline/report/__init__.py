@@ -5,9 +5,9 @@ Beside the flow: it shows what stages return and computes nothing.
 
 from pipeline.report.console import (
     Bars,
-    show_answers,
     show_comparison,
     show_evaluation,
+    show_results,
     show_rows,
     show_sweep,
     show_training,
@@ -18,9 +18,9 @@ from pipeline.report.html import write_comparison, write_page
 
 __all__ = [
     "Bars",
-    "show_answers",
     "show_comparison",
     "show_evaluation",
+    "show_results",
     "show_rows",
     "show_sweep",
     "show_training",

@@ -78,7 +78,7 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f} {self._unit}/s" if speed else "", style="progress.data.speed")
 
 
-def show_answers(console: Console, result: Mapping[str, Any], root: Path | None = None) -> None:
+def show_results(console: Console, result: Mapping[str, Any], root: Path | None = None) -> None:
     """Print one table per query of a `search` document; paths are shown relative to `root` where they lie below it."""
     chain = " > ".join(result["rerank"]) or "global search alone"
     for query in result["queries"]:

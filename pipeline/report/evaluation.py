@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.files import write_bytes, writing
+from pipeline.files import write_bytes, write_errors
 
 _ROWS = {"global": "global search", "reranked": "second look"}
 
@@ -34,7 +34,7 @@ def write_evaluation(folder: Path, report: Mapping[str, Any]) -> None:
     }
     for ending, text in files.items():
         path = folder / f"evaluation.{ending}"
-        with writing(path):
+        with write_errors(path):
             write_bytes(path, text.encode())
 
 

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from pipeline.errors import ImageError
-from pipeline.files import write_bytes, writing
+from pipeline.files import write_bytes, write_errors
 from pipeline.imaging import read_image
 
 _SIDE = 200
@@ -57,7 +57,7 @@ def _write(path: Path, template: str, **values: Any) -> None:
     environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
     environment.filters["picture"] = _picture
     text = environment.get_template(template).render(**values)
-    with writing(path):
+    with write_errors(path):
         write_bytes(path, text.encode())
 
 

@@ -16,7 +16,7 @@ from pipeline.types import Candidates, Description, DescriptorSource, FloatArray
 
 
 @dataclass(frozen=True)
-class Look:
+class RerankStep:
     """One link of a chain.
 
     Attributes:
@@ -32,8 +32,8 @@ class Look:
     weight: float
 
 
-def look_again(
-    chain: Sequence[Look], queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
+def apply_chain(
+    chain: Sequence[RerankStep], queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
 ) -> list[Ranking]:
     """Rank the candidates of every query; an empty chain keeps the global order.
 
@@ -46,18 +46,18 @@ def look_again(
     orders = [np.arange(len(ids)) for ids in candidates.ids]
     scores = [np.array(values, dtype=np.float32) for values in candidates.scores]
     seen: list[dict[str, FloatArray]] = [{} for _ in orders]
-    for look in chain:
-        heads = [order[: look.top] for order in orders]
+    for step in chain:
+        heads = [order[: step.top] for order in orders]
         part = Candidates(
             candidates.query_ids,
             [[ids[row] for row in head] for ids, head in zip(candidates.ids, heads, strict=True)],
             [values[head] for values, head in zip(scores, heads, strict=True)],
         )
-        for number, reranked in enumerate(look.reranker.score(queries, part, gallery)):
+        for number, reranked in enumerate(step.reranker.score(queries, part, gallery)):
             head = heads[number]
-            seen[number][look.name] = _spread(reranked, head, len(orders[number]))
-            scores[number][head] = fuse(scores[number][head], reranked, look.weight)
-            orders[number][: look.top] = head[np.argsort(-scores[number][head], kind="stable")]
+            seen[number][step.name] = _spread(reranked, head, len(orders[number]))
+            scores[number][head] = fuse(scores[number][head], reranked, step.weight)
+            orders[number][: step.top] = head[np.argsort(-scores[number][head], kind="stable")]
     return [_ranking(candidates, number, order, scores[number], seen[number]) for number, order in enumerate(orders)]
 
 

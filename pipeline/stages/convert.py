@@ -15,7 +15,7 @@ from pipeline.checkpoints import Checkpoint, read_checkpoint, write_checkpoint, 
 from pipeline.describe import load_describer
 from pipeline.describe.official_checkpoints import layout_named, recognise, registry_name, to_official, to_relook
 from pipeline.errors import RelookError, UsageError
-from pipeline.files import replacing, writing
+from pipeline.files import atomic_path, write_errors
 from pipeline.rerank import load_reranker
 from pipeline.rerank.checkpoints import recognise as recognise_reranker
 from pipeline.rerank.checkpoints import save_checkpoint
@@ -101,7 +101,7 @@ def _to_official(file: Checkpoint, target: Path) -> ConvertResult:
         if header.get("layout") is None:
             raise RelookError(f"{file.path}: {name} has no official format")
         layout = layout_named(str(header["layout"]))
-        with writing(target), replacing(target) as temporary:
+        with write_errors(target), atomic_path(target) as temporary:
             write_official(temporary, to_official(file, layout.name), layout.wrapper)
             matcher = header.get("reranker") or {}
             if matcher:
@@ -110,7 +110,7 @@ def _to_official(file: Checkpoint, target: Path) -> ConvertResult:
     if name not in _WRAPPERS:
         raise RelookError(f"{file.path}: {name} has no official format")
     ours: Any = load_reranker(name, file.path)
-    with writing(target), replacing(target) as temporary:
+    with write_errors(target), atomic_path(target) as temporary:
         write_official(temporary, file.state, _WRAPPERS[name])
         _refuse_variants(ours, name, temporary)
     return ConvertResult(str(target), name, "reranker", "official", len(file.state), _left_out(header))

@@ -17,7 +17,7 @@ from rich.console import Console
 from pipeline.catalog import load_catalog
 from pipeline.config import load_config
 from pipeline.errors import RelookError
-from pipeline.report import show_answers, show_evaluation, show_rows, write_page
+from pipeline.report import show_evaluation, show_results, show_rows, write_page
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.extract import extract
 from pipeline.stages.search import search
@@ -79,7 +79,7 @@ def run_demo(folder: Path, console: Console, reporter: Reporter) -> dict[str, An
 
     page = folder / "results.html"
     write_page(page, found, measured)
-    show_answers(console, found, manifest.parent)
+    show_results(console, found, manifest.parent)
     show_evaluation(console, measured, other)
     show_rows(console, "seconds", seconds)
     console.print(f"the reranker: {trained.checkpoint}\nthe pictures: {page}", highlight=False, markup=False)

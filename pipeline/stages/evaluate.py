@@ -21,7 +21,7 @@ from pipeline.stages.upload import upload
 from pipeline.stores import Index, TableStore
 from pipeline.stores.index.manifest import NAME
 from pipeline.types import HostedStore
-from pipeline.workflow.evaluation.measurement import Measured, measure
+from pipeline.workflow.evaluation.measurement import Measurement, measure
 from pipeline.workflow.evaluation.per_query import per_query
 from pipeline.workflow.evaluation.provenance import bytes_per_image, extraction, provenance
 from pipeline.workflow.evaluation.tasks import Task, open_task
@@ -105,10 +105,10 @@ def evaluate(
     bring_up_to_date(config, reporter)
     gallery = open_gallery(config)
     chain = open_chain(config, gallery.index.card)
-    needs = {need for look in chain for need in look.reranker.needs}
+    needs = {need for step in chain for need in step.reranker.needs}
     task = open_task(config, gallery, needs, config.evaluate.dataset, queries)
     measured = measure(gallery, [chain] if chain else [], task, reporter, config.evaluate.timed)
-    result = _result(config, gallery, [look.name for look in chain], task, measured)
+    result = _result(config, gallery, [step.name for step in chain], task, measured)
     if config.evaluate.report is not None:
         write_evaluation(config.evaluate.report, result.to_report())
     return result
@@ -144,7 +144,7 @@ def _lacks(config: Config, source: str) -> bool:
     return not wanted <= known and index.records.keys() <= wanted
 
 
-def _result(config: Config, gallery: Gallery, chain: list[str], task: Task, measured: Measured) -> EvaluateResult:
+def _result(config: Config, gallery: Gallery, chain: list[str], task: Task, measured: Measurement) -> EvaluateResult:
     index, after = gallery.index, measured.after[0] if measured.after else None
     costs = {
         "latency": _latency(measured.single),

@@ -17,8 +17,8 @@ from pipeline.stores.registry import table_format
 from pipeline.workflow.gallery import new_describer
 from pipeline.workflow.indexing.changes import find_changes
 from pipeline.workflow.indexing.extraction import describe_changes, fit, nothing_readable
-from pipeline.workflow.indexing.requested_model import asked_for
 from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.requested_model import requested_model
 from pipeline.workflow.stop import Stop
 
 
@@ -67,7 +67,7 @@ def extract(config: Config, images: str, reporter: Reporter | None = None) -> Ex
         if describer.to_fit:
             fit(describer, catalog, config, reporter)
         tables = table_format(config.store.kind)
-        writer.begin(describer.card, describer.fitted(), catalog.root, tables, asked_for(config))
+        writer.begin(describer.card, describer.fitted(), catalog.root, tables, requested_model(config))
         changes = find_changes(catalog, known)
         writer.revise(changes.revised, changes.replaced)
         done = describe_changes(writer, describer, changes, config, reporter, Stop())

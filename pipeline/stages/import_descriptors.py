@@ -18,8 +18,8 @@ from pipeline.catalog import load_catalog
 from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.stores import IndexWriter
-from pipeline.stores.exchange import Foreign, ForeignImage, Options, open_foreign
-from pipeline.stores.exchange.base import peeked, unit_vector
+from pipeline.stores.exchange import ExternalImage, ExternalSource, Options, open_external
+from pipeline.stores.exchange.base import peek, unit_vector
 from pipeline.stores.registry import table_format
 from pipeline.types import IMPORTED, Description, FloatArray, ImageRecord, ModelCard
 from pipeline.workflow.progress import Reporter, Silent
@@ -77,7 +77,7 @@ def import_descriptors(
 
     Args:
         config: `index`, `catalog`, `extract.part_size` and `store.kind` matter here.
-        source, format, options: see `open_foreign`.
+        source, format, options: see `open_external`.
         images: a folder, a manifest or NAME:FOLDER that has paths and labels of the ids.
         model: what made the descriptors, in the user's words; imports with the same words may share an index.
         normalise: divide global descriptors by their lengths.
@@ -88,8 +88,8 @@ def import_descriptors(
             local descriptors, or the index is of another model.
     """
     started = time.monotonic()
-    foreign = open_foreign(source, format, options or Options())
-    first, rest = peeked(foreign.images, source)
+    foreign = open_external(source, format, options or Options())
+    first, rest = peek(foreign.images, source)
     known, root = _known_images(config, images, source)
     card = _card(source, foreign, first, model)
     with IndexWriter(config.index) as writer:
@@ -131,7 +131,7 @@ def _known_images(config: Config, images: str | None, source: Path) -> tuple[Map
     return {record.id: record for record in catalog}, catalog.root
 
 
-def _card(source: Path, foreign: Foreign, first: ForeignImage, model: str | None) -> ModelCard:
+def _card(source: Path, foreign: ExternalSource, first: ExternalImage, model: str | None) -> ModelCard:
     """Who says nothing of the model gets a card that only another import of the same source shares."""
     width = 0 if first.locals is None else first.locals.descriptors.shape[1]
     given = first.vector is not None
@@ -155,9 +155,9 @@ def _card(source: Path, foreign: Foreign, first: ForeignImage, model: str | None
 
 
 def _parts(
-    images: Iterator[ForeignImage], card: ModelCard, normalise: bool, part_size: int
-) -> Iterator[list[tuple[ForeignImage, Description]]]:
-    part: list[tuple[ForeignImage, Description]] = []
+    images: Iterator[ExternalImage], card: ModelCard, normalise: bool, part_size: int
+) -> Iterator[list[tuple[ExternalImage, Description]]]:
+    part: list[tuple[ExternalImage, Description]] = []
     size = 0
     for image in images:
         description = _description(image, card, normalise)
@@ -170,7 +170,7 @@ def _parts(
         yield part
 
 
-def _description(image: ForeignImage, card: ModelCard, normalise: bool) -> Description:
+def _description(image: ExternalImage, card: ModelCard, normalise: bool) -> Description:
     """What goes into the index. Raises RelookError where an image differs from the first one in what it has."""
     given = card.settings["imported"]["globals"] == "given"
     if (image.vector is not None) != given:
@@ -190,14 +190,14 @@ def _description(image: ForeignImage, card: ModelCard, normalise: bool) -> Descr
     return Description(vector, local)
 
 
-def _mean(image: ForeignImage) -> FloatArray:
+def _mean(image: ExternalImage) -> FloatArray:
     """The direction of the sum of the local descriptors, for a source without global ones."""
     if image.locals is None or not len(image.locals):
         raise RelookError(f"{image.where}: has neither a global descriptor nor local ones")
     return unit_vector(image.locals.descriptors.mean(axis=0), image.where, normalise=True)
 
 
-def _refuse_twice(part: list[tuple[ForeignImage, Description]], seen: set[str]) -> None:
+def _refuse_twice(part: list[tuple[ExternalImage, Description]], seen: set[str]) -> None:
     for image, _ in part:
         if not image.id:
             raise RelookError(f"{image.where}: its id is empty")

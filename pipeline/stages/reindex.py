@@ -21,9 +21,9 @@ from pipeline.stores.index.compaction import fold_parts, small_parts
 from pipeline.stores.registry import table_format
 from pipeline.types import HostedStore
 from pipeline.workflow.indexing.changes import Changes, find_changes
-from pipeline.workflow.indexing.requested_model import asked_for
-from pipeline.workflow.indexing.writer_wait import writer_of
+from pipeline.workflow.indexing.writer_wait import open_writer
 from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.requested_model import requested_model
 from pipeline.workflow.stop import Stop
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def reindex(
     if images is None:
         raise UsageError("which photos? give --images, or catalog.images in the configuration")
     stop = stop or Stop()
-    with writer_of(config.index, wait, stop) as writer:
+    with open_writer(config.index, wait, stop) as writer:
         run = _Run(writer, config, reporter or Silent(), stop)
         try:
             result = run.bring(images, check_content)
@@ -165,7 +165,7 @@ class _Run:
 
     def _begin(self, catalog: Catalog) -> None:
         """Go on with the index if the model asked for is its own, otherwise with the change of its model."""
-        asked, tables = asked_for(self._config), table_format(self._config.store.kind)
+        asked, tables = requested_model(self._config), table_format(self._config.store.kind)
         for made in (self._head, self._writer.staged):
             if made is not None and made.manifest.asked == asked:
                 self._writer.begin(made.card, {}, catalog.root, tables, asked, change_model=True)

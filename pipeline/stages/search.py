@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import RelookError
-from pipeline.rerank import look_again
+from pipeline.rerank import apply_chain
 from pipeline.types import Ranking
 from pipeline.workflow.gallery import Gallery, open_chain, open_gallery
 from pipeline.workflow.progress import Reporter, Silent
@@ -85,15 +85,15 @@ def search(config: Config, sources: Sequence[str], reporter: Reporter | None = N
     queries = describe_queries(sources, gallery, config, reporter)
     if not queries.records:
         raise RelookError("; ".join(f"{path}: {reason}" for path, reason in queries.failed[:3]))
-    depth = max([config.search.top_k, *(look.top for look in chain)])
+    depth = max([config.search.top_k, *(step.top for step in chain)])
     names = [record.path for record in queries.records]
     excluded = own_ids(gallery, queries.records) if config.search.skip_itself else None
     candidates = find_candidates(gallery, names, queries.descriptions, depth, excluded)
-    rankings = look_again(chain, queries.descriptions, candidates, gallery)
+    rankings = apply_chain(chain, queries.descriptions, candidates, gallery)
     return SearchResult(
         answers=_answers(queries, rankings, gallery, config.search.top_k),
         failed=queries.failed,
-        rerank=[look.name for look in chain],
+        rerank=[step.name for step in chain],
         weights=gallery.index.card.weights,
         seconds=round(time.monotonic() - started, 2),
     )

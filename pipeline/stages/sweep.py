@@ -102,7 +102,7 @@ def sweep(
     bring_up_to_date(config, reporter)
     gallery = open_gallery(config)
     chains = [open_chain(combination, gallery.index.card) for combination in combinations]
-    needs = {need for chain in chains for look in chain for need in look.reranker.needs}
+    needs = {need for chain in chains for step in chain for need in step.reranker.needs}
     task = open_task(config, gallery, needs, config.evaluate.dataset, queries)
     measured = measure(gallery, chains, task, reporter)
     return SweepResult(

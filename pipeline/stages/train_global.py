@@ -32,12 +32,12 @@ from pipeline.train.global_descriptor.losses import set_prototypes
 from pipeline.train.global_descriptor.task import GlobalTask
 from pipeline.train.global_descriptor.trunk import Trunk, divided
 from pipeline.train.init.global_head import start_head
-from pipeline.train.loop.distributed import from_first, joined, rank
-from pipeline.workflow.gallery import choose_device, reading
+from pipeline.train.loop.distributed import broadcast_from_first, process_group, rank
+from pipeline.workflow.gallery import choose_device, read_options
 from pipeline.workflow.progress import Reporter, Silent
-from pipeline.workflow.training.global_validation import GlobalJudge
+from pipeline.workflow.training.global_validation import GlobalValidator
 from pipeline.workflow.training.photo_selection import TrainingPhotos, choose_photos
-from pipeline.workflow.training.training_run import last_beside, learn
+from pipeline.workflow.training.training_run import last_beside, run_training
 
 # Parts of a ResNet before the map that DELG's local heads see: the stem and three stages.
 _LOCAL_PARTS = 4
@@ -79,13 +79,13 @@ def train_global(config: Config, images: str, reporter: Reporter | None = None) 
     out = settings.out or Path("describers") / f"{config.describe.name}.safetensors"
     with _prepared(config, images, out, settings.augment.views, reporter or Silent()) as ready:
         photos, network = ready.photos, ready.network
-        judge = GlobalJudge(ready.describer, ready.catalog, photos.validate, config)
+        judge = GlobalValidator(ready.describer, ready.catalog, photos.validate, config)
 
         def save(which: str, validation: Validation) -> None:
             path = out if which == "best" else last_beside(out)
             save_describer(path, config.describe.name, network, _training(config, photos, validation))
 
-        trained = learn(
+        trained = run_training(
             ready.task,
             settings,
             judge,
@@ -141,7 +141,7 @@ def _prepared(config: Config, images: str, out: Path, kept_views: int | None, re
     settings = config.train_global
     catalog = load_catalog(images, config.catalog.labels, config.catalog.outside)
     describe = _describing(config)
-    with joined(torch.device(choose_device(config))) as device:
+    with process_group(torch.device(choose_device(config))) as device:
         network, new_head = network_to_train(describe, settings.dimension, settings.start, config.seed)
         weights = network.backbone.weights
         photos = choose_photos(catalog, config, reporter if rank() == 0 else Silent())
@@ -167,7 +167,7 @@ def _prepared(config: Config, images: str, out: Path, kept_views: int | None, re
 def _fresh_views(
     config: Config, catalog: Catalog, photos: TrainingPhotos, describer: NetworkDescriber, frozen: nn.Sequential
 ) -> FreshViews:
-    limits = reading(config)
+    limits = read_options(config)
     files = [catalog.file(record) for record in photos.learn]
 
     def read(number: int) -> Any:
@@ -231,8 +231,8 @@ def _fill(views: KeptViews, photos: int, config: Config, reporter: Reporter) -> 
     """The first process computes what is missing, then all of them open it."""
     if rank() == 0:
         with reporter.bar("views", len(views.missing) * photos, "photos") as bar:
-            views.fill(bar.advance, reading(config).models)
-    from_first(None)
+            views.fill(bar.advance, read_options(config).models)
+    broadcast_from_first(None)
     if rank() != 0:
         views.fill(lambda count: None, 1)
 

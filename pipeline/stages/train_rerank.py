@@ -24,23 +24,23 @@ from pipeline.train import (
     RECIPES,
     DryRun,
     JointRecipe,
-    Lesson,
     Partition,
     Photos,
     Recipe,
+    TrainingSet,
     Validation,
     dry_run,
     hold_out_labels,
     hold_out_sessions,
 )
-from pipeline.train.loop.distributed import joined
+from pipeline.train.loop.distributed import process_group
 from pipeline.train.loop.task import Rows
 from pipeline.types import FloatArray, ImageRecord
 from pipeline.workflow.gallery import Gallery, choose_device, default_checkpoint, open_gallery
 from pipeline.workflow.progress import Reporter, Silent
-from pipeline.workflow.training.index_photos import photos_of
-from pipeline.workflow.training.reranker_validation import Judge
-from pipeline.workflow.training.training_run import last_beside, learn
+from pipeline.workflow.training.index_photos import index_photos
+from pipeline.workflow.training.reranker_validation import RerankerValidator
+from pipeline.workflow.training.training_run import last_beside, run_training
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
     out = settings.out or default_checkpoint(config.index, settings.reranker)
     with _prepared(config) as ready:
         gallery, records, recipe = ready.gallery, ready.records, ready.recipe
-        judge = Judge(gallery, [records[row] for row in ready.held_out], settings.reranker, recipe, config)
-        trained = learn(
+        judge = RerankerValidator(gallery, [records[row] for row in ready.held_out], settings.reranker, recipe, config)
+        trained = run_training(
             recipe.task,
             settings,
             judge,
@@ -121,10 +121,10 @@ def _prepared(config: Config) -> Iterator[_Ready]:
     settings = config.train_rerank
     if settings.reranker not in RECIPES:
         raise unknown_name("trainable reranker", settings.reranker, RECIPES)
-    with joined(torch.device(choose_device(config))) as device:
+    with process_group(torch.device(choose_device(config))) as device:
         gallery = open_gallery(config)
         records, vectors, parts = _divided(config, gallery)
-        lesson = lesson_of(gallery, records, vectors, parts.learn, photos_of(gallery, config))
+        lesson = make_training_set(gallery, records, vectors, parts.learn, index_photos(gallery, config))
         recipe = RECIPES[settings.reranker](lesson, settings, config.seed, str(device))
         yield _Ready(gallery, records, parts.validate, recipe, device)
 
@@ -142,16 +142,16 @@ def _divided(config: Config, gallery: Gallery) -> tuple[list[ImageRecord], Float
     return records, vectors, hold_out_sessions(labels, vectors, settings.validation, config.seed)
 
 
-def lesson_of(
+def make_training_set(
     gallery: Gallery,
     records: Sequence[ImageRecord],
     vectors: FloatArray,
     rows: Rows,
     photos: Photos | None = None,
-) -> Lesson:
+) -> TrainingSet:
     """What is learnt from those `rows` of the N records, whose global descriptors are [N, D] `vectors`."""
     chosen = [records[row] for row in rows]
-    return Lesson(
+    return TrainingSet(
         ids=[record.id for record in chosen],
         labels=[record.label for record in chosen],
         vectors=vectors[rows],
@@ -167,7 +167,7 @@ def lesson_of(
 def _answers(
     gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatArray, count: int, groups: Rows | None
 ) -> list[Rows]:
-    """See `Lesson.answers`."""
+    """See `TrainingSet.answers`."""
     rows = {record.id: row for row, record in enumerate(records)}
     group = np.zeros(len(records), dtype=np.int64) if groups is None else groups
     total = len(gallery.index.records)

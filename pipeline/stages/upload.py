@@ -19,7 +19,7 @@ from pipeline.types import HostedStore
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.store_sync.comparison import own_parts
-from pipeline.workflow.store_sync.sync import Filled, fill, plan
+from pipeline.workflow.store_sync.sync import SyncCounts, plan_sync, sync_store
 
 
 @dataclass(frozen=True)
@@ -94,14 +94,14 @@ def upload(
     if isinstance(gallery.store, HostedStore):
         if bulk is not None:
             _import(gallery.store, bulk, reporter)
-        filled = fill(kind, gallery.index, gallery.store, reporter)
+        filled = sync_store(kind, gallery.index, gallery.store, reporter)
         service = _switch(gallery, gallery.store, promote, prune)
     elif promote or prune or bulk is not None:
         raise UsageError(f"--promote, --prune and --bulk are for stores in a service; store {kind} is none")
     elif isinstance(gallery.store, TableStore):
         filled = _verify(gallery)
     else:
-        filled = fill(kind, gallery.index, gallery.store, reporter)
+        filled = sync_store(kind, gallery.index, gallery.store, reporter)
     return UploadResult(
         store=kind,
         added=filled.added,
@@ -117,7 +117,7 @@ def plan_upload(config: Config) -> UploadPlan:
     """What `upload` would do now, and what it would cost; nothing is written. Raises RelookError as `upload` does."""
     gallery = open_gallery(config, searched=False)
     store = gallery.store
-    planned = Filled() if isinstance(store, TableStore) else plan(config.store.kind, gallery.index, store)
+    planned = SyncCounts() if isinstance(store, TableStore) else plan_sync(config.store.kind, gallery.index, store)
     return UploadPlan(
         store=config.store.kind,
         place=store.place() if isinstance(store, HostedStore) else str(gallery.index.directory),
@@ -129,7 +129,7 @@ def plan_upload(config: Config) -> UploadPlan:
     )
 
 
-def _verify(gallery: Gallery) -> Filled:
+def _verify(gallery: Gallery) -> SyncCounts:
     """The index's own tables: every file is as it was written, and every image has a vector, whose id it bears."""
     wrong = gallery.index.verify()
     if wrong:
@@ -137,7 +137,7 @@ def _verify(gallery: Gallery) -> Filled:
         raise RelookError(f"{wrong[0]}{more}; extract into a new --index")
     for _ in own_parts(gallery.index):
         pass
-    return Filled()
+    return SyncCounts()
 
 
 def _import(store: HostedStore, uri: str, reporter: Reporter) -> None:

@@ -21,7 +21,7 @@ from pipeline.types import GlobalDescriptors, VectorStore
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.store_sync.comparison import Compared, compare_parts, compare_rows, extra_ids, own_parts
-from pipeline.workflow.store_sync.sync import settled
+from pipeline.workflow.store_sync.sync import wait_until_settled
 
 # Ids that a result names of each kind of difference.
 _EXAMPLES = 5
@@ -103,7 +103,7 @@ def verify(
         else:
             result.removed = None
         if repair and (result.added or result.changed or result.removed):
-            settled(store, result.index_count, reporter)
+            wait_until_settled(store, result.index_count, reporter)
             result.repaired = sample is None
         result.store_count = int(store.stats()["count"])
         result.other_models = {

@@ -5,7 +5,7 @@ names the rerankers that can be trained.
 """
 
 from pipeline.train.data.hold_out import Partition, hold_out_labels, hold_out_sessions
-from pipeline.train.data.training_set import JointRecipe, Lesson, Photos, Recipe, TrainedReranker
+from pipeline.train.data.training_set import JointRecipe, Photos, Recipe, TrainedReranker, TrainingSet
 from pipeline.train.data.triplets import MiningError
 from pipeline.train.loop.dry_run import DryRun, dry_run
 from pipeline.train.loop.engine import Progress
@@ -18,7 +18,6 @@ __all__ = [
     "DryRun",
     "Files",
     "JointRecipe",
-    "Lesson",
     "MiningError",
     "Partition",
     "Photos",
@@ -27,6 +26,7 @@ __all__ = [
     "Task",
     "Trained",
     "TrainedReranker",
+    "TrainingSet",
     "Validation",
     "dry_run",
     "fit",

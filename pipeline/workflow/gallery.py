@@ -16,9 +16,9 @@ from typing import Any
 import torch
 
 from pipeline.config import Config
-from pipeline.describe import Reading, describer_for_card, load_describer
+from pipeline.describe import ReadOptions, describer_for_card, load_describer
 from pipeline.errors import RelookError, UsageError
-from pipeline.rerank import Look, load_reranker
+from pipeline.rerank import RerankStep, load_reranker
 from pipeline.stores import GlobalStore, Index, TableStore, open_store
 from pipeline.stores.index.manifest import STAGED, read_manifest
 from pipeline.types import (
@@ -32,7 +32,7 @@ from pipeline.types import (
     ModelCard,
     VectorStore,
 )
-from pipeline.workflow.indexing.requested_model import asked_for
+from pipeline.workflow.requested_model import requested_model
 
 logger = logging.getLogger("relook")
 
@@ -142,7 +142,7 @@ def new_describer(config: Config) -> Any:
     return describer
 
 
-def reading(config: Config) -> Reading:
+def read_options(config: Config) -> ReadOptions:
     """How photos are read, as the configuration says."""
     limits = config.describe.image
     workers = config.extract.workers or min(16, os.cpu_count() or 1)
@@ -150,10 +150,10 @@ def reading(config: Config) -> Reading:
     # On a CPU the maps of two pictures still fit the caches: larger batches take a third longer per picture.
     batch_size = config.extract.batch_size or (2 if on_cpu else 64)
     models = (os.cpu_count() or 1) if on_cpu else 1
-    return Reading(batch_size, workers, models, limits.max_pixels, limits.max_bytes, config.extract.decode_seconds)
+    return ReadOptions(batch_size, workers, models, limits.max_pixels, limits.max_bytes, config.extract.decode_seconds)
 
 
-def open_chain(config: Config, card: ModelCard) -> list[Look]:
+def open_chain(config: Config, card: ModelCard) -> list[RerankStep]:
     """The rerankers of `rerank.chain`, checked against the descriptors that they will read.
 
     Raises:
@@ -170,7 +170,7 @@ def open_chain(config: Config, card: ModelCard) -> list[Look]:
             weight = getattr(reranker, "weight", None)
         if weight is None:
             raise RelookError(f"rerank.{name}.weight is not set, and its checkpoint does not hold one")
-        chain.append(Look(name, reranker, top, weight))
+        chain.append(RerankStep(name, reranker, top, weight))
     return chain
 
 
@@ -181,7 +181,9 @@ def default_checkpoint(index: Path, name: str) -> Path:
 
 def _is_being_made(config: Config, index: Index) -> bool:
     """Whether `reindex` is at work on the model that the configuration asks for."""
-    return (index.directory / STAGED).exists() and read_manifest(index.directory, STAGED).asked == asked_for(config)
+    return (index.directory / STAGED).exists() and read_manifest(index.directory, STAGED).asked == requested_model(
+        config
+    )
 
 
 def _checkpoint_of(index: Index) -> Path | None:

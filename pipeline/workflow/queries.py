@@ -18,9 +18,9 @@ from pipeline.catalog.image_manifest import SUFFIXES
 from pipeline.config import Config
 from pipeline.describe import Failed, describe_stream
 from pipeline.types import Candidates, Describer, Description, ImageRecord
-from pipeline.workflow.gallery import Gallery, open_describer, reading
+from pipeline.workflow.gallery import Gallery, open_describer, read_options
+from pipeline.workflow.in_memory_gallery import InMemoryGallery
 from pipeline.workflow.progress import Reporter
-from pipeline.workflow.training.in_memory_gallery import DescribedNow
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def describe_records(
     found: dict[int, tuple[ImageRecord, Description]] = {}
     failed: list[tuple[str, str]] = []
     with reporter.bar("queries", len(records), "images") as bar:
-        for item in describe_stream(describer, numbered, lambda record: Path(record.path), reading(config)):
+        for item in describe_stream(describer, numbered, lambda record: Path(record.path), read_options(config)):
             bar.advance()
             number = int(item.record.id)
             if isinstance(item, Failed):
@@ -80,7 +80,7 @@ def own_ids(gallery: Gallery, records: Sequence[ImageRecord]) -> list[frozenset[
 
 
 def find_candidates(
-    gallery: Gallery | DescribedNow,
+    gallery: Gallery | InMemoryGallery,
     names: Sequence[str],
     descriptions: Sequence[Description],
     top_k: int,

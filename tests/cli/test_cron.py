@@ -141,9 +141,9 @@ def test_a_signal_finishes_what_was_begun(home: Path, number: signal.Signals) ->
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_it_at_once(number: signal.Signals) -> None:
     code = (
-        "import signal; from pipeline.cli.unattended import Manners; from pipeline.workflow.stop import Stop\n"
+        "import signal; from pipeline.cli.unattended import UnattendedRun; from pipeline.workflow.stop import Stop\n"
         "stop = Stop()\n"
-        "with Manners('reindex', stop, True, None).around():\n"
+        "with UnattendedRun('reindex', stop, True, None).around():\n"
         f"    signal.raise_signal({int(number)}); print(stop.reason, flush=True); signal.raise_signal({int(number)})\n"
         "    print('went on')\n"
     )

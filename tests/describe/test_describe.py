@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.torch import save_file
 
-from pipeline.describe import Described, Failed, Reading, describe_stream, describer_for_card, load_describer
+from pipeline.describe import Described, Failed, ReadOptions, describe_stream, describer_for_card, load_describer
 from pipeline.describe.pooling import gem
 from pipeline.describe.projections import fit_pca
 from pipeline.describe.selection import strongest_cells
 from pipeline.errors import RelookError, UsageError
 from pipeline.types import Description, ImageRecord
 
-READING = Reading(batch_size=4, workers=2, models=2, max_pixels=10**7, max_bytes=10**7)
+READING = ReadOptions(batch_size=4, workers=2, models=2, max_pixels=10**7, max_bytes=10**7)
 SMALL = {"image": {"size": 96}, "globals": {"scales": [1.0]}, "locals": {"count": 10, "scales": [1.0, 1.4142]}}
 
 

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from photos import ROOT, make_photo
 
 from pipeline.describe import prefetch as module
-from pipeline.describe.prefetch import Patience, ahead
-from pipeline.describe.stream import Failed, Reading, prepare_stream
+from pipeline.describe.prefetch import Patience, prefetch
+from pipeline.describe.stream import Failed, ReadOptions, prepare_stream
 from pipeline.errors import RelookError
 from pipeline.types import Box, ImageRecord, Prepared
 
@@ -42,7 +42,7 @@ def too_late(item: int) -> str:
 @given(st.integers(0, 40), st.integers(1, 5), st.integers(1, 9), st.booleans())
 def test_results_come_in_order(count: int, workers: int, limit: int, patient: bool) -> None:
     patience = Patience[int, str](60, too_late) if patient else None
-    assert list(ahead(str, range(count), workers, limit, patience=patience)) == [str(item) for item in range(count)]
+    assert list(prefetch(str, range(count), workers, limit, patience=patience)) == [str(item) for item in range(count)]
 
 
 def test_no_more_than_the_limit_is_taken(never: threading.Event) -> None:
@@ -53,7 +53,7 @@ def test_no_more_than_the_limit_is_taken(never: threading.Event) -> None:
             taken.append(item)
             yield item
 
-    results = ahead(str, items(), 2, 5)
+    results = prefetch(str, items(), 2, 5)
     assert next(results) == "0"
     assert len(taken) == 5
     assert next(results) == "1"
@@ -63,7 +63,7 @@ def test_no_more_than_the_limit_is_taken(never: threading.Event) -> None:
 
 def test_each_thread_is_prepared_once() -> None:
     prepared: list[int] = []
-    list(ahead(str, range(50), 3, 6, lambda: prepared.append(threading.get_ident())))
+    list(prefetch(str, range(50), 3, 6, lambda: prepared.append(threading.get_ident())))
     assert 1 <= len(prepared) == len(set(prepared)) <= 3
 
 
@@ -71,7 +71,7 @@ def test_an_error_is_raised_in_its_place() -> None:
     def work(item: int) -> int:
         return 10 // (3 - item)
 
-    results = ahead(work, range(6), 2, 4)
+    results = prefetch(work, range(6), 2, 4)
     assert [next(results) for _ in range(3)] == [3, 5, 10]
     with pytest.raises(ZeroDivisionError):
         next(results)
@@ -88,12 +88,12 @@ def test_what_never_comes_back_is_answered_and_the_others_are_done(
         return str(item)
 
     wanted = [too_late(item) if item in stuck else str(item) for item in range(8)]
-    assert list(ahead(work, range(8), workers, 4, patience=Patience(SHORT, too_late))) == wanted
+    assert list(prefetch(work, range(8), workers, 4, patience=Patience(SHORT, too_late))) == wanted
 
 
 def test_stuck_items_wait_side_by_side(never: threading.Event) -> None:
     started = time.monotonic()
-    results = list(ahead(lambda _: never.wait(), range(8), 8, 8, patience=Patience(1.0, lambda _: False)))
+    results = list(prefetch(lambda _: never.wait(), range(8), 8, 8, patience=Patience(1.0, lambda _: False)))
     assert results == [False] * 8
     assert time.monotonic() - started < 5
 
@@ -108,7 +108,7 @@ def test_a_late_result_is_dropped_and_its_thread_ends() -> None:
             gate.wait()
         return str(item)
 
-    results = ahead(work, range(4), 1, 1, patience=Patience(SHORT, too_late))
+    results = prefetch(work, range(4), 1, 1, patience=Patience(SHORT, too_late))
     assert [next(results), next(results)] == ["0 too late", "1"]
     gate.set()
     assert list(results) == ["2", "3"]
@@ -125,12 +125,12 @@ def test_waiting_in_line_does_not_count(never: threading.Event) -> None:
         time.sleep(0.1)
         return item
 
-    assert list(ahead(work, range(6), 1, 6, patience=Patience(5, lambda _: -1))) == list(range(6))
+    assert list(prefetch(work, range(6), 1, 6, patience=Patience(5, lambda _: -1))) == list(range(6))
 
 
 def test_a_drive_that_is_gone_ends_the_run(never: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_ABANDONED", 3)
-    results = ahead(lambda _: never.wait(), range(100), 2, 4, patience=Patience(0.05, lambda _: False))
+    results = prefetch(lambda _: never.wait(), range(100), 2, 4, patience=Patience(0.05, lambda _: False))
     seen = []
     with pytest.raises(RelookError, match="4 images never came back; is the drive with the photos still there"):
         seen.extend(results)
@@ -140,9 +140,9 @@ def test_python_ends_although_a_thread_is_stuck() -> None:
     script = textwrap.dedent(
         """
         import threading
-        from pipeline.describe.prefetch import Patience, ahead
+        from pipeline.describe.prefetch import Patience, prefetch
         work = lambda item: threading.Event().wait() if item == 1 else item
-        print(list(ahead(work, range(3), 2, 2, patience=Patience(1.0, lambda item: -item))))
+        print(list(prefetch(work, range(3), 2, 2, patience=Patience(1.0, lambda item: -item))))
         """
     )
     done = subprocess.run(
@@ -173,7 +173,7 @@ def test_a_photo_on_a_drive_that_never_answers_costs_no_other(
 
     monkeypatch.setattr(os, "open", hang)
     records = [ImageRecord(name, name) for name in names]
-    reading = Reading(2, 2, 1, 10**6, 10**6, seconds=1.5)
+    reading = ReadOptions(2, 2, 1, 10**6, 10**6, seconds=1.5)
     failed: dict[str, str] = {}
     read: list[str] = []
     for batch in prepare_stream(Plain(), records, lambda record: tmp_path / record.path, reading):  # type: ignore[arg-type]

@@ -14,15 +14,15 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.evaluate import (
     PROTOCOLS,
     Guess,
-    Judged,
+    RankedRelevance,
     RevisitedTruth,
     Scores,
     by_labels,
     by_products,
     by_revisited,
-    judge,
     landmark_retrieval,
     protocol_named,
+    rank_relevance,
     recognition_gap,
     recognition_top1,
 )
@@ -53,9 +53,11 @@ def drawn(seed: int, count: int, queries: int, groups: Sequence[str]) -> list[tu
     return found
 
 
-def judged(queries: Sequence[tuple[list[int], dict[str, list[int]]]], shown: int | None = None) -> list[Judged]:
+def judged(
+    queries: Sequence[tuple[list[int], dict[str, list[int]]]], shown: int | None = None
+) -> list[RankedRelevance]:
     return [
-        judge(
+        rank_relevance(
             ranked(str(number), [f"image {row}" for row in rows[:shown]]),
             {group: [f"image {row}" for row in members] for group, members in groups.items()},
         )
@@ -135,7 +137,9 @@ def test_labels(seed: int) -> None:
     rankings = [ranked(name, random.sample([other for other in labels if other != name], 19)) for name in labels]
     found = PROTOCOLS["labels"].score(
         [
-            judge(ranking, {"positive": {o for o in labels if labels[o] == label and o != ranking.query_id and label}})
+            rank_relevance(
+                ranking, {"positive": {o for o in labels if labels[o] == label and o != ranking.query_id and label}}
+            )
             for ranking, label in zip(rankings, labels.values(), strict=True)
         ]
     )
@@ -157,7 +161,7 @@ def test_landmark_recognition(seed: int) -> None:
         scores = np.array(sorted((random.choice([0.1, 0.5, 0.9]) for _ in ids), reverse=True), dtype=np.float32)
         rankings.append(Ranking(query, ids, scores))
     found = PROTOCOLS["gldv2_recognition"].score(
-        [judge(ranking, {}, labels, truth[ranking.query_id]) for ranking in rankings]
+        [rank_relevance(ranking, {}, labels, truth[ranking.query_id]) for ranking in rankings]
     )
     guesses = {}
     for ranking in rankings:
@@ -176,7 +180,7 @@ def test_landmark_recognition(seed: int) -> None:
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_without_any_answer_there_is_an_error(name: str) -> None:
     protocol = PROTOCOLS[name]
-    empty = judge(ranked("q", gallery(3)), dict.fromkeys(protocol.groups, ()), dict.fromkeys(gallery(3), "a"))
+    empty = rank_relevance(ranked("q", gallery(3)), dict.fromkeys(protocol.groups, ()), dict.fromkeys(gallery(3), "a"))
     with pytest.raises(RelookError, match=r"^no (query|image)") as caught:
         protocol.score([empty])
     assert "\n" not in str(caught.value)
@@ -186,7 +190,7 @@ def test_without_any_answer_there_is_an_error(name: str) -> None:
 def test_the_headline_is_a_metric_of_the_protocol(name: str) -> None:
     protocol = PROTOCOLS[name]
     groups = {group: [image] for group, image in zip(protocol.groups, gallery(3), strict=False)}
-    perfect = judge(ranked("q", gallery(3)), groups, dict.fromkeys(gallery(3), "a"), ["a"])
+    perfect = rank_relevance(ranked("q", gallery(3)), groups, dict.fromkeys(gallery(3), "a"), ["a"])
     scores = protocol.score([perfect]).summary()
     assert scores[protocol.headline] == 100
     assert protocol_named(name) is protocol
@@ -198,6 +202,6 @@ def test_an_unknown_protocol_is_told_the_nearest() -> None:
 
 
 def test_recognition_without_a_guess_is_wrong_and_no_error() -> None:
-    unlabelled = judge(ranked("q", gallery(2)), {}, {}, ["a"])
+    unlabelled = rank_relevance(ranked("q", gallery(2)), {}, {}, ["a"])
     assert unlabelled.guess is None
     assert PROTOCOLS["gldv2_recognition"].score([unlabelled]).summary() == {"uAP": 0.0, "top1": 0.0}

@@ -18,7 +18,7 @@ from pipeline.describe.pooling import gem
 from pipeline.rerank import load_reranker
 from pipeline.types import Candidates, Description
 
-# Measured noise between two correct implementations is 2e-8 for descriptors and 5e-8 for scores.
+# Measurement noise between two correct implementations is 2e-8 for descriptors and 5e-8 for scores.
 DESCRIPTORS = 2e-6
 SCORES = 2e-6
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from stores_helpers import make_card
 
-from pipeline.rerank import Look, load_reranker, look_again
+from pipeline.rerank import RerankStep, apply_chain, load_reranker
 from pipeline.rerank.superglobal import Refinement, SuperGlobalReranker
 from pipeline.stores import IndexWriter, TableStore
 from pipeline.types import Candidates, Description, ImageRecord, LocalDescriptors
@@ -98,7 +98,9 @@ def test_final_scores_and_orders(official: Any) -> None:
     )
     descriptions = [Description(query) for query in queries]
     for case, (top, reranker) in cases(official).items():
-        rankings = look_again([Look("superglobal", reranker, top, 0.0)], descriptions, candidates, Gallery(vectors))
+        rankings = apply_chain(
+            [RerankStep("superglobal", reranker, top, 0.0)], descriptions, candidates, Gallery(vectors)
+        )
         ranks = np.array([[int(name) for name in ranking.ids] for ranking in rankings])
         official.equals(f"{case}_ranks_final", ranks.T, where=~official.outputs[f"{case}_final_ambiguous"])
         # The stored scores follow the order after the first refinement.

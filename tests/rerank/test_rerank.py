@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 
 from pipeline.errors import RelookError, UsageError
-from pipeline.rerank import Look, load_reranker, look_again
+from pipeline.rerank import RerankStep, apply_chain, load_reranker
 from pipeline.rerank.checkpoints import read_checkpoint, save_checkpoint
 from pipeline.rerank.fusion import fuse
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
@@ -158,23 +158,25 @@ class Fixed:
 def test_a_chain_reorders_heads_only_and_explains() -> None:
     candidates = Candidates(["q"], [["a", "b", "c", "d"]], [np.array([0.9, 0.8, 0.7, 0.6], np.float32)])
     backwards = Fixed({"a": 0.1, "b": 0.2, "c": 0.3, "d": 0.4}.get)
-    ranking = look_again([Look("x", backwards, 3, 0.0)], queries(1), candidates, Gallery(1))[0]
+    ranking = apply_chain([RerankStep("x", backwards, 3, 0.0)], queries(1), candidates, Gallery(1))[0]
     assert ranking.ids == ["c", "b", "a", "d"]
     assert ranking.explanation["global_rank"].tolist() == [3, 2, 1, 4]
     np.testing.assert_allclose(ranking.explanation["global_score"], [0.7, 0.8, 0.9, 0.6])
     assert np.isnan(ranking.explanation["x"][3])
     np.testing.assert_allclose(ranking.scores, [0.3, 0.2, 0.1, 0.6])
     second = Fixed({"c": 0.0, "b": 9.0, "a": 0.0}.get)
-    ranking = look_again([Look("x", backwards, 3, 0.0), Look("y", second, 2, 0.0)], queries(1), candidates, Gallery(1))
+    ranking = apply_chain(
+        [RerankStep("x", backwards, 3, 0.0), RerankStep("y", second, 2, 0.0)], queries(1), candidates, Gallery(1)
+    )
     assert second.seen == [["c", "b"]]
     assert ranking[0].ids == ["b", "c", "a", "d"]
 
 
 def test_no_chain_and_equal_scores_keep_the_global_order() -> None:
     candidates = Candidates(["q"], [["a", "b", "c"]], [np.array([0.9, 0.8, 0.7], np.float32)])
-    assert look_again([], queries(1), candidates, Gallery(1))[0].ids == ["a", "b", "c"]
-    level = Look("x", Fixed(lambda name: 0.5), 3, 0.0)
-    assert look_again([level], queries(1), candidates, Gallery(1))[0].ids == ["a", "b", "c"]
+    assert apply_chain([], queries(1), candidates, Gallery(1))[0].ids == ["a", "b", "c"]
+    level = RerankStep("x", Fixed(lambda name: 0.5), 3, 0.0)
+    assert apply_chain([level], queries(1), candidates, Gallery(1))[0].ids == ["a", "b", "c"]
 
 
 def test_a_checkpoint_survives_its_file(rrt: RRTReranker, tmp_path: Path) -> None:

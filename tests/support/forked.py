@@ -69,8 +69,8 @@ def main() -> None:
     from pipeline.config import Config
     from pipeline.errors import RelookError
     from pipeline.stages.extract import extract
-    from pipeline.stages.maintain import compact, gc, rollback
     from pipeline.stages.reindex import reindex
+    from pipeline.workflow.indexing.maintenance import compact, gc, rollback
 
     use_tiny()
     pipeline.files._flush = lambda path: None  # a kill, unlike a power cut, loses nothing that was written

@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from pipeline.config import LoopConfig
 from pipeline.train import Files, Progress, Task, Trained, Validation, fit
-from pipeline.train.loop.distributed import gathered, joined, rank, total
+from pipeline.train.loop.distributed import all_reduce_sum, gathered, process_group, rank
 from pipeline.train.loop.task import Rows
 
 COUNT, WIDTH, LABELS = 47, 12, 5
@@ -88,7 +88,7 @@ class Toy(Task):
         own = (features * keys).sum(dim=1, keepdim=True)
         loss = functional.cross_entropy(torch.cat([own, features @ self.queue.T], dim=1), torch.zeros(len(own)).long())
         everyone = gathered(keys)
-        self.seen += total(torch.tensor(float(len(values))))
+        self.seen += all_reduce_sum(torch.tensor(float(len(values))))
         self.queue = torch.cat([everyone, self.queue])[: len(self.queue)]
         spread = features @ everyone.T
         return loss + 0.1 * functional.softplus(spread).mean()
@@ -191,7 +191,7 @@ def main(arguments: Sequence[str]) -> None:
     """Under torchrun: OUT, and cases {name: [task's options, changes to the settings]} in JSON; one file a process."""
     out = Path(arguments[0])
     found = {}
-    with joined(torch.device("cpu")):
+    with process_group(torch.device("cpu")):
         for name, (options, changes) in json.loads(arguments[1]).items():
             task = Toy(**options)
             trained = run(out / name, task, LOOP.model_copy(update=changes))

@@ -17,9 +17,9 @@ from photos import ROOT
 
 from pipeline.config import Config, load_config
 from pipeline.evaluate import by_labels
-from pipeline.rerank import Look, look_again
+from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stages.extract import extract
-from pipeline.stages.train_rerank import lesson_of
+from pipeline.stages.train_rerank import make_training_set
 from pipeline.train import RECIPES, Files, TrainedReranker, Validation, fit
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.queries import find_candidates
@@ -77,7 +77,7 @@ def _learn(config: Config, gallery: Gallery, folder: Path) -> tuple[list[float],
     settings = config.train_rerank
     records = list(gallery.index.records.values())
     vectors = gallery.globals([record.id for record in records])
-    lesson = lesson_of(gallery, records, vectors, np.arange(len(records)))
+    lesson = make_training_set(gallery, records, vectors, np.arange(len(records)))
     recipe = RECIPES[settings.reranker](lesson, settings, config.seed, "cpu")
     trained = fit(
         recipe.task,
@@ -100,6 +100,6 @@ def alone(reranker: TrainedReranker, gallery: Gallery) -> float:
     itself = [frozenset({name}) for name in ids]
     candidates = find_candidates(gallery, ids, descriptions, len(ids), itself)
     reranker.temperature = 1.0
-    rankings = look_again([Look("it", reranker, len(ids), 0.0)], descriptions, candidates, gallery)
+    rankings = apply_chain([RerankStep("it", reranker, len(ids), 0.0)], descriptions, candidates, gallery)
     labels = {record.id: record.label for record in records}
     return by_labels(rankings, list(labels.values()), labels, itself)[0].summary()["mAP"]

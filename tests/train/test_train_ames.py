@@ -27,12 +27,12 @@ from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.stages.extract import extract
 from pipeline.stages.train_rerank import train_rerank
 from pipeline.stores.index.local_store import LocalStore, write_locals
-from pipeline.train import Files, Lesson, Validation, fit
+from pipeline.train import Files, TrainingSet, Validation, fit
+from pipeline.train.data.ames_pairs import begun, soft_signs
 from pipeline.train.data.stored_locals import Side, StoredLocals
 from pipeline.train.init.itq import directions, rotation
 from pipeline.train.rerankers.ames import AMESRecipe
 from pipeline.train.rerankers.ames_binarised import AMESStudentRecipe, ames_recipe, start_like
-from pipeline.train.rerankers.ames_pairs import begun, soft_signs
 from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard
 from pipeline.workflow.gallery import open_chain, open_gallery
 
@@ -80,10 +80,10 @@ def things(seed: int, width: int = WIDTH) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((LABELS, 6, width))
 
 
-def lesson(source: Source, card: ModelCard = CARD) -> Lesson:
+def lesson(source: Source, card: ModelCard = CARD) -> TrainingSet:
     everyone = np.arange(len(source.ids))
     vectors = np.zeros((len(everyone), 16), np.float32)
-    return Lesson(
+    return TrainingSet(
         ids=source.ids,
         labels=source.labels,
         vectors=vectors,

@@ -28,7 +28,7 @@ from pipeline.stages.evaluate import evaluate
 from pipeline.stages.extract import extract
 from pipeline.stages.train_rerank import train_rerank
 from pipeline.stores.index.map_store import MapStore, write_maps
-from pipeline.train import Files, Lesson, Progress, Trained, Validation, fit
+from pipeline.train import Files, Progress, Trained, TrainingSet, Validation, fit
 from pipeline.train.data.hide_and_seek import rising, shown
 from pipeline.train.rerankers.cvnet import CVNetRecipe, CVNetTask
 from pipeline.types import FeatureMaps
@@ -73,7 +73,7 @@ def answers(count: int, groups: Any) -> list[np.ndarray]:
 def recipe_of(source: Any = None, card: Any = None, triplets: int = 48, **model: Any) -> CVNetRecipe:
     settings = TrainRerankConfig(batch_size=8, triplets=triplets, cvnet=CVNetModelConfig(**model))
     vectors = unit_vectors(len(IDS))
-    lesson = Lesson(IDS, LABELS, vectors, answers, source or Source(), card or card_with(), (vectors, LABELS), IDS)
+    lesson = TrainingSet(IDS, LABELS, vectors, answers, source or Source(), card or card_with(), (vectors, LABELS), IDS)
     return CVNetRecipe(lesson, settings, 0, "cpu")
 
 

@@ -17,13 +17,13 @@ from pipeline.describe import load_describer
 from pipeline.describe.describer import settings_of
 from pipeline.errors import RelookError
 from pipeline.evaluate import by_labels
-from pipeline.rerank import Look, load_reranker, look_again
+from pipeline.rerank import RerankStep, apply_chain, load_reranker
 from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.rerank.pair_reranker import Batch
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape
 from pipeline.stages.convert import convert
 from pipeline.stages.extract import extract
-from pipeline.stages.train_rerank import lesson_of, train_rerank
+from pipeline.stages.train_rerank import make_training_set, train_rerank
 from pipeline.stores import Index
 from pipeline.train import RECIPES, Files, JointRecipe, Progress, Trained, Validation, fit
 from pipeline.train.data.map_tokens import MapTokens, read_maps
@@ -34,9 +34,9 @@ from pipeline.train.loop.task import Task
 from pipeline.train.rerankers.rrt_sop import RRTSOPTask
 from pipeline.types import Candidates
 from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.in_memory_gallery import InMemoryGallery
 from pipeline.workflow.queries import find_candidates
-from pipeline.workflow.training.in_memory_gallery import DescribedNow
-from pipeline.workflow.training.index_photos import photos_of
+from pipeline.workflow.training.index_photos import index_photos
 
 MAP = [*SMALL, "describe.locals.kind=map", "device=cpu", "train_rerank.reranker=rrt_sop"]
 FEW = ["epochs=1", "triplets=48", "batch_size=16", "rrt_sop.layers=1", "rrt_sop.feedforward=64"]
@@ -65,7 +65,7 @@ def recipe_for(index: Path, settings: list[str], *more: str) -> Any:
     gallery = open_gallery(config)
     records = list(gallery.index.records.values())
     vectors = gallery.globals([record.id for record in records])
-    lesson = lesson_of(gallery, records, vectors, np.arange(len(records)), photos_of(gallery, config))
+    lesson = make_training_set(gallery, records, vectors, np.arange(len(records)), index_photos(gallery, config))
     return RECIPES["rrt_sop"](lesson, config.train_rerank, config.seed, "cpu"), config.train_rerank
 
 
@@ -224,12 +224,12 @@ def test_with_its_describer_it_learns_eight_things_by_heart(tmp_path: Path) -> N
     recipe.task.eval()
     labels = {name: record.label for name, record in Index(tmp_path / "index").records.items()}
     ids = list(labels)
-    now = DescribedNow(ids, recipe.describe(ids))
+    now = InMemoryGallery(ids, recipe.describe(ids))
     itself = [frozenset({name}) for name in ids]
     asked = [now[name] for name in ids]
     candidates = find_candidates(now, ids, asked, len(ids), itself)
-    for chain in ([], [Look("rrt_sop", recipe.reranker, len(ids), 0.0)]):
-        rankings = look_again(chain, asked, candidates, now)
+    for chain in ([], [RerankStep("rrt_sop", recipe.reranker, len(ids), 0.0)]):
+        rankings = apply_chain(chain, asked, candidates, now)
         assert by_labels(rankings, list(labels.values()), labels, itself)[0].summary()["mAP"] >= LEAST
 
 
@@ -239,7 +239,7 @@ def test_before_the_first_step_the_describer_says_what_is_stored(index: Path) ->
     assert isinstance(recipe, JointRecipe)
     gallery = open_gallery(config_for(index))
     ids = sorted(gallery.index.records)[:6]
-    now = DescribedNow(ids, recipe.describe(ids))
+    now = InMemoryGallery(ids, recipe.describe(ids))
     np.testing.assert_allclose(now.globals(ids), gallery.globals(ids), atol=1e-5)
     for one, two in zip(read_maps(now, ids), read_maps(gallery, ids), strict=True):
         assert np.abs(one - two).max() < 2e-3 * np.abs(two).max()  # what is stored passed through float16

@@ -19,7 +19,7 @@ from torch import nn
 
 from pipeline.errors import FailedElsewhereError, RelookError
 from pipeline.train import Validation
-from pipeline.train.loop.distributed import gathered, joined, rank, total
+from pipeline.train.loop.distributed import all_reduce_sum, gathered, process_group, rank
 from pipeline.train.loop.engine import _share_statistics, begin
 
 # What the task does, and what of the settings changes. Batches of 10 end with one of 7, which cannot be shared evenly.
@@ -60,7 +60,7 @@ def in_group(connection: Any, number: int, port: int, work: Any, folder: Path) -
     """One of two processes, as torchrun starts them but without the watch that torchrun keeps."""
     os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     try:
-        with joined(torch.device("cpu")):
+        with process_group(torch.device("cpu")):
             found = work(folder)
     except Exception as error:
         found = (type(error).__name__, str(error), getattr(error, "exit_code", None), getattr(error, "__notes__", []))
@@ -208,7 +208,7 @@ def test_patience_and_a_second_run(tmp_path: Path) -> None:
 def exchange(folder: Path) -> list[Any]:
     rows = torch.arange(7)[:, None] * torch.tensor([1, 10])
     own = rows[rank() :: 2]
-    return [torch.equal(gathered(own), rows), int(total(own.sum())) == int(rows.sum())]
+    return [torch.equal(gathered(own), rows), int(all_reduce_sum(own.sum())) == int(rows.sum())]
 
 
 def test_rows_of_all_processes_come_in_the_order_of_the_batch(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pipeline.errors import LockedError, RelookError
 from pipeline.stages.extract import extract
 from pipeline.stages.train_rerank import dry_run_rerank, train_rerank
 from pipeline.workflow.progress import Silent
-from pipeline.workflow.training.training_run import learn
+from pipeline.workflow.training.training_run import run_training
 
 __all__ = ["index", "photos"]
 
@@ -94,7 +94,7 @@ def test_wrong_usage_is_said_by_the_first_process() -> None:
 
 def toy(out: Path, **options: Any) -> Any:
     task = Toy()
-    return learn(
+    return run_training(
         task,
         LOOP,
         task.validation,

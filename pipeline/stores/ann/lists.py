@@ -17,7 +17,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.errors import RelookError
-from pipeline.files import replacing, sha256_of, writing
+from pipeline.files import atomic_path, sha256_of, write_errors
 from pipeline.types import FloatArray
 
 Rows = npt.NDArray[np.int64]
@@ -205,7 +205,7 @@ def read(folder: Path, file: ListsFile) -> Any:
 def write(folder: Path, name: str, lists: Any) -> ListsFile:
     """Write lists, flushed, under a name that nobody has."""
     path = folder / name
-    with writing(path), replacing(path) as temporary:
+    with write_errors(path), atomic_path(path) as temporary:
         try:
             load_faiss().write_index(lists, str(temporary))
         except RuntimeError as error:  # FAISS says so of a full disk

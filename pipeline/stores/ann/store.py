@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RelookError
-from pipeline.files import alone
+from pipeline.files import exclusive_lock
 from pipeline.stores.ann.lists import MissingListsError, load_faiss
 from pipeline.stores.ann.maintenance import Upkeep
 from pipeline.stores.ann.records import Records, count_in
@@ -138,4 +138,4 @@ class AnnStore:
         return {name: count for name, count in counts.items() if count}
 
     def _lock(self) -> AbstractContextManager[None]:
-        return alone(self._folder / ".lock", f"{self._folder}: another run holds the lock")
+        return exclusive_lock(self._folder / ".lock", f"{self._folder}: another run holds the lock")

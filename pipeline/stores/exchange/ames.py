@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import RelookError
-from pipeline.files import replacing, writing
-from pipeline.stores.exchange.base import Foreign, ForeignImage, Options, local_descriptors, read_ids
+from pipeline.files import atomic_path, write_errors
+from pipeline.stores.exchange.base import ExternalImage, ExternalSource, Options, local_descriptors, read_ids
 from pipeline.stores.index.ragged_hdf5 import own_dataset
 from pipeline.types import FloatArray, LocalDescriptors
 
@@ -27,7 +27,7 @@ _CHUNK_BYTES = 64 << 20
 _SCALES = {1024: (0.7071, 1.0, 1.4142)}
 
 
-def open_ames(source: Path, options: Options) -> Foreign:
+def open_ames(source: Path, options: Options) -> ExternalSource:
     """Open such a file; what it lacks comes from `options`. Without ids the rows' numbers are the ids.
 
     Raises:
@@ -39,7 +39,7 @@ def open_ames(source: Path, options: Options) -> Foreign:
     scales: tuple[float, ...] = options.scales or _own_scales(features) or default
     names = _names(file, source, options, len(features))
     vectors = None if options.globals is None else _globals(options.globals, len(features))
-    return Foreign("ames", scales, _images(source, features, names, vectors, scales))
+    return ExternalSource("ames", scales, _images(source, features, names, vectors, scales))
 
 
 def write_ames(
@@ -56,7 +56,7 @@ def write_ames(
     """
     stored: h5py.Dataset | None = None
     factors = 1.0 / np.asarray(scales, dtype=np.float64)
-    with writing(target), replacing(target) as temporary, h5py.File(temporary, "w") as file:
+    with write_errors(target), atomic_path(target) as temporary, h5py.File(temporary, "w") as file:
         for row, image in enumerate(images):
             part = image.first(count)
             if stored is None:
@@ -148,7 +148,7 @@ def _images(
     names: list[str],
     vectors: npt.NDArray[np.floating] | None,
     scales: Sequence[float],
-) -> Iterator[ForeignImage]:
+) -> Iterator[ExternalImage]:
     step = max(1, _CHUNK_BYTES // (features.dtype.itemsize * int(np.prod(features.shape[1:]))))
     for start in range(0, len(names), step):
         try:
@@ -158,7 +158,7 @@ def _images(
         for row, values in enumerate(block, start=start):
             where = f"{source}, image {row + 1} ({names[row]!r})"
             vector = None if vectors is None else np.asarray(vectors[row])
-            yield ForeignImage(names[row], where, vector=vector, locals=_locals(values, scales, where))
+            yield ExternalImage(names[row], where, vector=vector, locals=_locals(values, scales, where))
 
 
 def _locals(values: FloatArray, scales: Sequence[float], where: str) -> LocalDescriptors:

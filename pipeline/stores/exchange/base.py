@@ -22,7 +22,7 @@ _AS_GOOD_AS_ONE = 1e-6
 
 
 @dataclass(frozen=True)
-class ForeignImage:
+class ExternalImage:
     """One image of a source.
 
     Attributes:
@@ -41,12 +41,12 @@ class ForeignImage:
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ExternalSource:
     """An opened source: its format, the scales that local descriptors come from (None: not known), and its images."""
 
     format: str
     scales: tuple[float, ...] | None
-    images: Iterator[ForeignImage]
+    images: Iterator[ExternalImage]
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def local_descriptors(
     return LocalDescriptors(*(np.ascontiguousarray(column[order], dtype=np.float32) for column in columns))
 
 
-def peeked(images: Iterator[ForeignImage], source: Path) -> tuple[ForeignImage, Iterator[ForeignImage]]:
+def peek(images: Iterator[ExternalImage], source: Path) -> tuple[ExternalImage, Iterator[ExternalImage]]:
     """The first image, and all of them. Raises RelookError naming `source` when there is none."""
     first = next(images, None)
     if first is None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import RelookError
-from pipeline.stores.exchange.base import Foreign, ForeignImage, Options
+from pipeline.stores.exchange.base import ExternalImage, ExternalSource, Options
 from pipeline.types import FloatArray
 
 _IDS = ("vecid", "id")
@@ -23,17 +23,17 @@ _LABELS = ("labels", "label")
 _MAX_CELL = 16 << 20
 
 
-def open_csv(source: Path, options: Options) -> Foreign:
+def open_csv(source: Path, options: Options) -> ExternalSource:
     """Open such a file; which of the two it is its header tells.
 
     Raises:
         RelookError: it cannot be read, or has no column of ids or of values; later, a row is bad: the message names its
             number (from 1, the header not counted) and the value.
     """
-    return Foreign("csv", None, _images(source))
+    return ExternalSource("csv", None, _images(source))
 
 
-def _images(source: Path) -> Iterator[ForeignImage]:
+def _images(source: Path) -> Iterator[ExternalImage]:
     csv.field_size_limit(_MAX_CELL)
     try:
         with source.open(encoding="utf-8-sig", newline="") as lines:
@@ -44,7 +44,7 @@ def _images(source: Path) -> Iterator[ForeignImage]:
         raise RelookError(f"{source}: cannot be read as CSV ({error})") from None
 
 
-def _rows(source: Path, header: list[str], reader: Iterator[list[str]]) -> Iterator[ForeignImage]:
+def _rows(source: Path, header: list[str], reader: Iterator[list[str]]) -> Iterator[ExternalImage]:
     names = [name.lower() for name in header]
     key, label = _column(names, _IDS), _column(names, _LABELS)
     if key is None:
@@ -67,7 +67,7 @@ def _rows(source: Path, header: list[str], reader: Iterator[list[str]]) -> Itera
         first = first or len(vector)
         if len(vector) != first:
             raise RelookError(f"{where}: {len(vector)} values, row 1 has {first}")
-        yield ForeignImage(name, where, "" if label is None else row[label].strip(), vector)
+        yield ExternalImage(name, where, "" if label is None else row[label].strip(), vector)
 
 
 def _values(source: Path, names: list[str], others: set[int | None]) -> Callable[[list[str], str], FloatArray]:

@@ -16,14 +16,14 @@ import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
 from pipeline.errors import RelookError
-from pipeline.stores.exchange.base import Foreign, ForeignImage, Options, local_descriptors
+from pipeline.stores.exchange.base import ExternalImage, ExternalSource, Options, local_descriptors
 from pipeline.types import FloatArray, LocalDescriptors
 
 SUFFIXES = (".delg_global", ".delg_local")
 _MAX_BYTES = 256 << 20
 
 
-def open_delg(source: Path, options: Options) -> Foreign:
+def open_delg(source: Path, options: Options) -> ExternalSource:
     """A folder, searched to any depth, or one of its files. Ids are the paths below it without the ending.
 
     A scale is 1 over the factor by which the image was resized, as in relook's own format.
@@ -36,13 +36,13 @@ def open_delg(source: Path, options: Options) -> Foreign:
     stems = sorted({file.with_suffix("").relative_to(root).as_posix() for file in files})
     if not stems:
         raise RelookError(f"{source}: holds no {' or '.join(SUFFIXES)} files")
-    return Foreign("delg", options.scales, _images(root, stems))
+    return ExternalSource("delg", options.scales, _images(root, stems))
 
 
-def _images(root: Path, stems: list[str]) -> Iterator[ForeignImage]:
+def _images(root: Path, stems: list[str]) -> Iterator[ExternalImage]:
     for stem in stems:
         vector, local = (root / f"{stem}{suffix}" for suffix in SUFFIXES)
-        yield ForeignImage(
+        yield ExternalImage(
             id=stem,
             where=str(vector if vector.exists() else local),
             vector=_datum(_read(vector, "DatumProto"), vector) if vector.exists() else None,

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from pipeline.errors import RelookError, UsageError, unknown_name
 from pipeline.stores.exchange.ames import open_ames
-from pipeline.stores.exchange.base import Foreign, Options
+from pipeline.stores.exchange.base import ExternalSource, Options
 from pipeline.stores.exchange.csv_tables import open_csv
 from pipeline.stores.exchange.delg import SUFFIXES, open_delg
 
-FORMATS: dict[str, Callable[[Path, Options], Foreign]] = {
+FORMATS: dict[str, Callable[[Path, Options], ExternalSource]] = {
     "delg": open_delg,
     "ames": open_ames,
     "csv": open_csv,
 }
 
 
-def open_foreign(source: Path, format: str, options: Options) -> Foreign:
+def open_external(source: Path, format: str, options: Options) -> ExternalSource:
     """Open a source.
 
     Args:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import RelookError
 from pipeline.faults import fault_point
-from pipeline.files import TEMPORARY, writing
+from pipeline.files import TEMPORARY, write_errors
 from pipeline.stores.index.lock import HOLDER
 from pipeline.stores.index.manifest import NAME, STAGED, Manifest, PartFile, as_bytes, read_manifest
 from pipeline.stores.index.part_files import write_file
@@ -69,7 +69,7 @@ def collect(directory: Path, head: Manifest | None, staged: Manifest | None) -> 
         for path in sorted((directory / folder).glob("*")):
             sure = kept is not None or path.name.endswith(TEMPORARY)
             if sure and re.fullmatch(pattern, path.name) and f"{folder}/{path.name}" not in (kept or ()):
-                with writing(path):
+                with write_errors(path):
                     size += path.stat().st_size
                     path.unlink()
                 files += 1

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from pipeline.errors import RelookError
-from pipeline.files import replacing, sha256_of, writing
+from pipeline.files import atomic_path, sha256_of, write_errors
 from pipeline.stores.index.local_store import write_locals
 from pipeline.stores.index.manifest import Manifest, Part, PartFile, PartKind
 from pipeline.stores.index.map_store import write_maps
@@ -106,7 +106,7 @@ def write_fitted(directory: Path, fitted: Mapping[str, FloatArray], fingerprint:
 def write_file(directory: Path, relative: str, write: Callable[[Path], object]) -> PartFile:
     """Have `write` write a file of the index, in one step. Raises RelookError when the disk is full or closed to us."""
     path = directory / relative
-    with writing(path), replacing(path) as temporary:
+    with write_errors(path), atomic_path(path) as temporary:
         write(temporary)
         checksum, size = sha256_of(temporary), temporary.stat().st_size
     return PartFile(path=relative, bytes=size, sha256=checksum)

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import write_bytes, writing
+from pipeline.files import write_bytes, write_errors
 
 LATEST = "runs/latest.json"
 # So many reports are kept, the latest ones by their names: a nightly run must not fill a folder over the years.
@@ -27,7 +27,7 @@ def write_report(directory: Path, verb: str, report: Mapping[str, Any], *, chang
     now = datetime.now(UTC)
     content = json.dumps({"verb": verb, "time": now.isoformat(), **report}, indent=1, ensure_ascii=False).encode()
     runs = directory / "runs"
-    with writing(runs):
+    with write_errors(runs):
         if changed:
             write_bytes(runs / f"{now:%Y%m%dT%H%M%S}-{verb}-{secrets.token_hex(2)}.json", content)
             for name in sorted(path.name for path in runs.iterdir() if _NAME.fullmatch(path.name))[:-KEPT]:

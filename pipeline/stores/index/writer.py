@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from pipeline.errors import RelookError
 from pipeline.faults import fault_point
-from pipeline.files import replacing, writing
+from pipeline.files import atomic_path, write_errors
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.generations import Collected, collect, keep_copy, read_earlier
 from pipeline.stores.index.lock import IndexLock
@@ -232,7 +232,7 @@ class IndexWriter:
         suffix = self._current.tables
         columns = [list(column) for column in zip(*failures, strict=True)] or [[], [], []]
         path = self.directory / f"failures.{suffix}"
-        with writing(path), replacing(path) as temporary:
+        with write_errors(path), atomic_path(path) as temporary:
             write_table(temporary, pa.table(columns, FAILURES_SCHEMA))
 
     def write_report(self, verb: str, report: Mapping[str, Any], *, changed: bool = True) -> None:
@@ -254,7 +254,7 @@ class IndexWriter:
             self._drop_staged()
 
     def _drop_staged(self) -> None:
-        with writing(self.directory / STAGED):
+        with write_errors(self.directory / STAGED):
             (self.directory / STAGED).unlink()
         fault_point("dropped")
         self._staged = None
@@ -316,7 +316,7 @@ class IndexWriter:
         name = STAGED if self._staging else NAME
         self._lock.check()
         fault_point("commit")
-        with writing(self.directory / name):
+        with write_errors(self.directory / name):
             write_manifest(self.directory, manifest, name)
         fault_point("committed")
         if self._staging:

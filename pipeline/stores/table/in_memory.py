@@ -30,7 +30,7 @@ Precision = Literal["float32", "float16"]
 _BLOCK = 16 << 20
 
 
-class HeldGlobals:
+class InMemoryGlobals:
     """What a table store searches.
 
     Args:

@@ -18,7 +18,7 @@ from pipeline.stores.checks import check_query, check_upsert
 from pipeline.stores.exact.search import FlatVectors
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.writer import IndexWriter
-from pipeline.stores.table.in_memory import HeldGlobals, Precision
+from pipeline.stores.table.in_memory import InMemoryGlobals, Precision
 from pipeline.types import FloatArray, GlobalDescriptors, StoredVectors
 
 
@@ -95,8 +95,8 @@ class TableStore:
         return {self._index.manifest.fingerprint: self._index.manifest.counts["images"]}
 
     @cached_property
-    def _held(self) -> HeldGlobals:
-        return HeldGlobals(self._index, self._precision)
+    def _held(self) -> InMemoryGlobals:
+        return InMemoryGlobals(self._index, self._precision)
 
     @cached_property
     def _flat(self) -> FlatVectors:

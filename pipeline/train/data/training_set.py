@@ -38,7 +38,7 @@ class Photos:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingSet:
     """N pictures to learn from.
 
     Attributes:

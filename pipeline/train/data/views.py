@@ -20,8 +20,8 @@ from torch import nn
 
 from pipeline.checkpoints import hash_weights
 from pipeline.config import AugmentConfig
-from pipeline.describe.prefetch import ahead
-from pipeline.files import replacing, writing
+from pipeline.describe.prefetch import prefetch
+from pipeline.files import atomic_path, write_errors
 from pipeline.train.data.augmentation import augmented
 
 Pixels = npt.NDArray[np.uint8]
@@ -108,7 +108,7 @@ class KeptViews:
         """
         for view in self.missing:
             path = self._file(view)
-            with writing(path), replacing(path) as temporary:
+            with write_errors(path), atomic_path(path) as temporary:
                 self._write(view, temporary, advance, workers)
         self._maps = [np.load(self._file(view), mmap_mode="r") for view in range(self.count)]
 
@@ -144,7 +144,7 @@ class KeptViews:
 
         batches = [range(start, min(start + _BATCH, self._photos)) for start in range(0, self._photos, _BATCH)]
         # One core per batch beats all cores on one batch; see `pipeline.describe.stream`.
-        return ahead(compute, batches, workers, 2 * workers, lambda: torch.set_num_threads(1))
+        return prefetch(compute, batches, workers, 2 * workers, lambda: torch.set_num_threads(1))
 
 
 def views_key(frozen: nn.Module, settings: AugmentConfig, photos: Sequence[str], normalisation: str) -> str:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.config import ClassificationConfig
-from pipeline.train.loop.distributed import total
+from pipeline.train.loop.distributed import all_reduce_sum
 
 # Cosines are kept so far from 1, where the sine has no gradient.
 _EDGE = 1e-7
@@ -85,7 +85,9 @@ class CurricularFace(nn.Module):
         return functional.cross_entropy(self._scale * logits, labels)
 
     def _follow(self, positive: torch.Tensor) -> None:
-        mean = total(positive.sum()) / total(torch.tensor(float(len(positive)), device=positive.device))
+        mean = all_reduce_sum(positive.sum()) / all_reduce_sum(
+            torch.tensor(float(len(positive)), device=positive.device)
+        )
         self.t.lerp_(mean, self._momentum)
 
 

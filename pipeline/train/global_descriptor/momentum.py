@@ -14,7 +14,7 @@ from torch import nn
 
 from pipeline.config import ContrastConfig
 from pipeline.train.global_descriptor.losses import harden, with_margin
-from pipeline.train.loop.distributed import total
+from pipeline.train.loop.distributed import all_reduce_sum
 
 # What stands in the queue where nothing was put yet.
 _EMPTY = -1
@@ -120,6 +120,6 @@ class MomentumContrast(nn.Module):
         return (losses.sum(dim=1) / count.clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)
 
     def _follow(self, cosines: torch.Tensor, same: torch.Tensor) -> None:
-        there = total(same.sum())
-        mean = total((cosines * same).sum()) / there.clamp(min=1)
+        there = all_reduce_sum(same.sum())
+        mean = all_reduce_sum((cosines * same).sum()) / there.clamp(min=1)
         self.t.lerp_(mean, _FOLLOW * float(there > 0))

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from pipeline.rerank.ames.network import AMESNetwork
+from pipeline.train.data.ames_pairs import projection
 from pipeline.train.init.logistic import logistic_line
 from pipeline.train.init.whitening import Whitening
-from pipeline.train.rerankers.ames_pairs import projection
 
 # A constant part of every token, this long beside its content: what is left of the content shows by its share.
 _CONSTANT = 2.0

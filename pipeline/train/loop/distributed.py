@@ -37,7 +37,7 @@ def processes() -> int:
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[torch.device]:
+def process_group(device: torch.device) -> Iterator[torch.device]:
     """Join the other processes for the block; gives the device that this one computes on.
 
     An error in one of them ends all. It is raised as it is, with a note that names the process, where it happened
@@ -63,7 +63,7 @@ def joined(device: torch.device) -> Iterator[torch.device]:
     dist.destroy_process_group()
 
 
-def total(value: torch.Tensor) -> torch.Tensor:
+def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
     """The sum of a tensor over all processes, without gradient."""
     value = value.detach().clone()
     if dist.is_initialized():
@@ -96,7 +96,7 @@ def same_buffers(module: torch.nn.Module) -> None:
             dist.broadcast(buffer, 0)
 
 
-def from_first(value: Any) -> Any:
+def broadcast_from_first(value: Any) -> Any:
     """What the first process has, on all of them; plain Python values."""
     if not dist.is_initialized():
         return value

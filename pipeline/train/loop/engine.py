@@ -20,9 +20,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.config import LoopConfig
-from pipeline.describe.prefetch import ahead
+from pipeline.describe.prefetch import prefetch
 from pipeline.errors import RelookError
-from pipeline.train.loop.distributed import processes, rank, same_buffers, total
+from pipeline.train.loop.distributed import all_reduce_sum, processes, rank, same_buffers
 from pipeline.train.loop.optimization import Average, make_optimizer, make_schedule
 from pipeline.train.loop.state import Run
 from pipeline.train.loop.task import Rows, Task, Validation
@@ -66,9 +66,9 @@ def begin(task: Task, settings: LoopConfig, seed: int, device: torch.device) -> 
 class Engine:
     """Takes the steps of a run.
 
-    Buffers are not broadcast in a step: what a task keeps in them follows from the whole batch (`gathered`, `total`)
-    and is the same everywhere. Parameters may go without a gradient in a step, on some processes or on all. Those are
-    looked for in each: without that torch stops, or leaves the processes out of step with each other in silence.
+    Buffers are not broadcast in a step: what a task keeps in them follows from the whole batch (`gathered`,
+    `all_reduce_sum`) and is the same everywhere. Parameters may go without a gradient in a step, on some processes or
+    on all. Those are looked for in each: without that torch stops, or the processes get out of step in silence.
     """
 
     def __init__(self, run: Run, settings: LoopConfig, seed: int, device: torch.device) -> None:
@@ -89,7 +89,9 @@ class Engine:
         plan = run.task.plan(np.random.default_rng((self._seed, run.epoch)))
         left = plan[run.step :]
         parts = [self._parts(rows) for rows in left]
-        loaded = ahead(lambda own: [run.task.load(part) for part in own], [own for own, _ in parts], _READERS, _AHEAD)
+        loaded = prefetch(
+            lambda own: [run.task.load(part) for part in own], [own for own, _ in parts], _READERS, _AHEAD
+        )
         summed = sum(run.losses[len(run.losses) - run.step :])
         for rows, (_, shares), inputs in zip(left, parts, loaded, strict=True):
             rate = float(run.rates.get_last_lr()[0])
@@ -120,7 +122,7 @@ class Engine:
                 # Of the whole batch's mean; torch averages the gradients of processes.
                 (loss * processes()).backward()
             summed += loss.detach()
-        value = float(total(summed))
+        value = float(all_reduce_sum(summed))
         self._check("loss", rows, value)
         norm = nn.utils.clip_grad_norm_(self._learnt, self._settings.clip or math.inf)
         self._check("gradient", rows, float(norm))

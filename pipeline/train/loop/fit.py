@@ -18,8 +18,8 @@ import torch
 
 from pipeline.config import LoopConfig
 from pipeline.errors import RelookError
-from pipeline.files import writing
-from pipeline.train.loop.distributed import from_first, rank
+from pipeline.files import write_errors
+from pipeline.train.loop.distributed import broadcast_from_first, rank
 from pipeline.train.loop.engine import Engine, Progress, begin
 from pipeline.train.loop.state import Run
 from pipeline.train.loop.task import Task, Validation
@@ -104,9 +104,9 @@ def fit(
             run.epoch, run.step = run.epoch + 1, 0
             keep(tracker)
     if rank() == 0:
-        with writing(files.state):
+        with write_errors(files.state):
             files.state.unlink(missing_ok=True)
-    from_first(None)  # the others must not meet the state again, should they train once more
+    broadcast_from_first(None)  # the others must not meet the state again, should they train once more
     assert run.best is not None  # epochs is at least 1
     seconds = round(run.seconds + time.monotonic() - started, 1)
     return Trained(run.best_epoch, run.best, run.history, run.losses, seconds)
@@ -122,7 +122,7 @@ def _validated(run: Run, validate: Callable[[], Validation], save: Callable[[str
             if _better(found, run):
                 save("best", found)
             save("last", found)
-    validation: Validation = from_first(found)
+    validation: Validation = broadcast_from_first(found)
     if _better(validation, run):
         run.best, run.best_epoch = validation, run.epoch
     return validation
@@ -153,7 +153,7 @@ def _stopped(run: Run, settings: LoopConfig) -> bool:
 def _check_together(run: Run, files: Files) -> None:
     """Processes on several machines may not all see the state."""
     place = (run.epoch, run.step)
-    if place != from_first(place):
+    if place != broadcast_from_first(place):
         raise RelookError(f"{files.state}: not the same for all processes; put it where all of them see it (out)")
 
 

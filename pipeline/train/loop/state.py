@@ -14,7 +14,7 @@ import torch
 
 from pipeline.checkpoints import Writable, pickle_tensors
 from pipeline.errors import RelookError
-from pipeline.files import replacing, writing
+from pipeline.files import atomic_path, write_errors
 from pipeline.train.loop.optimization import Average
 from pipeline.train.loop.task import Task, Validation
 
@@ -52,7 +52,7 @@ class Run:
 
     def save(self, path: Path, identity: str, seconds: float) -> None:
         """Write it; `identity` says which runs may go on from it. Raises RelookError when it cannot be written."""
-        with writing(path), replacing(path) as temporary, temporary.open("wb") as stream:
+        with write_errors(path), atomic_path(path) as temporary, temporary.open("wb") as stream:
             self.write(stream, identity, seconds)
 
     def write(self, stream: Writable, identity: str, seconds: float) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from torch.utils.tensorboard import SummaryWriter
 
 from pipeline.errors import RelookError
-from pipeline.files import write_bytes, writing
+from pipeline.files import write_bytes, write_errors
 
 # Holds the name by which Weights & Biases knows the run of a folder.
 _RUN_ID = "wandb-run-id"
@@ -71,21 +71,21 @@ class _All:
 class _TensorBoard:
     def __init__(self, folder: Path, steps_done: int) -> None:
         self._folder = folder
-        with writing(folder):
+        with write_errors(folder):
             self._writer = SummaryWriter(str(folder), purge_step=steps_done + 1)
             self._writer.flush()
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        with writing(self._folder):
+        with write_errors(self._folder):
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
     def flush(self) -> None:
-        with writing(self._folder):
+        with write_errors(self._folder):
             self._writer.flush()
 
     def close(self) -> None:
-        with writing(self._folder):
+        with write_errors(self._folder):
             self._writer.close()
 
 
@@ -124,6 +124,6 @@ def _run_id(folder: Path, steps_done: int) -> str:
     if steps_done and path.exists():
         return path.read_text(encoding="ascii")
     made = uuid.uuid4().hex[:8]
-    with writing(path):
+    with write_errors(path):
         write_bytes(path, made.encode("ascii"))
     return made

@@ -21,13 +21,13 @@ from pipeline.rerank.ames.network import AMESNetwork, AMESShape
 from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.pair_reranker import local_settings
+from pipeline.train.data.ames_pairs import begun, twice
 from pipeline.train.data.stored_locals import Side, StoredLocals
-from pipeline.train.data.training_set import Lesson
+from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.ames import calibrate, start_as_published, start_comparing
 from pipeline.train.init.whitening import within_class_whitening
 from pipeline.train.loop.task import Rows, Task
-from pipeline.train.rerankers.ames_pairs import begun, twice
 from pipeline.types import ModelCard
 
 # Pairs that the start is fitted to.
@@ -124,7 +124,7 @@ class AMESRecipe:
         RelookError: the index has no locals, or has them projected for AMES.
     """
 
-    def __init__(self, lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.ames
         check_locals(lesson.card)
         triplets, stored = sources(lesson, settings)
@@ -159,7 +159,7 @@ def check_locals(card: ModelCard) -> None:
         )
 
 
-def sources(lesson: Lesson, settings: TrainRerankConfig) -> tuple[Triplets, StoredLocals]:
+def sources(lesson: TrainingSet, settings: TrainRerankConfig) -> tuple[Triplets, StoredLocals]:
     """The miner, and the descriptors of what it names."""
     answers = lesson.answers(settings.candidates, None)
     triplets = Triplets(lesson.labels, answers, [0] * len(lesson.ids))

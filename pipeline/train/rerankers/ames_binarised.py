@@ -20,14 +20,14 @@ from pipeline.rerank.ames.network import AMESNetwork, Binarised
 from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.pair_reranker import joint_padding
+from pipeline.train.data.ames_pairs import begun, projection, twice
 from pipeline.train.data.stored_locals import StoredLocals
-from pipeline.train.data.training_set import Lesson, Recipe
+from pipeline.train.data.training_set import Recipe, TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.ames import start_as_published
 from pipeline.train.init.itq import Doubles, directions, rotation
 from pipeline.train.loop.task import Rows
 from pipeline.train.rerankers.ames import AMESRecipe, AMESTask, Compared, check_locals, reranker_of, shape_for, sources
-from pipeline.train.rerankers.ames_pairs import begun, projection, twice
 from pipeline.types import FloatArray, ModelCard
 
 # Of the least squares that explain the teacher's tokens by bits, as a part of their number.
@@ -101,7 +101,7 @@ class AMESStudentRecipe:
         RelookError: the index has no locals, or the teacher is of another size, or of other descriptors.
     """
 
-    def __init__(self, lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.ames
         check_locals(lesson.card)
         teacher = _teacher(settings, lesson.card)
@@ -124,7 +124,7 @@ class AMESStudentRecipe:
         return self.reranker.to_checkpoint()
 
 
-def ames_recipe(lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
+def ames_recipe(lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
     """The recipe of the variant that the settings ask for. Raises UsageError when they ask for a half of one."""
     if settings.ames.binarised:
         return AMESStudentRecipe(lesson, settings, seed, device)

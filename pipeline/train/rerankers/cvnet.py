@@ -24,7 +24,7 @@ from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.cvnet.network import CVLearner
 from pipeline.rerank.cvnet.reranker import CVNetReranker
 from pipeline.train.data.hide_and_seek import rising, shown
-from pipeline.train.data.training_set import Lesson
+from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.loop.task import Rows, Task
 from pipeline.types import FeatureMaps, ModelCard
@@ -151,7 +151,7 @@ class CVNetRecipe:
         RelookError: the index has no maps, or maps that were projected already where they should be here.
     """
 
-    def __init__(self, lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.cvnet
         levels = _levels(lesson.card, model)
         triplets = Triplets(lesson.labels, lesson.answers(settings.candidates, None), [0] * len(lesson.ids))

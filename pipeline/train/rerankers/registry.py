@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.config import TrainRerankConfig
-from pipeline.train.data.training_set import Lesson, Recipe
+from pipeline.train.data.training_set import Recipe, TrainingSet
 from pipeline.train.rerankers.ames_binarised import ames_recipe
 from pipeline.train.rerankers.cvnet import CVNetRecipe
 from pipeline.train.rerankers.rrt import RRTRecipe
@@ -13,14 +13,14 @@ from pipeline.train.rerankers.rrt_sop import RRTSOPRecipe
 from pipeline.train.rerankers.rrt_sop_joint import RRTSOPJointRecipe
 
 
-def _rrt_sop(lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
+def _rrt_sop(lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
     """From stored maps, or from photos together with its describer."""
     made = RRTSOPRecipe if settings.rrt_sop.joint is None else RRTSOPJointRecipe
     return made(lesson, settings, seed, device)
 
 
 # Each is made of what there is to learn from, the settings, a seed and a device.
-RECIPES: dict[str, Callable[[Lesson, TrainRerankConfig, int, str], Recipe]] = {
+RECIPES: dict[str, Callable[[TrainingSet, TrainRerankConfig, int, str], Recipe]] = {
     "cvnet": CVNetRecipe,
     "ames": ames_recipe,
     "rrt": RRTRecipe,

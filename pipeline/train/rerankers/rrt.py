@@ -23,7 +23,7 @@ from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape, Tokens
 from pipeline.rerank.rrt.reranker import RRTReranker, tokens_of
 from pipeline.train.data.hold_out import halves
-from pipeline.train.data.training_set import Lesson
+from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.rrt import calibrate_skip, start_comparing
 from pipeline.train.init.whitening import Whitening, within_class_whitening
@@ -105,7 +105,7 @@ class RRTRecipe:
         RelookError: the index has no locals.
     """
 
-    def __init__(self, lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         card, model = lesson.card, settings.rrt
         if not card.local_dimension:
             raise RelookError("rrt learns from local descriptors; extract with --set describe.locals.count=50")
@@ -147,7 +147,7 @@ def _shape(model: RRTModelConfig, card: ModelCard) -> RRTShape:
     return RRTShape(d_global=card.dimension, d_model=card.local_dimension, scale_rule="nearest", **options)
 
 
-def _cross_fitted(lesson: Lesson, half: Rows, fit: Callable[..., Whitening]) -> FloatArray:
+def _cross_fitted(lesson: TrainingSet, half: Rows, fit: Callable[..., Whitening]) -> FloatArray:
     """[N, d_model] globals, each half projected by what was fitted on the other."""
     parts = {}
     for side in (0, 1):

@@ -21,7 +21,7 @@ from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape
 from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker, refuse_without_maps
 from pipeline.train.data.hold_out import halves
 from pipeline.train.data.map_tokens import MapTokens, means_of, read_maps
-from pipeline.train.data.training_set import Lesson
+from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.rrt import calibrate_skip, start_comparing_maps
 from pipeline.train.init.whitening import Whitening, within_class_whitening
@@ -94,7 +94,7 @@ class RRTSOPRecipe:
         RelookError: the index has no whole maps, or its heads do not divide the width of its tokens.
     """
 
-    def __init__(self, lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.rrt_sop
         refuse_without_maps(lesson.card)
         comparing = model.start == "comparing"
@@ -155,7 +155,7 @@ def calibrate(network: RRTSOPNetwork, tokens: MapTokens, drawn: Rows) -> None:
 
 
 def _start(
-    network: RRTSOPNetwork, lesson: Lesson, half: Rows, fit: Callable[[FloatArray, Sequence[str]], Whitening]
+    network: RRTSOPNetwork, lesson: TrainingSet, half: Rows, fit: Callable[[FloatArray, Sequence[str]], Whitening]
 ) -> tuple[Callable[[int, FloatArray], FloatArray], Whitening]:
     """Set the comparing start; gives the projection of a picture's cells by its row, and the one to keep."""
     means = means_of(lesson.source, lesson.ids)
@@ -168,7 +168,7 @@ def _start(
     )
 
 
-def _tokens(network: RRTSOPNetwork, lesson: Lesson, project: Callable[[int, FloatArray], FloatArray]) -> MapTokens:
+def _tokens(network: RRTSOPNetwork, lesson: TrainingSet, project: Callable[[int, FloatArray], FloatArray]) -> MapTokens:
     cells, sizes = [], []
     for row, part in enumerate(read_maps(lesson.source, lesson.ids)):
         channels, height, width = part.shape

@@ -28,14 +28,14 @@ from pipeline.rerank.checkpoints import RerankCheckpoint, header_of
 from pipeline.rerank.pair_reranker import Batch
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork
 from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker, refuse_without_maps
-from pipeline.train.data.training_set import Lesson, Photos
+from pipeline.train.data.training_set import Photos, TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.data.views import FreshViews, KeptViews, Views, views_key
 from pipeline.train.global_descriptor.trunk import Trunk, divided
-from pipeline.train.init.rrt_sop_joint import matcher_to_train, without_projection
-from pipeline.train.loop.distributed import from_first, rank
+from pipeline.train.loop.distributed import broadcast_from_first, rank
 from pipeline.train.loop.task import Rows, Task, decaying_groups
 from pipeline.train.rerankers.rrt_sop import pairs_of
+from pipeline.train.rerankers.rrt_sop_joint_start import matcher_to_train, without_projection
 from pipeline.types import Description
 
 
@@ -130,7 +130,7 @@ class RRTSOPJointRecipe:
             `train_rerank.rrt_sop.joint.start` belongs to another index.
     """
 
-    def __init__(self, lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         joint = settings.rrt_sop.joint
         assert joint is not None
         refuse_without_maps(lesson.card)
@@ -189,12 +189,12 @@ class RRTSOPJointRecipe:
             return fresh
         if changes.views_folder is None and rank() == 0:
             self._kept_views = tempfile.TemporaryDirectory(prefix="relook-views-")
-        root = changes.views_folder or Path(from_first(self._kept_views.name if self._kept_views else None))
+        root = changes.views_folder or Path(broadcast_from_first(self._kept_views.name if self._kept_views else None))
         key = views_key(frozen, changes, [photos.content(name) for name in ids], self._describer.reads)
         kept = KeptViews(fresh, len(ids), changes.views, root / key, device)
         if rank() == 0:
             kept.fill(lambda count: None, torch.get_num_threads())
-        from_first(None)
+        broadcast_from_first(None)
         if rank() != 0:
             kept.fill(lambda count: None, 1)
         return kept

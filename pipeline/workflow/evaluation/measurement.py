@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pipeline.evaluate import Judged, Scores, judge
-from pipeline.rerank import Look, look_again
+from pipeline.evaluate import RankedRelevance, Scores, rank_relevance
+from pipeline.rerank import RerankStep, apply_chain
 from pipeline.types import (
     Candidates,
     Description,
@@ -39,7 +39,7 @@ _SHOWN_QUERIES = 2000
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What came of a task.
 
     Attributes:
@@ -62,8 +62,8 @@ class Measured:
 
 
 def measure(
-    gallery: Gallery, chains: Sequence[Sequence[Look]], task: Task, reporter: Reporter, timed: int = 0
-) -> Measured:
+    gallery: Gallery, chains: Sequence[Sequence[RerankStep]], task: Task, reporter: Reporter, timed: int = 0
+) -> Measurement:
     """Rank and judge.
 
     Args:
@@ -77,7 +77,7 @@ def measure(
         RelookError: nothing can be scored.
     """
     clock = _Clock()
-    chains = [[clock.watching(look) for look in chain] for chain in chains]
+    chains = [[clock.timed_step(step) for step in chain] for chain in chains]
     run = _Run(gallery, chains, task, clock)
     with reporter.bar("evaluate", len(task.records), "queries") as bar:
         for block in _blocks(len(task.records), _depth(task, chains), timed):
@@ -87,7 +87,7 @@ def measure(
     single = {name: values[1:] for name, values in clock.single.items() if values[1:]}
     seconds = {name: round(value, 3) for name, value in clock.seconds.items()}
     before = task.protocol.score(run.before)
-    return Measured(run.numbers, run.failed, before, after, run.shown, seconds, single)
+    return Measurement(run.numbers, run.failed, before, after, run.shown, seconds, single)
 
 
 class _Clock:
@@ -107,9 +107,9 @@ class _Clock:
         if self.alone:
             self.single[stage].append(passed)
 
-    def watching(self, look: Look) -> Look:
+    def timed_step(self, step: RerankStep) -> RerankStep:
         """The same link of a chain, timed."""
-        return replace(look, reranker=_Watched(look.reranker, look.name, self))
+        return replace(step, reranker=_Watched(step.reranker, step.name, self))
 
 
 @dataclass(frozen=True)
@@ -139,13 +139,13 @@ class _Run:
     """Collects what blocks of queries bring."""
 
     gallery: Gallery
-    chains: Sequence[Sequence[Look]]
+    chains: Sequence[Sequence[RerankStep]]
     task: Task
     clock: _Clock
     numbers: list[int] = field(default_factory=list)
     failed: int = 0
-    before: list[Judged] = field(default_factory=list)
-    after: list[dict[str, list[Judged]]] = field(default_factory=list)
+    before: list[RankedRelevance] = field(default_factory=list)
+    after: list[dict[str, list[RankedRelevance]]] = field(default_factory=list)
     shown: list[list[list[str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -173,18 +173,18 @@ class _Run:
             depth = _depth(task, self.chains)
             candidates = find_candidates(self.gallery, names, asked.descriptions, depth, excluded, task.where)
         self.numbers += numbers
-        rankings = [look_again((), asked.descriptions, candidates, self.gallery)]
+        rankings = [apply_chain((), asked.descriptions, candidates, self.gallery)]
         self.before += self._judged(rankings[0], numbers)
         for chain, lists in zip(self.chains, self.after, strict=True):
-            rankings.append(self._look(chain, lists, asked.descriptions, candidates, numbers))
+            rankings.append(self._rerank(chain, lists, asked.descriptions, candidates, numbers))
         if len(task.records) <= _SHOWN_QUERIES:
             heads = [[ranking.ids[:SHOWN] for ranking in found] for found in zip(*rankings, strict=True)]
             self.shown += [[list(ids) for ids in head] for head in heads]
 
-    def _look(
+    def _rerank(
         self,
-        chain: Sequence[Look],
-        lists: dict[str, list[Judged]],
+        chain: Sequence[RerankStep],
+        lists: dict[str, list[RankedRelevance]],
         descriptions: Sequence[Description],
         candidates: Candidates,
         numbers: Sequence[int],
@@ -195,7 +195,7 @@ class _Run:
             ignored = self.task.protocol.lists.get(ending, ())
             part = self._without(candidates, numbers, ignored) if ignored else candidates
             with self.clock.time("rerank"):
-                rankings = look_again(chain, descriptions, part, self.gallery)
+                rankings = apply_chain(chain, descriptions, part, self.gallery)
             judged += self._judged(rankings, numbers)
         return rankings
 
@@ -209,18 +209,18 @@ class _Run:
             scores.append(np.asarray(values)[kept])
         return Candidates(candidates.query_ids, ids, scores)
 
-    def _judged(self, rankings: Sequence[Ranking], numbers: Sequence[int]) -> list[Judged]:
+    def _judged(self, rankings: Sequence[Ranking], numbers: Sequence[int]) -> list[RankedRelevance]:
         task = self.task
         return [
-            judge(ranking, task.groups(number), self._labels, task.labels(number))
+            rank_relevance(ranking, task.groups(number), self._labels, task.labels(number))
             for ranking, number in zip(rankings, numbers, strict=True)
         ]
 
 
-def _depth(task: Task, chains: Sequence[Sequence[Look]]) -> int:
+def _depth(task: Task, chains: Sequence[Sequence[RerankStep]]) -> int:
     """How many answers are asked for."""
     wanted = task.protocol.depth or task.size
-    return max(1, min(task.size, max([wanted, *(look.top for chain in chains for look in chain)])))
+    return max(1, min(task.size, max([wanted, *(step.top for chain in chains for step in chain)])))
 
 
 def _blocks(count: int, depth: int, alone: int) -> Iterator[slice]:

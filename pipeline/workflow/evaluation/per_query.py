@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from pipeline.evaluate import Scores
-from pipeline.workflow.evaluation.measurement import Measured
+from pipeline.workflow.evaluation.measurement import Measurement
 from pipeline.workflow.evaluation.tasks import Task
 from pipeline.workflow.gallery import Gallery
 
 
-def per_query(gallery: Gallery, task: Task, measured: Measured) -> list[dict[str, Any]]:
+def per_query(gallery: Gallery, task: Task, measured: Measurement) -> list[dict[str, Any]]:
     """One plain object per query that could be read, in the order of the task.
 
     "query" is its id; "path", "bbox" and "label" say what was asked with; "global" and "reranked" are metrics as

@@ -18,7 +18,7 @@ from pipeline.describe import Described, Failed, describe_stream, prepare_stream
 from pipeline.errors import RelookError
 from pipeline.stores import IndexWriter
 from pipeline.types import Describer, Description, ImageRecord
-from pipeline.workflow.gallery import reading
+from pipeline.workflow.gallery import read_options
 from pipeline.workflow.indexing.changes import Changes
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.stop import Stop
@@ -50,7 +50,7 @@ def describe_changes(
     with reporter.bar("describe", int(changes.fresh.sum()), "images") as bar:
 
         def stream(records: Iterable[ImageRecord]) -> Iterator[Described]:
-            for item in describe_stream(describer, stop.until(records), changes.catalog.file, reading(config)):
+            for item in describe_stream(describer, stop.until(records), changes.catalog.file, read_options(config)):
                 bar.advance(1, f"{len(failed)} failed" if isinstance(item, Failed) else "")
                 if isinstance(item, Failed):
                     failed.append(item)
@@ -60,9 +60,9 @@ def describe_changes(
 
         parts.write(stream(changes.todo()))
         # One that took too long would only take as long again.
-        again = [item.record for item in failed if item.reason != reading(config).too_slow]
+        again = [item.record for item in failed if item.reason != read_options(config).too_slow]
         if not stop.reason:
-            failed[:] = [item for item in failed if item.reason == reading(config).too_slow]
+            failed[:] = [item for item in failed if item.reason == read_options(config).too_slow]
             parts.write(stream(again))
     failures = [(item.record.id, item.record.path, item.reason) for item in failed]
     return Outcome(counts[False], counts[True], failures)
@@ -77,7 +77,7 @@ def fit(describer: Any, catalog: Catalog, config: Config, reporter: Reporter) ->
 
         def batches() -> Iterator[list[Any]]:
             failed: list[Failed] = []
-            for batch in prepare_stream(describer, sample, catalog.file, reading(config)):
+            for batch in prepare_stream(describer, sample, catalog.file, read_options(config)):
                 if isinstance(batch, Failed):
                     failed.append(batch)
                     bar.advance()

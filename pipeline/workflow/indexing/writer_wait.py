@@ -18,7 +18,7 @@ _PAUSE = 0.5
 
 
 @contextmanager
-def writer_of(directory: Path, wait: float, stop: Stop) -> Iterator[IndexWriter]:
+def open_writer(directory: Path, wait: float, stop: Stop) -> Iterator[IndexWriter]:
     """Open the index for writing. Raises LockedError when another run has it for `wait` seconds, or `stop` says so."""
     deadline = time.monotonic() + wait
     with ExitStack() as stack:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from pipeline.files import write_bytes, writing
+from pipeline.files import write_bytes, write_errors
 from pipeline.stores.index.manifest import Part
 
 
@@ -73,5 +73,5 @@ class Journal:
     def _write(self, whole: bool, parts: dict[str, int], begun: dict[str, int]) -> None:
         self._whole, self._parts, self._begun = whole, parts, begun
         content = {"place": self._place, "whole": whole, "parts": parts, "begun": begun}
-        with writing(self._file):
+        with write_errors(self._file):
             write_bytes(self._file, json.dumps(content, indent=1).encode())

@@ -22,7 +22,7 @@ from pipeline.workflow.store_sync.journal import Journal
 
 
 @dataclass(frozen=True)
-class Filled:
+class SyncCounts:
     """How many vectors were written or deleted, and what writing them takes (nothing but for a hosted store)."""
 
     added: int = 0
@@ -30,9 +30,9 @@ class Filled:
     removed: int = 0
     cost: WriteCost = field(default_factory=WriteCost)
 
-    def __add__(self, other: Filled) -> Filled:
+    def __add__(self, other: SyncCounts) -> SyncCounts:
         """Both together."""
-        return Filled(
+        return SyncCounts(
             self.added + other.added,
             self.changed + other.changed,
             self.removed + other.removed,
@@ -40,7 +40,7 @@ class Filled:
         )
 
 
-def fill(kind: str, index: Index, store: VectorStore, reporter: Reporter) -> Filled:
+def sync_store(kind: str, index: Index, store: VectorStore, reporter: Reporter) -> SyncCounts:
     """Bring the store to the state of the index, and wait until that can be read.
 
     Args:
@@ -59,12 +59,12 @@ def fill(kind: str, index: Index, store: VectorStore, reporter: Reporter) -> Fil
     before = store.stats()["count"]
     if journal and before < sum(part.rows - len(part.deleted) for part in journal.known(parts)):
         journal.forget()
-    filled = Filled()
+    filled = SyncCounts()
     for _ in range(2):
         filled += _send(index, store, journal, reporter)
         if before or filled.removed:
             filled += _remove(index, store, journal, max(0, before + filled.added - count), reporter)
-        counted = settled(store, count, reporter)
+        counted = wait_until_settled(store, count, reporter)
         if counted == count:
             if journal:
                 journal.complete(parts)
@@ -76,16 +76,16 @@ def fill(kind: str, index: Index, store: VectorStore, reporter: Reporter) -> Fil
     raise RelookError(f"the store counts {counted} vectors where the index has {count}; run: relook upload again")
 
 
-def plan(kind: str, index: Index, store: VectorStore) -> Filled:
-    """What `fill` would do now; nothing is written."""
+def plan_sync(kind: str, index: Index, store: VectorStore) -> SyncCounts:
+    """What `sync_store` would do now; nothing is written."""
     journal = _journal(kind, index, store)
-    planned = Filled()
+    planned = SyncCounts()
     for compared in compare_parts(index, store, _names(journal, index)):
         planned += _counted(store, compared)
     for ids in _extra(index, store, journal) if store.stats()["count"] else ():
         # To delete a record costs what it did to write it.
         units = store.cost(store.read(ids)).units if isinstance(store, HostedStore) else 0
-        planned += Filled(removed=len(ids), cost=WriteCost(units=units))
+        planned += SyncCounts(removed=len(ids), cost=WriteCost(units=units))
     return planned
 
 
@@ -98,11 +98,11 @@ def _names(journal: Journal | None, index: Index) -> list[str]:
     return [part.name for part in journal.known(index.manifest.parts)] if journal else []
 
 
-def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: Reporter) -> Filled:
+def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: Reporter) -> SyncCounts:
     """Write what the store lacks, part by part."""
     skip, parts = _names(journal, index), {part.name: part for part in index.manifest.parts}
     total = sum(part.rows - len(part.deleted) for part in parts.values() if part.name not in skip)
-    filled, current = Filled(), ""
+    filled, current = SyncCounts(), ""
     with reporter.bar("upload", total, "vectors") as bar:
         for compared in compare_parts(index, store, skip):
             if compared.part != current:
@@ -124,7 +124,7 @@ def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: R
     return filled
 
 
-def _remove(index: Index, store: VectorStore, journal: Journal | None, total: int, reporter: Reporter) -> Filled:
+def _remove(index: Index, store: VectorStore, journal: Journal | None, total: int, reporter: Reporter) -> SyncCounts:
     """Delete what the index no longer has: some `total`, as far as the store's count can be trusted."""
     removed = 0
     with reporter.bar("delete", total, "vectors") as bar:
@@ -133,7 +133,7 @@ def _remove(index: Index, store: VectorStore, journal: Journal | None, total: in
             removed += store.delete(ids)
             fault_point("deleted")
             bar.advance(len(ids))
-    return Filled(removed=removed)
+    return SyncCounts(removed=removed)
 
 
 def _extra(index: Index, store: VectorStore, journal: Journal | None) -> Iterator[list[str]]:
@@ -153,7 +153,7 @@ def _extra(index: Index, store: VectorStore, journal: Journal | None) -> Iterato
             yield found
 
 
-def settled(store: VectorStore, count: int, reporter: Reporter) -> int:
+def wait_until_settled(store: VectorStore, count: int, reporter: Reporter) -> int:
     """Wait until what was written can be read; returns how many vectors the store counts."""
     if not isinstance(store, HostedStore):
         counted: int = store.stats()["count"]
@@ -169,14 +169,14 @@ def settled(store: VectorStore, count: int, reporter: Reporter) -> int:
         return store.settle(count, tick)
 
 
-def _counted(store: VectorStore, compared: Compared) -> Filled:
+def _counted(store: VectorStore, compared: Compared) -> SyncCounts:
     missing, changed = compared.missing, compared.changed
     cost = WriteCost()
     if isinstance(store, HostedStore) and compared.wrong:
         # To replace a record costs what the old one did as well.
         cost = store.cost(compared.rows.rows(compared.wrong))
         cost = replace(cost, units=cost.units + store.cost(compared.rows.rows(changed)).units)
-    return Filled(len(missing), len(changed), 0, cost)
+    return SyncCounts(len(missing), len(changed), 0, cost)
 
 
 def _check_whole(index: Index, part: Part) -> None:

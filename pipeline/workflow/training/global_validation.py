@@ -19,11 +19,11 @@ from pipeline.evaluate import by_labels
 from pipeline.train import Validation
 from pipeline.train.loop.distributed import rank
 from pipeline.types import FloatArray, ImageRecord, Prepared, Ranking
-from pipeline.workflow.gallery import reading
+from pipeline.workflow.gallery import read_options
 from pipeline.workflow.training.photo_selection import validation_sample
 
 
-class GlobalJudge:
+class GlobalValidator:
     """Validates a describer, in the first process.
 
     Args:
@@ -46,7 +46,7 @@ class GlobalJudge:
         if rank() != 0 or not records:
             return
         sample = validation_sample(records, config.train_global.validation_photos, config.seed)
-        for batch in prepare_stream(describer, sample, catalog.file, reading(config)):
+        for batch in prepare_stream(describer, sample, catalog.file, read_options(config)):
             if isinstance(batch, Failed):
                 continue  # it was read before, and is gone now: one photo less to validate with
             self._batches.append([item.prepared for item in batch])

@@ -19,12 +19,12 @@ from pipeline.describe.preprocessing import clip
 from pipeline.errors import RelookError
 from pipeline.train import Photos
 from pipeline.types import Describer, Description
-from pipeline.workflow.gallery import Gallery, open_describer, reading
+from pipeline.workflow.gallery import Gallery, open_describer, read_options
 
 
-def photos_of(gallery: Gallery, config: Config) -> Photos:
+def index_photos(gallery: Gallery, config: Config) -> Photos:
     """See `Photos`; read as `describe.image` and `extract` say."""
-    index, limits = gallery.index, reading(config)
+    index, limits = gallery.index, read_options(config)
 
     def describer() -> NetworkDescriber:
         made = open_describer(config, index)
@@ -44,7 +44,7 @@ def photos_of(gallery: Gallery, config: Config) -> Photos:
         # The place in the list stands in for the id: results come in another order.
         records = [replace(index.records[name], id=str(row)) for row, name in enumerate(ids)]
         found: dict[int, Description] = {}
-        for item in describe_stream(using, records, index.image_file, reading(config)):
+        for item in describe_stream(using, records, index.image_file, read_options(config)):
             if isinstance(item, Failed):
                 raise RelookError(f"{item.record.path}: cannot be read any more ({item.reason}); extract again")
             found[int(item.record.id)] = item.description

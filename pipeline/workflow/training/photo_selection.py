@@ -14,13 +14,13 @@ import numpy as np
 
 from pipeline.catalog import Catalog
 from pipeline.config import Config
-from pipeline.describe.prefetch import ahead
+from pipeline.describe.prefetch import prefetch
 from pipeline.errors import ImageError, RelookError
 from pipeline.train.data.hold_out import hold_out_labels, members
-from pipeline.train.loop.distributed import from_first, rank
+from pipeline.train.loop.distributed import broadcast_from_first, rank
 from pipeline.train.loop.task import Rows
 from pipeline.types import ImageRecord
-from pipeline.workflow.gallery import reading
+from pipeline.workflow.gallery import read_options
 from pipeline.workflow.progress import Reporter, logger
 
 # Failures that are named one by one; more are only counted.
@@ -101,7 +101,7 @@ def _some_of_each(labels: Sequence[str], fraction: float, seed: int) -> list[int
 def _unreadable(catalog: Catalog, records: Sequence[ImageRecord], config: Config, reporter: Reporter) -> dict[str, str]:
     """Reasons by path of the photos that cannot be read; the first process looks, all know."""
     failed: dict[str, str] = {}
-    limits = reading(config)
+    limits = read_options(config)
 
     def look(record: ImageRecord) -> tuple[str, str] | None:
         try:
@@ -115,7 +115,9 @@ def _unreadable(catalog: Catalog, records: Sequence[ImageRecord], config: Config
 
     if rank() == 0:
         with reporter.bar("read", len(records), "photos") as bar:
-            for found in ahead(look, records, limits.workers, 4 * limits.workers, patience=limits.patience(too_late)):
+            for found in prefetch(
+                look, records, limits.workers, 4 * limits.workers, patience=limits.patience(too_late)
+            ):
                 bar.advance()
                 if found is not None:
                     failed[found[0]] = found[1]
@@ -123,7 +125,7 @@ def _unreadable(catalog: Catalog, records: Sequence[ImageRecord], config: Config
             logger.warning("%s: %s; left out", path, reason)
         if len(failed) > _NAMED:
             logger.warning("%d photos cannot be read and are left out", len(failed))
-    result: dict[str, str] = from_first(failed)
+    result: dict[str, str] = broadcast_from_first(failed)
     return result
 
 

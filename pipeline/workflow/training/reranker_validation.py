@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.evaluate import Scores, by_labels
-from pipeline.rerank import Look, look_again
+from pipeline.rerank import RerankStep, apply_chain
 from pipeline.train import JointRecipe, Recipe, Validation
 from pipeline.types import (
     Candidates,
@@ -25,8 +25,8 @@ from pipeline.types import (
     Ranking,
 )
 from pipeline.workflow.gallery import Gallery
+from pipeline.workflow.in_memory_gallery import InMemoryGallery
 from pipeline.workflow.queries import find_candidates
-from pipeline.workflow.training.in_memory_gallery import DescribedNow
 
 _WEIGHTS = np.linspace(0, 1, 11)
 _TEMPERATURES = (0.25, 1.0)
@@ -49,7 +49,7 @@ class _View:
     before: Mapping[str, float]
 
 
-class Judge:
+class RerankerValidator:
     """Validates by what counts: mAP of the fused ranking on held-out pictures that query each other.
 
     They are read from the index, or described again at every validation where the describer learns too.
@@ -92,8 +92,8 @@ class Judge:
         for temperature in _TEMPERATURES:
             known = _Known([_sharpened(values, temperature) for values in probabilities])
             for weight in _WEIGHTS.tolist():
-                look = Look(self._name, known, self._top, weight)
-                scores = self._score(look_again([look], view.asked, view.candidates, view.source)).summary()
+                step = RerankStep(self._name, known, self._top, weight)
+                scores = self._score(apply_chain([step], view.asked, view.candidates, view.source)).summary()
                 results.append((scores["R@1"] >= view.before["R@1"], scores["mAP"], weight, temperature, scores))
         _, _, weight, temperature, scores = max(results, key=lambda result: result[:4])
         metrics = {
@@ -116,13 +116,13 @@ class Judge:
     def _as_described(self) -> _View:
         assert isinstance(self._recipe, JointRecipe)
         ids = list(self._labels)
-        now = DescribedNow(ids, self._recipe.describe(ids))
+        now = InMemoryGallery(ids, self._recipe.describe(ids))
         queries = [record.id for record in self._asked]
         asked = [now[name] for name in queries]
         return self._view(asked, find_candidates(now, queries, asked, len(ids), self._itself), now)
 
     def _view(self, asked: list[Description], candidates: Candidates, source: DescriptorSource) -> _View:
-        before = self._score(look_again((), asked, candidates, source)).summary()
+        before = self._score(apply_chain((), asked, candidates, source)).summary()
         return _View(asked, candidates, source, before)
 
     def _score(self, rankings: list[Ranking]) -> Scores:

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 
 from pipeline.config import LoopConfig
-from pipeline.files import TEMPORARY, alone, writing
+from pipeline.files import TEMPORARY, exclusive_lock, write_errors
 from pipeline.train import Files, Progress, Task, Trained, Validation, fit
 from pipeline.train.loop.distributed import rank
 from pipeline.workflow.progress import Bar, Reporter, Silent, logger
 
 
-def learn(
+def run_training(
     task: Task,
     settings: LoopConfig,
     validate: Callable[[], Validation],
@@ -81,9 +81,9 @@ def _locked(out: Path) -> Iterator[None]:
     if rank() != 0:
         yield
         return
-    with alone(out.with_name(f".{out.name}.lock"), f"{out}: another training writes to it"):
+    with exclusive_lock(out.with_name(f".{out.name}.lock"), f"{out}: another training writes to it"):
         for path in (out, last_beside(out)):
             for left in out.parent.glob(f"{escape(path.name)}.*{TEMPORARY}"):
-                with writing(left):
+                with write_errors(left):
                     left.unlink()
         yield

@@ -28,7 +28,7 @@ from pipeline.cli.run import app
 from pipeline.config import Config, load_config
 from pipeline.errors import RelookError, UsageError
 from pipeline.evaluate import PROTOCOLS, RevisitedTruth, by_revisited, cvnet_order, rrt_order
-from pipeline.rerank import Look
+from pipeline.rerank import RerankStep
 from pipeline.stages.compare import compare
 from pipeline.stages.evaluate import EvaluateResult, evaluate
 from pipeline.stages.sweep import sweep
@@ -171,7 +171,7 @@ def test_lists_as_the_papers_make_them(seed: int, top: int) -> None:
         size=30,
     )
     by_id = {str(row): score for row, score in zip(ranking, scores, strict=True)}
-    chains = [[Look("it", cast("Reranker", Known(by_id)), top, weight)] for weight in (2 / 3, 0)]
+    chains = [[RerankStep("it", cast("Reranker", Known(by_id)), top, weight)] for weight in (2 / 3, 0)]
     measured = measure(gallery, chains, task, Silent())
     for setup in "EMH":
         orders = [

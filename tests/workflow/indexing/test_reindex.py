@@ -19,11 +19,11 @@ from tiny import paint, tiny, tiny_config
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.stages.extract import extract
-from pipeline.stages.maintain import compact, gc, rollback
 from pipeline.stages.reindex import ReindexResult, reindex
 from pipeline.stores import Index, IndexWriter
 from pipeline.workflow import gallery as opening
 from pipeline.workflow.indexing.changes import find_changes
+from pipeline.workflow.indexing.maintenance import compact, gc, rollback
 from pipeline.workflow.stop import Stop
 
 __all__ = ["tiny"]

@@ -12,7 +12,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.stores import Index
 from pipeline.stores.index.compaction import fold_parts
-from pipeline.workflow.indexing.writer_wait import writer_of
+from pipeline.workflow.indexing.writer_wait import open_writer
 from pipeline.workflow.stop import Stop
 
 
@@ -35,26 +35,28 @@ class MaintenanceResult:
         return asdict(self)
 
 
-def compact(config: Config, wait: float = 0.0, stop: Stop | None = None) -> MaintenanceResult:
-    """Fold small parts and drop deleted rows. Raises LockedError, or RelookError when there is no index."""
-    return _maintain(config, "compact", wait, stop)
-
-
-def gc(config: Config, wait: float = 0.0, stop: Stop | None = None) -> MaintenanceResult:
-    """Forget generations beyond `reindex.keep` and remove their files. Raises as `compact` does."""
-    return _maintain(config, "gc", wait, stop)
-
-
 def rollback(config: Config, wait: float = 0.0, stop: Stop | None = None) -> MaintenanceResult:
     """Return to the generation before. Raises RelookError when none is kept, or it is not whole."""
-    return _maintain(config, "rollback", wait, stop)
+    return maintain(config, "rollback", wait, stop)
 
 
-def _maintain(config: Config, verb: str, wait: float, stop: Stop | None) -> MaintenanceResult:
+def maintain(config: Config, verb: str, wait: float = 0.0, stop: Stop | None = None) -> MaintenanceResult:
+    """Do one of "compact", "gc" and "rollback" under the lock, and write the run's report.
+
+    Args:
+        config: `index`, `extract.part_size` and `reindex.keep` matter here.
+        verb: which.
+        wait: seconds to wait while another run holds the lock.
+        stop: ends the wait early.
+
+    Raises:
+        LockedError: another run holds the lock for longer than `wait`.
+        RelookError: there is no index, or no generation to return to.
+    """
     started = time.monotonic()
     before = Index(config.index).manifest  # says that there is no index before a lock makes the folder
     folded = files = size = 0
-    with writer_of(config.index, wait, stop or Stop()) as writer:
+    with open_writer(config.index, wait, stop or Stop()) as writer:
         if verb == "compact":
             folded = fold_parts(writer, config.extract.part_size)
         elif verb == "gc":

@@ -20,7 +20,7 @@ from pipeline.errors import RelookError
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork
 from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker
 from pipeline.train.data.map_tokens import means_of
-from pipeline.train.data.training_set import Lesson
+from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.init.whitening import within_class_whitening
 from pipeline.train.rerankers.rrt_sop import RRTSOPRecipe, shape_for
 from pipeline.types import FloatArray, ModelCard
@@ -68,7 +68,7 @@ def fold_projection(network: DescriberNetwork, fitted: Mapping[str, FloatArray])
     network.reduce.load_state_dict({"weight": matrix[:, :, None, None], "bias": shift})
 
 
-def matcher_to_train(lesson: Lesson, settings: TrainRerankConfig, seed: int, device: str) -> RRTSOPNetwork:
+def matcher_to_train(lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> RRTSOPNetwork:
     """The matcher of `train_rerank.rrt_sop.joint.start`, or a new one that starts as on stored maps.
 
     A projection that was fitted on labels is fitted anew on those that are learnt from: the file's has seen the ones

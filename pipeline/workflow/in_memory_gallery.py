@@ -16,7 +16,7 @@ from pipeline.types import Description, FeatureMaps, FloatArray, LocalDescriptor
 Part = TypeVar("Part")
 
 
-class DescribedNow:
+class InMemoryGallery:
     """A `DescriptorSource`, and a store that is searched exactly.
 
     Args:
@@ -33,7 +33,7 @@ class DescribedNow:
         return self._found[name]
 
     @property
-    def store(self) -> DescribedNow:
+    def store(self) -> InMemoryGallery:
         """Itself."""
         return self
 

@@ -25,7 +25,7 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.run import Run, app, out
 from pipeline.errors import TooManyFailuresError
-from pipeline.report import show_answers, write_page
+from pipeline.report import show_results, write_page
 
 
 @app.command()
@@ -60,6 +60,6 @@ def search(
     if html is not None:
         write_page(html, document)
         run.note(f"pictures: {html}")
-    run.show(document, lambda shown: show_answers(out, shown, Path.cwd()))
+    run.show(document, lambda shown: show_results(out, shown, Path.cwd()))
     if max_failures is not None and len(result.failed) > max_failures:
         raise TooManyFailuresError(f"{len(result.failed)} queries failed, more than --max-failures {max_failures}")

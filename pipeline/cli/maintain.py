@@ -13,10 +13,10 @@ import typer
 
 from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, MaxFailures, Quiet, Settings, Store, Verbose
 from pipeline.cli.run import Run, app
-from pipeline.cli.unattended import Manners, seconds_of
+from pipeline.cli.unattended import UnattendedRun, seconds_of
 from pipeline.config import Config
 from pipeline.errors import TooManyFailuresError
-from pipeline.stages.maintain import MaintenanceResult
+from pipeline.workflow.indexing.maintenance import MaintenanceResult
 from pipeline.workflow.stop import Stop
 
 Wait = Annotated[str | None, typer.Option("--wait", metavar="TIME", help="Wait so long for another run, such as 10m.")]
@@ -50,17 +50,17 @@ def reindex(
     max_failures: MaxFailures = None,
 ) -> None:
     """Bring index and store to the state of the photos, by the smallest work; for cron."""
-    from pipeline.stages import maintain
     from pipeline.stages import reindex as stage
+    from pipeline.workflow.indexing.maintenance import rollback as roll_back
 
     flags = {"index": index, "store.kind": store, "device": device}
     run = Run(config, settings, flags, as_json, verbose, quiet or log_json)
     if rollback:
-        _maintain(run, "rollback", maintain.rollback, wait, log_json, metrics)
+        _maintain(run, "rollback", roll_back, wait, log_json, metrics)
         return
     stop = Stop(seconds_of(timeout, "--timeout"))
     seconds = seconds_of(wait, "--wait") or 0.0
-    manners = Manners("reindex", stop, log_json, metrics)
+    manners = UnattendedRun("reindex", stop, log_json, metrics)
     with manners.around():
         result = stage.reindex(run.config, images, run.reporter, stop, wait=seconds, check_content=check_content)
         manners.sum_up(result.to_json())
@@ -83,10 +83,10 @@ def compact(
     quiet: Quiet = False,
 ) -> None:
     """Fold an index's small parts and drop its deleted rows."""
-    from pipeline.stages import maintain
+    from pipeline.stages import compact as stage
 
     run = Run(config, settings, {"index": index}, as_json, verbose, quiet or log_json)
-    _maintain(run, "compact", maintain.compact, wait, log_json, metrics)
+    _maintain(run, "compact", stage.compact, wait, log_json, metrics)
 
 
 @app.command()
@@ -103,10 +103,10 @@ def gc(
     quiet: Quiet = False,
 ) -> None:
     """Remove an index's earlier generations beyond reindex.keep, and what is left of killed runs."""
-    from pipeline.stages import maintain
+    from pipeline.stages import gc as stage
 
     run = Run(config, settings, {"index": index, "reindex.keep": keep}, as_json, verbose, quiet or log_json)
-    _maintain(run, "gc", maintain.gc, wait, log_json, metrics)
+    _maintain(run, "gc", stage.gc, wait, log_json, metrics)
 
 
 def _maintain(
@@ -119,7 +119,7 @@ def _maintain(
 ) -> None:
     seconds = seconds_of(wait, "--wait") or 0.0
     stop = Stop()
-    manners = Manners(verb, stop, log_json, metrics)
+    manners = UnattendedRun(verb, stop, log_json, metrics)
     with manners.around():
         result = stage(run.config, seconds, stop).to_json()
         manners.sum_up(result)
