@@ -13,12 +13,27 @@ from typing import NoReturn
 
 import typer
 
-# Imported for their verbs, in the order in which --help shows them.
-from pipeline.cli import search, evaluate, index, train, data_sets, maintain, tools  # isort: skip
+# Imported for their verbs.
+from pipeline.cli import config, data_sets, duplicates, evaluate, index, info, maintain, search, tools, train
+from pipeline.cli.help import arrange
 from pipeline.cli.run import app, err, is_first
 from pipeline.errors import FailedElsewhereError, RelookError
 
-__all__ = ["data_sets", "evaluate", "index", "main", "maintain", "search", "tools", "train"]
+__all__ = [
+    "config",
+    "data_sets",
+    "duplicates",
+    "evaluate",
+    "index",
+    "info",
+    "main",
+    "maintain",
+    "search",
+    "tools",
+    "train",
+]
+
+arrange(app)
 
 
 def main() -> NoReturn:
@@ -29,7 +44,7 @@ def main() -> NoReturn:
     if "RANK" in os.environ:  # each process of torchrun would warn of parameters that could have been unused
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="relook", standalone_mode=False)
     except RelookError as error:
         _fail(error, str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt) as error:

@@ -74,8 +74,14 @@ def import_(
 
 @app.command()
 def export(
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="An HDF5 file, as AMES's code reads it.")],
-    count: Annotated[int | None, typer.Option("--count", min=1, help="Local descriptors per image, at most.")] = None,
+    what: Annotated[str, typer.Argument(metavar="[globals|locals]", help="What to write.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="OUT", help="globals: .npz, .npy, .parquet or .csv; locals: .hdf5."),
+    ] = None,
+    count: Annotated[
+        int | None, typer.Option("--count", min=1, help="Local descriptors per image, at most; without it all.")
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -83,11 +89,20 @@ def export(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Write the local descriptors of an index for AMES's code."""
-    from pipeline.stages.export_descriptors import export_descriptors
+    """Write the descriptors of an index for other programs."""
+    from pipeline.stages import export_descriptors as stage
 
     run = Run(config, settings, {"index": index}, as_json, verbose, quiet)
-    result = export_descriptors(run.config, target, count)
+    if target is None:  # relook export OUT: the local descriptors
+        what, target = "locals", Path(what)
+    if what == "globals" and count is None:
+        result = stage.export_globals(run.config, target)
+    elif what == "locals":
+        result = stage.export_locals(run.config, target, count)
+    elif what == "globals":
+        raise UsageError("--count is for local descriptors; an image has one global descriptor")
+    else:
+        raise UsageError(f"export {what}: expected globals or locals")
     run.show(result.to_json(), lambda document: show_rows(out, "export", document))
 
 

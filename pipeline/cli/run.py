@@ -11,24 +11,39 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
+from pipeline import __version__
 from pipeline.config import Config, load_config
 from pipeline.report import Bars, show_rows
 from pipeline.workflow.progress import Reporter, Silent
 
 app = typer.Typer(
-    help="Find the photos that show the same thing, then look again.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 out = Console()
 err = Console(stderr=True)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def relook(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Find the photos of a collection that show the same thing as a query photo, and re-rank the first candidates."""
 
 
 class Run:

@@ -14,30 +14,36 @@ from pipeline.config.section import Positive, PositiveFloat, Precision, Section
 
 
 class ImageConfig(Section):
-    """How a picture becomes what the network reads. None: what the backbone was trained with."""
+    """How an image becomes the network's input. null: what the backbone was trained with."""
 
-    size: Positive = Field(320, description="pixels, what the resize rule aims at")
+    size: Positive = Field(320, description="pixels, the target of the resize rule")
     resize: Literal["area", "short", "long", "exact", "none"] = Field(
         "area",
-        description="area: size^2 pixels, aspect kept; short/long: that side; exact: a square; none: as the file is",
+        description="area: size^2 pixels, aspect kept; short/long: that side; exact: a square; none: not resized",
     )
-    max_side: Positive | None = Field(None, description="a longer side is resized to this, whatever the rule")
-    multiple: Positive | None = Field(None, description="sides are rounded to multiples of this")
-    crop: Positive | None = Field(None, description="side of a central square cut out after resizing")
+    max_side: Positive | None = Field(
+        None, description="images with a longer side are resized to it, whatever the rule; null: no limit"
+    )
+    multiple: Positive | None = Field(
+        None, description="sides are rounded to multiples of this; null: the backbone's stride or patch"
+    )
+    crop: Positive | None = Field(None, description="side of the central square crop after resizing; null: no crop")
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "opencv"] = Field(
         "bicubic",
         description="Pillow's, antialiased; opencv: cv2.resize by a factor, area to shrink and bilinear to enlarge",
     )
     scaling: Literal["picture", "tensor"] = Field(
-        "picture", description="what further scales resize: the picture, or the normalised tensor (SuperGlobal)"
+        "picture", description="what further scales resize: the image (picture) or the normalised tensor (SuperGlobal)"
     )
-    antialias: bool = Field(True, description="of scaling = tensor; torchvision before 0.17 had none")
-    channels: Literal["rgb", "bgr"] = Field("rgb", description="order in which the network reads them")
+    antialias: bool = Field(
+        True, description="antialiased resizing where scaling = tensor; torchvision before 0.17 had none"
+    )
+    channels: Literal["rgb", "bgr"] = Field("rgb", description="channel order of the network")
     mean: tuple[float, float, float] | None = Field(None, description="per RGB channel, of values in [0, 1]")
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         None, description="per RGB channel, of values in [0, 1]"
     )
-    max_pixels: Positive = Field(200_000_000, description="larger pictures are refused before they are decoded")
+    max_pixels: Positive = Field(200_000_000, description="larger images are refused before they are decoded")
     max_bytes: Positive = Field(500_000_000, description="larger files are refused before they are read")
 
     @model_validator(mode="after")
@@ -48,15 +54,17 @@ class ImageConfig(Section):
 
 
 class GlobalsConfig(Section):
-    """One descriptor per picture."""
+    """The global descriptor of an image."""
 
     p: PositiveFloat | Literal["learned"] = Field(
         1.0, description="exponent of GeM: 1 is the average; learned: the checkpoint's pool.p"
     )
     scales: tuple[PositiveFloat, ...] = Field(
-        (0.7071, 1.0, 1.4142), min_length=1, description="descriptors of several sizes are averaged"
+        (0.7071, 1.0, 1.4142), min_length=1, description="the descriptors at these scales are averaged"
     )
-    whiten: Positive | None = Field(None, description="PCA-whiten to so many dimensions, fitted on the gallery")
+    whiten: Positive | None = Field(
+        None, description="dimensions of a PCA-whitening that is fitted on the gallery; null: none"
+    )
 
 
 class SuperGlobalModulesConfig(Section):
@@ -72,51 +80,60 @@ class SuperGlobalModulesConfig(Section):
 
 
 class LocalsConfig(Section):
-    """Many descriptors per picture, for rerankers that compare part by part.
+    """The local descriptors of an image, for rerankers that compare part by part.
 
     They have unit length, except those of a whole map: there a cell's length is part of the map, and a PCA is fitted on
     the cells as they are and leaves them as long as they come out.
     """
 
-    count: Annotated[int, Field(ge=0)] = Field(50, description="how many per picture; 0: none at all")
+    count: Annotated[int, Field(ge=0)] = Field(50, description="local descriptors per image; 0: none")
     stored: Positive | None = Field(
-        None, description="how many of them the index keeps; null: all. A query is compared by all (AMES: 600 and 50)"
+        None, description="how many of them the index stores; null: all. Queries always use all (AMES: 600 and 50)"
     )
     kind: Literal["strongest", "attention", "map"] = Field(
         "strongest",
-        description="cells of largest norm; of largest learnt attention; or a whole map, row by row, as it is",
+        description="strongest: cells of the largest norm; attention: of the largest attention; map: the whole map",
     )
     stage: int | Literal["final"] = Field("final", description="index of the backbone's stage, or its last map")
     pre_relu: bool = Field(False, description="the stage's map before its last ReLU (ResNets)")
     scales: tuple[PositiveFloat, ...] = Field((0.7071, 1.0, 1.4142), min_length=1)
-    threshold: Annotated[float, Field(ge=0)] = Field(0.0, description="weaker ones are left out (kind: attention)")
-    dimension: Positive | None = Field(128, description="reduced to this by a PCA fitted on the gallery; null: not")
-    projection: Path | None = Field(
-        None, description="an AMES checkpoint whose projection is applied when extracting: 128 values, or as many bits"
+    threshold: Annotated[float, Field(ge=0)] = Field(0.0, description="weaker ones are dropped (kind: attention)")
+    dimension: Positive | None = Field(
+        128, description="reduced to this by a PCA fitted on the gallery; null: not reduced"
     )
-    geometry: bool = Field(True, description="keep place, scale and weight beside each descriptor (16 bytes)")
+    projection: Path | None = Field(
+        None,
+        description="an AMES checkpoint whose projection (128 values or bits) is applied at extraction; null: none",
+    )
+    geometry: bool = Field(True, description="store position, scale and weight beside each descriptor (16 bytes)")
 
 
 class MapsConfig(Section):
-    """Whole maps per picture, for the reranker cvnet."""
+    """Feature maps of an image, for the reranker cvnet."""
 
-    levels: tuple[PositiveFloat, ...] = Field((), description="shares of the map's cells, such as 0.25, 0.5, 1")
+    levels: tuple[PositiveFloat, ...] = Field(
+        (), description="scales of the map, such as 0.25, 0.5, 1; []: no maps are stored"
+    )
     stage: int | Literal["final"] = Field("final", description="index of the backbone's stage, or its last map")
     pre_relu: bool = Field(False, description="the stage's map before its last ReLU (ResNets)")
     projection: Literal["checkpoint", "pca", "none"] = Field(
-        "pca", description="to fewer channels: by the checkpoint's conv2ds (CVNet), by a fitted PCA, or not at all"
+        "pca", description="to fewer channels: by the checkpoint's conv2ds (CVNet), by a fitted PCA, or none"
     )
-    dimension: Positive = Field(256, description="channels that the PCA keeps")
+    dimension: Positive = Field(256, description="channels after the PCA")
 
 
 class DescribeConfig(Section):
-    """What turns pictures into descriptors. A paper's describer has its own defaults (configs/)."""
+    """The describer. Published describers have their own defaults (configs/)."""
 
     name: str = Field("efficientnet_lite0", description="a registry name, or any timm model")
     weights: Literal["pretrained", "random"] = "pretrained"
-    checkpoint: Path | None = Field(None, description="a local file of weights, relook's or official")
-    fit_from: Path | None = Field(None, description="an index whose fitted projections are used again")
-    fit_images: Positive = Field(128, description="pictures that the projections are fitted on")
+    checkpoint: Path | None = Field(
+        None, description="a local file of weights, relook's or official; null: the packaged weights or timm's hub"
+    )
+    fit_from: Path | None = Field(
+        None, description="an index whose fitted projections are used; null: fitted on this gallery"
+    )
+    fit_images: Positive = Field(128, description="images that the projections are fitted on, drawn by the seed")
     precision: Precision = Field("float32", description="of the network")
     image: ImageConfig = ImageConfig()
     globals: GlobalsConfig = GlobalsConfig()

@@ -1,4 +1,4 @@
-"""The section `evaluate`: what is asked, by which protocol, and what is kept of it.
+"""The section `evaluate`: queries, protocol and report of an evaluation.
 
 Read by `evaluate`. A file of `configs/` that fixes `dataset` and `report` makes a benchmark one command.
 """
@@ -20,7 +20,8 @@ class EvaluateConfig(Section):
     """What `evaluate` measures."""
 
     dataset: str | None = Field(
-        None, description="a manifest or NAME:FOLDER, extracted where it is not yet; null: the index with its labels"
+        None,
+        description="a manifest or NAME:FOLDER, extracted where the index lacks it; null: the labels of the index",
     )
     protocol: str | None = Field(
         None,
@@ -29,13 +30,13 @@ class EvaluateConfig(Section):
     )
     split: str | None = Field(
         None,
-        description="queries and gallery are this split only; of a data set with queries of its own, the queries; "
+        description="only this split of queries and gallery; of a data set with its own queries, of the queries; "
         "null: everything",
     )
-    validation: str = Field("val", description="the one split that --sweep may look at")
-    report: Path | None = Field(None, description="a folder for evaluation.json, .csv and .md")
+    validation: str = Field("val", description="the only split that --sweep uses")
+    report: Path | None = Field(None, description="a folder for evaluation.json, .csv and .md; null: none is written")
     timed: Annotated[int, Field(ge=0)] = Field(
-        32, description="so many queries are asked one at a time, which gives the milliseconds of each"
+        32, description="queries that run one at a time, to measure the latency of each"
     )
 
     @model_validator(mode="after")

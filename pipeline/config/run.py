@@ -22,8 +22,10 @@ from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
 class CatalogConfig(Section):
     """Which images exist."""
 
-    images: str | None = Field(None, description="a folder, a manifest or NAME:FOLDER, where --images does not say")
-    labels: Literal["none", "folder"] = Field("none", description="for a folder: no labels, or the parent folder")
+    images: str | None = Field(None, description="a folder, a manifest or NAME:FOLDER; --images overrides it")
+    labels: Literal["none", "folder"] = Field(
+        "none", description="labels of a folder: none, or the name of the parent folder"
+    )
     outside: Literal["refuse", "allow"] = Field(
         "refuse", description="paths of a manifest that lead out of its own folder: an absolute one, or one with .."
     )
@@ -32,19 +34,21 @@ class CatalogConfig(Section):
 class ExtractConfig(Section):
     """How extraction is run; nothing here changes a descriptor."""
 
-    batch_size: Positive | None = Field(None, description="pictures per forward pass; None: 2 on a CPU, 64 on CUDA")
-    workers: Positive | None = Field(None, description="threads that read and decode; None: one per core, 16 at most")
+    batch_size: Positive | None = Field(None, description="images per forward pass; null: 2 on a CPU, 64 on CUDA")
+    workers: Positive | None = Field(None, description="threads that read and decode; null: one per core, 16 at most")
     decode_seconds: PositiveFloat = Field(
-        60.0, description="a photo that takes longer to read and decode is given up; it is listed among the failures"
+        60.0, description="time limit for reading and decoding one image; a slower one is listed among the failures"
     )
-    part_size: Positive = Field(1024, description="pictures per committed part: at most so many are lost by a kill")
+    part_size: Positive = Field(1024, description="images per committed part: a killed run loses at most this many")
 
 
 class ReindexConfig(Section):
     """How an index is kept up to date; nothing here changes a descriptor."""
 
-    keep: Positive = Field(3, description="generations that can be returned to, the committed one among them")
-    small_parts: Positive = Field(16, description="more parts than this of less than half part_size are folded")
+    keep: Positive = Field(3, description="generations that are kept for --rollback, the committed one included")
+    small_parts: Positive = Field(
+        16, description="with more parts than this below half of part_size, small parts are merged"
+    )
     max_removed: float = Field(
         0.5, ge=0, le=1, description="share of the index's images; a run that misses more removes none and fails"
     )
@@ -53,8 +57,8 @@ class ReindexConfig(Section):
 class SearchConfig(Section):
     """What a search returns."""
 
-    top_k: Positive = Field(10, description="results shown per query")
-    skip_itself: bool = Field(False, description="leave out the query's own file where the index holds it")
+    top_k: Positive = Field(10, description="results per query")
+    skip_itself: bool = Field(False, description="leave the query's own file out of its results")
 
 
 class Config(Section):

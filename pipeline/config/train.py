@@ -19,37 +19,47 @@ NotNegative = Annotated[float, Field(ge=0)]
 class LoopConfig(Section):
     """How any network is trained."""
 
-    out: Path | None = Field(None, description="the best checkpoint; the last one lies beside it as NAME.last")
+    out: Path | None = Field(
+        None, description="the best checkpoint; the last one is beside it as NAME.last. null: a default place"
+    )
     epochs: Positive = 6
     batch_size: Positive = Field(64, description="per step, over all processes")
-    accumulate: Positive = Field(1, description="parts in which a batch passes the network, to save memory")
+    accumulate: Positive = Field(1, description="gradient accumulation steps per batch, to save memory")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: PositiveFloat = 1e-3
     momentum: Fraction = Field(0.9, description="of sgd")
-    weight_decay: NotNegative = Field(0.05, description="of matrices; vectors and embeddings do not decay")
-    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="of the rate, after the warm-up")
-    warmup: Fraction = Field(0.05, description="of all steps, in which the rate rises")
-    clip: PositiveFloat | None = Field(1.0, description="largest norm of the gradient; null: any")
-    average: Fraction = Field(
-        0.99, description="of the moving average of the weights, per step; what is validated and kept"
+    weight_decay: NotNegative = Field(0.05, description="on matrices; vectors and embeddings are not decayed")
+    schedule: Literal["cosine", "linear", "constant"] = Field(
+        "cosine", description="of the learning rate, after the warm-up"
     )
-    precision: Literal["float32", "bfloat16"] = Field("float32", description="of products and convolutions")
-    patience: Positive | None = Field(None, description="epochs without a better validation that end a run")
-    save_every: Positive = Field(200, description="steps after which a killed run can go on; and every epoch")
-    trackers: tuple[Literal["wandb"], ...] = Field((), description="beside TensorBoard; each is an extra of its name")
+    warmup: Fraction = Field(0.05, description="share of all steps in which the learning rate rises")
+    clip: PositiveFloat | None = Field(1.0, description="largest norm of the gradient; null: not clipped")
+    average: Fraction = Field(
+        0.99, description="decay of the moving average of the weights, per step; the average is validated and saved"
+    )
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of matrix products and convolutions")
+    patience: Positive | None = Field(
+        None, description="epochs without a better validation before the run stops; null: never"
+    )
+    save_every: Positive = Field(
+        200, description="steps between saved states, from which a killed run resumes; also every epoch"
+    )
+    trackers: tuple[Literal["wandb"], ...] = Field(
+        (), description="in addition to TensorBoard; each needs the extra of its name"
+    )
 
 
 class RRTModelConfig(Section):
     """A Reranking Transformer that is trained here; the paper's has 6 layers, 1024 and 500 locals."""
 
     start: Literal["comparing", "paper"] = Field(
-        "comparing", description="what suits few photos (docs/training.md), or random weights and all of it learnt"
+        "comparing", description="comparing: an initialisation for few photos (docs/training.md); paper: random weights"
     )
     heads: Positive = 4
     layers: Positive = 2
     feedforward: Positive = 256
     dropout: Fraction = 0.0
-    locals: Positive = Field(16, description="how many local descriptors of each picture it compares")
+    locals: Positive = Field(16, description="local descriptors of each image that are compared")
     shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
         0.3, description="of the within-class covariance that projects the globals"
     )
@@ -61,42 +71,44 @@ class CVNetModelConfig(Section):
     The paper says that both shares grow and that the hardest are ten; no training code was released.
     """
 
-    hardest: Positive = Field(10, description="hard negatives: the first so many answers of other labels (the paper's)")
+    hardest: Positive = Field(10, description="hard negatives: the first candidates of other labels (the paper's)")
     hard: tuple[Fraction, Fraction] = Field(
-        (0.0, 0.5), description="share of negatives that are hard; the others are of all candidates"
+        (0.0, 0.5), description="share of hard negatives; the others are drawn from all candidates"
     )
     hide: tuple[Fraction, Fraction] = Field(
-        (0.0, 0.3), description="probability of each cell of a map to be hidden (Hide-and-Seek)"
+        (0.0, 0.3), description="probability that a cell of a map is hidden (Hide-and-Seek)"
     )
     project: bool = Field(
         False, description="train the paper's 3x3 convolutions too, for maps that an index keeps unprojected"
     )
-    channels: Positive = Field(256, description="that they give, as the paper's")
+    channels: Positive = Field(256, description="output channels of these convolutions, as in the paper")
 
 
 class AMESModelConfig(Section):
     """An AMES that is trained here; the authors' has 5 layers, 1024, and draws from 10 to 399 descriptors."""
 
     start: Literal["comparing", "paper"] = Field(
-        "comparing", description="what suits few photos (docs/training.md), or random weights and all of it learnt"
+        "comparing", description="comparing: an initialisation for few photos (docs/training.md); paper: random weights"
     )
     turning: bool = Field(
-        False, description="turn what is projected by a random rotation in each step; for a dozen labels or fewer"
+        False, description="rotate the projected descriptors at random in each step; for a dozen labels or fewer"
     )
-    model_dim: Positive = Field(128, description="values of a token, and bits of a binarised descriptor")
+    model_dim: Positive = Field(128, description="dimension of a token, and bits of a binarised descriptor")
     heads: Positive = 2
-    layers: Positive = Field(2, description="two at least from the comparing start")
+    layers: Positive = Field(2, description="at least two from the comparing start")
     feedforward: Positive = 256
-    least_locals: Positive = Field(10, description="of either picture that are compared in a step")
-    query_locals: Positive = Field(50, description="of the anchor, at most; how many is drawn for each step")
-    gallery_locals: Positive = Field(50, description="of the other picture, at most, drawn apart")
+    least_locals: Positive = Field(10, description="fewest local descriptors of either image in a step")
+    query_locals: Positive = Field(
+        50, description="most local descriptors of the anchor; the number is drawn for each step"
+    )
+    gallery_locals: Positive = Field(50, description="most local descriptors of the other image, drawn separately")
     shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
         0.3, description="of the within-class covariance that projects the locals; of the comparing start"
     )
-    binarised: bool = Field(False, description="learn the bits of a teacher of full precision")
-    teacher: Path | None = Field(None, description="its checkpoint, trained before by train-rerank, or official")
+    binarised: bool = Field(False, description="train binary descriptors from a teacher of full precision")
+    teacher: Path | None = Field(None, description="checkpoint of the teacher, from train-rerank or official")
     distillation: NotNegative = Field(10.0, description="weight of the squared error between its tokens and the bits'")
-    variance: PositiveFloat = Field(1e-6, description="of the noise under which bits are learnt")
+    variance: PositiveFloat = Field(1e-6, description="of the noise on the bits in training")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -110,23 +122,25 @@ class AMESModelConfig(Section):
 class AugmentConfig(Section):
     """How a training picture is changed each time it is seen."""
 
-    size: Positive = Field(224, description="side of the square that the network reads, in pixels")
+    size: Positive = Field(224, description="side of the square network input, in pixels")
     area: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.4, 1.0), description="share of the picture that is cut out; DELG's code for GLDv2 has 0.08 to 1"
+        (0.4, 1.0), description="share of the image in the random crop; DELG's code for GLDv2 has 0.08 to 1"
     )
-    aspect: tuple[PositiveFloat, PositiveFloat] = Field((3 / 4, 4 / 3), description="width over height of the cut")
-    flip: Fraction = Field(0.5, description="how often left and right are exchanged")
+    aspect: tuple[PositiveFloat, PositiveFloat] = Field((3 / 4, 4 / 3), description="aspect ratio of the crop")
+    flip: Fraction = Field(0.5, description="probability of a horizontal flip")
     jitter: NotNegative = Field(0.3, description="largest change of brightness, contrast and saturation, as a share")
-    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(0.05, description="largest turn of the hue, of a full circle")
+    hue: Annotated[float, Field(ge=0, le=0.5)] = Field(
+        0.05, description="largest rotation of the hue, of a full circle"
+    )
     lighting: NotNegative = Field(
         0.0, description="standard deviation of AlexNet's colour noise along ImageNet's axes; DELG's code has 0.1"
     )
     views: Positive | None = Field(
         None,
-        description="so many changed copies of each picture pass the frozen parts once, and are kept; null: no limit",
+        description="augmented copies of each image that pass the frozen parts once and are cached; null: no cache",
     )
     views_folder: Path | None = Field(
-        None, description="where they are kept for other runs; null: beside the checkpoint, and removed at the end"
+        None, description="where they are cached for other runs; null: beside the checkpoint, removed at the end"
     )
 
 
@@ -134,18 +148,20 @@ class RRTSOPJointConfig(Section):
     """The product transformer and its describer trained together, from photos (Tan et al., ICCV 2021: fine-tuned)."""
 
     start: Path | None = Field(
-        None, description="an rrt_sop that was trained on the index, to go on from; null: as without its describer"
+        None, description="an rrt_sop trained on the index, to start from; null: as without the describer"
     )
     freeze: Annotated[int, Field(ge=0)] | Literal["all"] = Field(
-        6, description="parts of the backbone, from the input, that stay; all: only what reduces its map learns"
+        6, description="backbone parts, from the input, that are frozen; all: only the reduction of the map is trained"
     )
-    batch_norm: Literal["frozen", "learnt"] = Field("frozen", description="statistics of the parts that are trained")
+    batch_norm: Literal["frozen", "learnt"] = Field("frozen", description="batch statistics of the trained parts")
     rate: PositiveFloat = Field(0.1, description="factor on the learning rate of the describer; the paper's is 1")
     contrast: NotNegative = Field(
         1.0, description="weight of the contrastive loss on global descriptors; the paper has none in this step"
     )
-    temperature: PositiveFloat = Field(0.05, description="of that loss, as in the paper's training of globals")
-    checkpointing: bool = Field(False, description="compute parts again in the backward pass, to save memory")
+    temperature: PositiveFloat = Field(
+        0.05, description="of that loss, as in the paper's training of global descriptors"
+    )
+    checkpointing: bool = Field(False, description="recompute activations in the backward pass, to save memory")
     augment: AugmentConfig = AugmentConfig()
 
 
@@ -153,18 +169,19 @@ class RRTSOPModelConfig(Section):
     """A Reranking Transformer for products that is trained here; the paper's has 6 layers and 1024."""
 
     start: Literal["comparing", "paper"] = Field(
-        "comparing", description="what suits few photos (docs/training.md), or random weights and maps as they are"
+        "comparing",
+        description="comparing: for few photos (docs/training.md); paper: random weights, maps unprojected",
     )
     heads: Positive = 4
     layers: Positive = 2
     feedforward: Positive = 256
     dropout: Fraction = 0.0
-    width: Positive = Field(128, description="of tokens, to which wider maps are projected; not from the paper's start")
+    width: Positive = Field(128, description="of tokens; wider maps are projected to it; not with start = paper")
     shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.3, description="of the within-class covariance that projects the maps; not from the paper's start"
+        0.3, description="of the within-class covariance that projects the maps; not with start = paper"
     )
     joint: RRTSOPJointConfig | None = Field(
-        None, description="null: from the maps of the index, which stay as they are"
+        None, description="train the describer as well; null: only the reranker, from the maps of the index"
     )
 
 
@@ -172,13 +189,13 @@ class TrainRerankConfig(LoopConfig):
     """How `train-rerank` learns from the store's own candidates."""
 
     reranker: str = "rrt"
-    split: str | None = Field(None, description="learn from this split only; None: from every labelled picture")
+    split: str | None = Field(None, description="train on this split only; null: on every labelled image")
     hold_out: Literal["labels", "sessions"] = Field(
-        "labels", description="what chooses epoch and weight: labels never learnt from, or new pictures of learnt ones"
+        "labels", description="validation by labels that are not trained on, or by other sessions of trained labels"
     )
-    validation: Fraction = Field(0.2, description="of the labels, or of each label's pictures, held out")
-    validation_queries: Positive = Field(100, description="at most so many held-out pictures are searched per epoch")
-    candidates: Positive = Field(100, description="negatives come from so many of the store's first answers")
+    validation: Fraction = Field(0.2, description="share of the labels, or of each label's images, that is held out")
+    validation_queries: Positive = Field(100, description="most held-out images that are queries in a validation")
+    candidates: Positive = Field(100, description="candidates of the store that negatives are drawn from")
     triplets: Positive = Field(6400, description="per epoch; batch_size counts them")
     rrt: RRTModelConfig = RRTModelConfig()
     cvnet: CVNetModelConfig = CVNetModelConfig()
@@ -200,10 +217,10 @@ class ClassificationConfig(Section):
 class ContrastConfig(Section):
     """Momentum contrast with labels (CVNet-Global: queue 73728, momentum 0.999, temperature 1/30, margin 0.15)."""
 
-    weight: NotNegative = Field(1.0, description="in the sum of the losses; 0: no momentum encoder at all")
-    queue: Positive = Field(2048, description="descriptors of the momentum encoder that are kept")
-    momentum: Fraction = Field(0.99, description="of the encoder, per step")
-    ramp: bool = Field(True, description="momentum is at most n / (n + 9) in step n: short trainings need a young copy")
+    weight: NotNegative = Field(1.0, description="in the sum of the losses; 0: no momentum encoder")
+    queue: Positive = Field(2048, description="length of the queue of descriptors of the momentum encoder")
+    momentum: Fraction = Field(0.99, description="of the momentum encoder, per step")
+    ramp: bool = Field(True, description="momentum is at most n / (n + 9) in step n, for short trainings")
     temperature: PositiveFloat = 1 / 30
     margin: NotNegative = Field(0.15, description="radians, as in the classification")
 
@@ -220,31 +237,34 @@ class TrainGlobalConfig(LoopConfig):
 
     epochs: Positive = 4
     learning_rate: PositiveFloat = 3e-4
-    weight_decay: NotNegative = 1e-4
-    clip: PositiveFloat | None = 5.0
-    split: str | None = Field(None, description="learn from this split only; None: from every labelled photo")
-    validation_split: str | None = Field(None, description="photos that choose the epoch; None: a part is held out")
+    weight_decay: NotNegative = Field(1e-4, description="on matrices; vectors and embeddings are not decayed")
+    clip: PositiveFloat | None = Field(5.0, description="largest norm of the gradient; null: not clipped")
+    split: str | None = Field(None, description="train on this split only; null: on every labelled image")
+    validation_split: str | None = Field(None, description="split that chooses the epoch; null: a part is held out")
     hold_out: Literal["labels", "photos"] = Field(
-        "labels", description="photos of labels never learnt from, or some of every label at random"
+        "labels", description="validation by labels that are not trained on, or by random images of every label"
     )
     validation: Fraction = Field(
-        0.2, description="of the labels, or of the photos, held out; 0: the last epoch is kept"
+        0.2, description="share of the labels, or of the images, that is held out; 0: the last epoch is kept"
     )
-    validation_photos: Positive = Field(500, description="at most so many are described after every epoch")
+    validation_photos: Positive = Field(500, description="most images that are described in a validation")
     start: Path | None = Field(
-        None, description="weights of a published model's backbone in timm's names; None: ImageNet's, from timm's hub"
+        None, description="weights of a published model's backbone with timm's keys; null: ImageNet's, from timm's hub"
     )
-    dimension: Positive | None = Field(512, description="of a linear layer after pooling; null: none is added")
+    dimension: Positive | None = Field(512, description="of the linear layer after pooling; null: none is added")
     head_start: Literal["whitened", "random"] = Field(
-        "whitened", description="the new linear layer: a within-class whitening in closed form, or drawn at random"
+        "whitened",
+        description="initialisation of the new linear layer: a within-class whitening in closed form, or random",
     )
-    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="of that whitening's covariance")
-    freeze: Annotated[int, Field(ge=0)] = Field(6, description="parts of the backbone, from the input, that stay")
-    batch_norm: Literal["frozen", "learnt"] = Field("frozen", description="statistics of the parts that are trained")
-    part_rate: Fraction = Field(1.0, description="factor on the learning rate from each part to the one before it")
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="of the covariance of that whitening")
+    freeze: Annotated[int, Field(ge=0)] = Field(6, description="backbone parts, from the input, that are frozen")
+    batch_norm: Literal["frozen", "learnt"] = Field("frozen", description="batch statistics of the trained parts")
+    part_rate: Fraction = Field(1.0, description="factor on the learning rate from each part to the one before")
     head_rate: PositiveFloat = Field(1.0, description="factor on the learning rate of heads and prototypes")
-    checkpointing: bool = Field(False, description="compute parts again in the backward pass, to save memory")
-    per_label: Positive | None = Field(None, description="photos of each label in a batch; null: photos as they come")
+    checkpointing: bool = Field(False, description="recompute activations in the backward pass, to save memory")
+    per_label: Positive | None = Field(
+        None, description="images of each label in a batch; null: images in random order"
+    )
     augment: AugmentConfig = AugmentConfig()
     classification: ClassificationConfig = ClassificationConfig()
     contrast: ContrastConfig = ContrastConfig()

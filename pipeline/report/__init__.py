@@ -14,18 +14,23 @@ from pipeline.report.console import (
     show_verification,
 )
 from pipeline.report.evaluation import write_evaluation
-from pipeline.report.html import write_comparison, write_page
+from pipeline.report.html import write_comparison, write_duplicates, write_page
+from pipeline.report.inventory import show_duplicates, show_info, show_settings
 
 __all__ = [
     "Bars",
     "show_comparison",
+    "show_duplicates",
     "show_evaluation",
+    "show_info",
     "show_results",
     "show_rows",
+    "show_settings",
     "show_sweep",
     "show_training",
     "show_verification",
     "write_comparison",
+    "write_duplicates",
     "write_evaluation",
     "write_page",
 ]

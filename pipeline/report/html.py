@@ -24,6 +24,9 @@ _SIDE = 200
 # Queries of a comparison that are shown of losses and gains, and answers of each.
 _EACH = 15
 _ANSWERS = 6
+# Groups of duplicates on a page, and photos of each.
+_GROUPS = 200
+_MEMBERS = 24
 
 
 def write_page(path: Path, search: Mapping[str, Any], evaluation: Mapping[str, Any] | None = None) -> None:
@@ -51,6 +54,15 @@ def write_comparison(path: Path, comparison: Mapping[str, Any]) -> None:
     gains = [row for row in changed if row["difference"] > 0][:_EACH]
     sections = (("Losses", losses), ("Gains", gains))
     _write(path, "comparison.html", comparison=comparison, sections=sections, shown=_ANSWERS)
+
+
+def write_duplicates(path: Path, duplicates: Mapping[str, Any]) -> None:
+    """Write the page of a `duplicates` document: the largest groups with their first photos.
+
+    Raises:
+        RelookError: the file cannot be written.
+    """
+    _write(path, "duplicates.html", duplicates=duplicates, shown=_GROUPS, each=_MEMBERS)
 
 
 def _write(path: Path, template: str, **values: Any) -> None:

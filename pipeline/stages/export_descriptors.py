@@ -1,7 +1,7 @@
-"""`export`: local descriptors of an index in the HDF5 format that AMES's code reads.
+"""`export`: global descriptors of an index as .npz, .npy, .parquet or .csv, local ones as AMES's code reads them.
 
-Beside import, which reads the same format. What the format cannot say is refused: descriptors that are projected
-or have no places.
+Beside import, which reads the CSV and AMES's HDF5. What a format cannot hold is refused: AMES's files have no place for
+descriptors that are projected or have no positions.
 """
 
 from __future__ import annotations
@@ -12,16 +12,26 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.errors import RelookError
+from pipeline.errors import RelookError, UsageError
 from pipeline.stores import Index
 from pipeline.stores.exchange.ames import write_ames
+from pipeline.stores.exchange.vectors import write_vectors
 
-_AT_ONCE = 64
+_BLOCK = 64
+_LOCALS_ENDINGS = (".hdf5", ".h5")
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """Where it went, and the shape [images, count, 5 + dimension] of what was written."""
+    """Where it went, and its shape.
+
+    Attributes:
+        file: what was written.
+        images: N.
+        count: k, local descriptors per image; 0 for global descriptors.
+        dimension: D of the descriptors.
+        seconds: of the run.
+    """
 
     file: str
     images: int
@@ -34,28 +44,49 @@ class ExportResult:
         return asdict(self)
 
 
-def export_descriptors(config: Config, target: Path, count: int | None = None) -> ExportResult:
+def export_globals(config: Config, target: Path) -> ExportResult:
+    """Write the global descriptors of `config.index` to `target`; its ending chooses the format (`write_vectors`).
+
+    Raises:
+        UsageError: an unknown ending.
+        RelookError: there is no index, it is damaged, or the file cannot be written.
+    """
+    started = time.monotonic()
+    index = Index(config.index)
+    count = write_vectors(target, index)
+    return ExportResult(str(target), count, 0, index.card.dimension, round(time.monotonic() - started, 2))
+
+
+def export_locals(config: Config, target: Path, count: int | None = None) -> ExportResult:
     """Write the local descriptors of `config.index` to `target`.
 
     Args:
         config: `index` matters here.
-        target: an HDF5 file; it is replaced.
+        target: an HDF5 file (.hdf5 or .h5); it is replaced.
         count: k, the strongest ones kept of each image; None: as many as the image with most has.
 
     Raises:
+        UsageError: another ending.
         RelookError: the index has no local descriptors, or such as the format cannot hold.
     """
     started = time.monotonic()
+    if target.suffix.lower() not in _LOCALS_ENDINGS:
+        raise UsageError(
+            f"{target}: local descriptors are written as HDF5 ({' or '.join(_LOCALS_ENDINGS)}); for global ones run: "
+            f"relook export globals {target}"
+        )
     index = Index(config.index)
     settings = index.card.settings.get("locals") or {}
     if not index.card.local_dimension or not index.records:
         raise RelookError(f"{config.index}: has no local descriptors; extract with --set describe.locals.count=50")
     if settings.get("projection"):
-        raise RelookError(f"{config.index}: its local descriptors are projected; AMES's files hold them as they were")
+        raise RelookError(f"{config.index}: its local descriptors are projected; AMES's files hold unprojected ones")
     if not settings.get("geometry", True):
-        raise RelookError(f"{config.index}: has no places; extract with --set describe.locals.geometry=true")
+        raise RelookError(
+            f"{config.index}: has no positions of local descriptors; extract with --set describe.locals.geometry=true"
+        )
     ids = list(index.records)
-    blocks = [ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE)]
+    blocks = [ids[start : start + _BLOCK] for start in range(0, len(ids), _BLOCK)]
     with index.local_store:
         if count is None:
             count = max(len(image) for block in blocks for image in index.locals(block))

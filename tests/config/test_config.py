@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, load_config, parse_config
 from pipeline.errors import UsageError
+from pipeline.stages.config import to_yaml
 
 ODD_YAML = ["a: [", "a: b: c", "\t- x", "seed: 2020-13-45", "!!python/object:os.system {}", "a: *b", "[" * 500]
 
@@ -52,6 +53,7 @@ def test_without_a_file_there_are_the_defaults() -> None:
 def test_default_yaml_writes_the_defaults_out() -> None:
     file = ROOT / "configs" / "default.yaml"
     assert load_config(file) == Config()
+    assert file.read_text(encoding="utf-8") == to_yaml(Config()), "write it again: relook config --yaml"
 
 
 def test_every_configuration_that_is_shipped_can_be_read() -> None:

@@ -18,7 +18,7 @@ from stores_helpers import make_index, unit_vectors
 
 from pipeline.config import load_config
 from pipeline.errors import RelookError, UsageError
-from pipeline.stages.export_descriptors import export_descriptors
+from pipeline.stages.export_descriptors import export_locals
 from pipeline.stages.import_descriptors import ImportResult, Options, import_descriptors
 from pipeline.stores import Index
 from pipeline.types import IMPORTED, FloatArray, LocalDescriptors
@@ -239,7 +239,7 @@ def test_out_and_in_again(tmp_path: Path) -> None:
     first.manifest.model["settings"]["locals"] = {"scales": [1.0, 1 / 0.7071]}  # what the helper's scales come from
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("pipeline.stages.export_descriptors.Index", lambda _directory: first)
-        result = export_descriptors(config, tmp_path / "out.hdf5")
+        result = export_locals(config, tmp_path / "out.hdf5")
     assert (result.images, result.count, result.dimension) == (7, 2, 4)
     with h5py.File(tmp_path / "out.hdf5") as file:
         assert file["features"].shape == (7, 2, 9)
@@ -259,12 +259,12 @@ def test_out_and_in_again(tmp_path: Path) -> None:
 def test_what_amess_format_cannot_hold(tmp_path: Path) -> None:
     index = make_index(tmp_path / "index")
     config = load_config(None, [f"index={tmp_path / 'index'}"])
-    for local, says in (({"projection": {"kind": "ames"}}, "projected"), ({"geometry": False}, "has no places")):
+    for local, says in (({"projection": {"kind": "ames"}}, "projected"), ({"geometry": False}, "has no positions")):
         index.manifest.model["settings"]["locals"] = local
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("pipeline.stages.export_descriptors.Index", lambda _directory: index)
             with pytest.raises(RelookError, match=says):
-                export_descriptors(config, tmp_path / "out.hdf5")
+                export_locals(config, tmp_path / "out.hdf5")
     assert not (tmp_path / "out.hdf5").exists()
 
 

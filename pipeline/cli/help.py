@@ -1,0 +1,62 @@
+"""What `relook --help` says of the verbs: their groups, their order, and runnable examples of each.
+
+Applied once, when the command line is put together. Every example is run by a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import typer
+
+# Group, verb, examples. The order is that of the help.
+GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "Search": {
+        "search": ("relook search photo.jpg", "relook search photo.jpg --top-k 20 --html results.html"),
+        "evaluate": ("relook evaluate --index labelled", "relook evaluate --index labelled --report report"),
+        "compare": ("relook compare report", "relook compare report --html comparison.html"),
+        "duplicates": ("relook duplicates", "relook duplicates --threshold 0.98 --html duplicates.html"),
+    },
+    "Index": {
+        "extract": ("relook extract --images photos", "relook extract --images photos/labels.csv --index labelled"),
+        "reindex": ("relook reindex --images photos", "relook reindex --images photos --timeout 2h --max-failures 10"),
+        "info": ("relook info", "relook info labelled --json"),
+        "upload": ("relook upload --store ann", "relook upload --store ann --dry-run"),
+        "verify": ("relook verify", "relook verify --sample 1000"),
+    },
+    "Train": {
+        "train-rerank": ("relook train-rerank --index labelled",),
+        "train-global": ("relook train-global --images photos/labels.csv --out mine.safetensors",),
+        "convert": ("relook convert rrt.pt rrt.safetensors",),
+    },
+    "Data sets": {
+        "fetch": ("relook fetch roxford5k --from downloads --out roxford5k",),
+        "import": ("relook import vectors.csv --index imported",),
+        "export": ("relook export globals vectors.npz", "relook export locals locals.hdf5"),
+    },
+    "Maintain": {
+        "config": ("relook config", "relook config search.top_k", "relook config --schema"),
+        "compact": ("relook compact",),
+        "gc": ("relook gc --keep 2",),
+        "demo": ("relook demo",),
+        "version": ("relook version",),
+    },
+}
+
+
+def arrange(app: typer.Typer) -> None:
+    """Give every command of `app` its group and its examples, in the order of `GROUPS`."""
+    places = {
+        verb: (number, group, examples)
+        for number, (group, verb, examples) in enumerate(
+            (group, verb, examples) for group, verbs in GROUPS.items() for verb, examples in verbs.items()
+        )
+    }
+    for command in app.registered_commands:
+        _, command.rich_help_panel, examples = places[_name(command)]
+        command.epilog = "\n\n".join(("Examples:", *examples))
+    app.registered_commands.sort(key=lambda command: places[_name(command)][0])
+
+
+def _name(command: typer.models.CommandInfo) -> str:
+    return command.name or str(getattr(command.callback, "__name__", "")).rstrip("_").replace("_", "-")

@@ -1,0 +1,175 @@
+"""`duplicates`: groups of photos that are equal, or nearly equal, in an index.
+
+Reads the index alone: equal photos by the SHA-256 of their files, near-equal ones by the cosine of their global
+descriptors. No network is loaded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import Config
+from pipeline.errors import RelookError, UsageError
+from pipeline.stores import GlobalStore, Index
+from pipeline.stores.exact.near_groups import near_groups
+from pipeline.types import FloatArray, ImageRecord
+from pipeline.workflow.progress import Reporter, Silent
+
+# Of 148 recompressed, smaller or narrower copies 84 % are above it, and no pair of different photos
+# (benchmarks/duplicates.py).
+THRESHOLD = 0.92
+# Members of groups whose vectors are in memory together.
+_MEMBERS = 8192
+
+
+@dataclass(frozen=True)
+class Member:
+    """One photo of a group; `similarity` is its cosine to the first photo of the group."""
+
+    id: str
+    path: str
+    label: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class Group:
+    """Photos that belong together, in the order of the index; `kind` is "equal" (the same bytes) or "near"."""
+
+    kind: str
+    members: list[Member]
+
+
+@dataclass(frozen=True)
+class DuplicatesResult:
+    """The groups of two photos or more, the largest first.
+
+    Attributes:
+        index: the index directory.
+        images: how many images were compared.
+        threshold: the least cosine of a near-equal pair.
+        redundant: how many images could go if one of each group stayed.
+        groups: each with its members.
+        seconds: of the run.
+    """
+
+    index: str
+    images: int
+    threshold: float
+    redundant: int
+    groups: list[Group]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return asdict(self)
+
+
+def duplicates(
+    config: Config, threshold: float = THRESHOLD, *, equal_only: bool = False, reporter: Reporter | None = None
+) -> DuplicatesResult:
+    """Find the groups.
+
+    Args:
+        config: `index` matters here.
+        threshold: the least cosine of a near-equal pair, above 0 and at most 1.
+        equal_only: compare bytes alone.
+        reporter: told about the progress.
+
+    Raises:
+        UsageError: the threshold is not in its range.
+        RelookError: there is no index, or it is damaged or empty.
+    """
+    if not 0 < threshold <= 1:
+        raise UsageError(f"--threshold {threshold:g}: must be above 0 and at most 1")
+    started = time.monotonic()
+    index = Index(config.index)
+    images = index.manifest.counts.get("images", 0)
+    if not images:
+        raise RelookError(f"{config.index}: the index is empty; run: relook extract PHOTOS")
+    equal = _equal_rows(index)
+    near = None if equal_only else _near(index, images, threshold, reporter or Silent())
+    components = equal if near is None else near[equal]  # equal photos are one, whatever their descriptors
+    groups = _groups(index, components, equal)
+    return DuplicatesResult(
+        index=str(config.index),
+        images=images,
+        threshold=threshold,
+        redundant=sum(len(group.members) - 1 for group in groups),
+        groups=groups,
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def _equal_rows(index: Index) -> npt.NDArray[np.int64]:
+    """Of each image the number of the first one with its bytes and box; imported images have no known bytes."""
+    first: dict[tuple[str, object], int] = {}
+    found = []
+    for row, record in enumerate(_records(index)):
+        found.append(first.setdefault((record.sha256, record.bbox), row) if record.sha256 else row)
+    return np.array(found, dtype=np.int64)
+
+
+def _near(index: Index, images: int, threshold: float, reporter: Reporter) -> npt.NDArray[np.int64]:
+    first_rows = np.cumsum([0, *(part.rows - len(part.deleted) for part in index.manifest.parts)])
+
+    def stream(first: int) -> Iterator[FloatArray]:
+        for part, start in zip(index.manifest.parts, first_rows.tolist(), strict=False):
+            row = start
+            if first >= start + part.rows - len(part.deleted):
+                continue
+            for _, vectors in index.stream_globals(part):
+                if first < row + len(vectors):
+                    yield vectors[max(0, first - row) :]
+                row += len(vectors)
+
+    with reporter.bar("compare", images, "images") as bar:
+        return near_groups(stream, images, threshold, bar.advance)
+
+
+def _groups(index: Index, components: npt.NDArray[np.int64], equal: npt.NDArray[np.int64]) -> list[Group]:
+    _, number, counts = np.unique(components, return_inverse=True, return_counts=True)
+    wanted = np.flatnonzero(counts[number] > 1)
+    chosen = set(wanted.tolist())
+    records = {row: record for row, record in enumerate(_records(index)) if row in chosen}
+    rows_of: dict[int, list[int]] = {}
+    for row in wanted.tolist():
+        rows_of.setdefault(int(number[row]), []).append(row)
+    ordered = sorted(rows_of.values(), key=lambda rows: (-len(rows), rows))
+    similarity = _similarity(GlobalStore(index), [[records[row].id for row in rows] for rows in ordered])
+    groups = []
+    for rows, values in zip(ordered, similarity, strict=True):
+        kind = "equal" if len(set(equal[rows].tolist())) == 1 else "near"
+        groups.append(Group(kind, [_member(index, records[row], x) for row, x in zip(rows, values, strict=True)]))
+    return groups
+
+
+def _similarity(source: GlobalStore, groups: Sequence[Sequence[str]]) -> Iterator[list[float]]:
+    """Of each group the cosines to its first member; vectors are read for some thousand members at once."""
+    start = 0
+    while start < len(groups):
+        end, size = start + 1, len(groups[start])
+        while end < len(groups) and size + len(groups[end]) <= _MEMBERS:
+            size += len(groups[end])
+            end += 1
+        batch = groups[start:end]
+        vectors = source.read([name for group in batch for name in group])
+        for own in np.split(vectors, np.cumsum([len(group) for group in batch])[:-1]):
+            yield np.clip(own @ own[0], -1, 1).tolist()
+        start = end
+
+
+def _member(index: Index, record: ImageRecord, similarity: float) -> Member:
+    return Member(record.id, str(index.image_file(record)), record.label, round(similarity, 4))
+
+
+def _records(index: Index) -> Iterator[ImageRecord]:
+    """Every image in the order of the global descriptors, part by part."""
+    for part in index.manifest.parts:
+        yield from index.records_of(part)
