@@ -199,7 +199,7 @@ def test_short_help_version_and_completion() -> None:
     assert relook("search", "-h").stdout == relook("search", "--help").stdout
     assert relook("--version").stdout == relook("version").stdout
     assert "--install-completion" in relook("--help").stdout
-    words = {"_TYPER_COMPLETE_ARGS": "relook se", "_RELOOK_COMPLETE": "complete_bash"}
+    words = {"COMP_WORDS": "relook se", "COMP_CWORD": "1", "_RELOOK_COMPLETE": "complete_bash"}
     assert relook(**words).stdout.split() == ["search"]
 
 

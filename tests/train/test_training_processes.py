@@ -38,7 +38,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 def shared_runs(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What each of two processes of torchrun found, by case."""
     folder = tmp_path_factory.mktemp("shared")
-    done = torchrun(ROOT / "tests" / "looping.py", folder, json.dumps(CASES))
+    done = torchrun(ROOT / "tests" / "support" / "looping.py", folder, json.dumps(CASES))
     assert done.returncode == 0, done.stderr
     return [json.loads((folder / f"{number}.json").read_text()) for number in range(2)]
 

@@ -157,8 +157,8 @@ def test_a_clock_that_jumps_back_changes_nothing(home: Path, monkeypatch: pytest
 
             return datetime(1999, 1, 1, tzinfo=zone)
 
-    for module in ("writer", "reports", "lock"):
-        monkeypatch.setattr(f"pipeline.stores.{module}.datetime", Earlier)
+    for module in ("writer", "run_reports", "lock"):
+        monkeypatch.setattr(f"pipeline.stores.index.{module}.datetime", Earlier)
     generation = Index(home / "index").manifest.generation
     paint(home / "photos" / "a" / "new.png", 60)
     assert did(reindex(tiny_config(home))) == {"added": 1}
