@@ -68,9 +68,11 @@ def main() -> None:
     from pipeline import faults
     from pipeline.config import Config
     from pipeline.errors import RelookError
+    from pipeline.stages.compact import compact
     from pipeline.stages.extract import extract
+    from pipeline.stages.gc import gc
     from pipeline.stages.reindex import reindex
-    from pipeline.workflow.indexing.maintenance import compact, gc, rollback
+    from pipeline.workflow.indexing.maintenance import rollback
 
     use_tiny()
     pipeline.files._flush = lambda path: None  # a kill, unlike a power cut, loses nothing that was written

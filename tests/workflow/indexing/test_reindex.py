@@ -18,12 +18,14 @@ from stores_helpers import content
 from tiny import paint, tiny, tiny_config
 
 from pipeline.errors import RelookError, UsageError
+from pipeline.stages.compact import compact
 from pipeline.stages.extract import extract
+from pipeline.stages.gc import gc
 from pipeline.stages.reindex import ReindexResult, reindex
 from pipeline.stores import Index, IndexWriter
 from pipeline.workflow import gallery as opening
 from pipeline.workflow.indexing.changes import find_changes
-from pipeline.workflow.indexing.maintenance import compact, gc, rollback
+from pipeline.workflow.indexing.maintenance import rollback
 from pipeline.workflow.stop import Stop
 
 __all__ = ["tiny"]
