@@ -16,7 +16,8 @@ import typer
 # Imported for their verbs.
 from pipeline.cli import config, data_sets, duplicates, evaluate, index, info, maintain, search, tools, train
 from pipeline.cli.help import arrange
-from pipeline.cli.run import app, err, is_first
+from pipeline.cli.output import err, escape_unencodable, use_utf8_names
+from pipeline.cli.run import app, is_first
 from pipeline.errors import FailedElsewhereError, RelookError
 
 __all__ = [
@@ -38,6 +39,8 @@ arrange(app)
 
 def main() -> NoReturn:
     """Run the command line; every error ends in one line and its exit code."""
+    use_utf8_names()
+    escape_unencodable()
     # Read when torch is loaded, which a verb does: threads that spin while they wait take twice the time on a machine
     # with other work (benchmarks/waiting.py).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import ConfigFile, IndexDir, Json, Quiet, Settings, Verbose
-from pipeline.cli.run import Run, app, out
+from pipeline.cli.output import out
+from pipeline.cli.run import Run, app
 from pipeline.errors import UsageError
 from pipeline.report import show_rows
 

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, MaxFailures, Quiet, Settings, Store, Verbose
-from pipeline.cli.run import Run, app, out
+from pipeline.cli.output import out
+from pipeline.cli.run import Run, app
 from pipeline.errors import RelookError, TooManyFailuresError
 from pipeline.report import show_rows, show_verification
 

@@ -8,16 +8,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 
 from pipeline import __version__
+from pipeline.cli.output import err, out, write_json
 from pipeline.config import Config, load_config
 from pipeline.report import Bars, show_rows
 from pipeline.workflow.progress import Reporter, Silent
@@ -27,8 +26,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-out = Console()
-err = Console(stderr=True)
 
 
 def _show_version(wanted: bool) -> None:
@@ -74,7 +71,7 @@ class Run:
         if not is_first():
             return
         if self.as_json:
-            sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+            write_json(document)
         else:
             table(document)
 

@@ -23,7 +23,8 @@ from pipeline.cli.options import (
     Verbose,
     chain_of,
 )
-from pipeline.cli.run import Run, app, out
+from pipeline.cli.output import out
+from pipeline.cli.run import Run, app
 from pipeline.errors import TooManyFailuresError
 from pipeline.report import show_results, write_page
 

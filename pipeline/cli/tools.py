@@ -12,7 +12,8 @@ import typer
 
 from pipeline import __version__
 from pipeline.cli.options import Json, Quiet, Verbose
-from pipeline.cli.run import Run, app, out
+from pipeline.cli.output import out
+from pipeline.cli.run import Run, app
 from pipeline.report import show_rows
 
 

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import ConfigFile, Device, DryRun, IndexDir, Json, Quiet, Settings, Store, Verbose
-from pipeline.cli.run import Run, app, out
+from pipeline.cli.output import out
+from pipeline.cli.run import Run, app
 from pipeline.report import show_training
 
 

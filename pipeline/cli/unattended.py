@@ -6,7 +6,6 @@ ends the process. Metrics are in Prometheus' text format, for node_exporter's te
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import signal
@@ -21,7 +20,7 @@ from typing import Any
 
 import typer
 
-from pipeline.cli.run import err
+from pipeline.cli.output import err, write_json
 from pipeline.errors import RelookError, UsageError
 from pipeline.files import write_bytes, write_errors
 from pipeline.workflow.stop import Stop
@@ -112,7 +111,7 @@ def _log_as_json() -> None:
 
 def _write_line(values: Mapping[str, Any]) -> None:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    sys.stderr.write(json.dumps({"time": now, **values}, ensure_ascii=False) + "\n")
+    write_json({"time": now, **values}, sys.stderr)
 
 
 def _said(key: str, value: Any) -> bool:

@@ -32,7 +32,7 @@ def show_info(console: Console, document: Mapping[str, Any]) -> None:
 def show_duplicates(console: Console, document: Mapping[str, Any], root: Path | None = None) -> None:
     """Print the first groups of a `duplicates` document; paths are relative to `root` where they lie below it."""
     groups = document["groups"]
-    table = Table(title=f"{len(groups)} groups among {document['images']} images", title_justify="left")
+    table = Table(title=f"groups: {len(groups)}, images: {document['images']:,}", title_justify="left")
     for heading in ("group", "kind", "similarity"):
         table.add_column(heading, justify="right" if heading != "kind" else "left")
     table.add_column("photo", overflow="fold")
@@ -47,7 +47,7 @@ def show_duplicates(console: Console, document: Mapping[str, Any], root: Path | 
         table.caption = f"and {len(groups) - _GROUPS} more groups; --json and --html have all"
     console.print(table)
     console.print(
-        f"{document['redundant']} images are copies of another one (cosine at least {document['threshold']:g}, "
+        f"images that are copies of another one: {document['redundant']:,} (cosine at least {document['threshold']:g}, "
         "or the same bytes)",
         highlight=False,
     )
@@ -76,12 +76,12 @@ def shortened(path: str, root: Path | None) -> str:
 
 def _info_rows(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     labels, model = document["labels"], document["model"]
-    yield "images", f"{document['images']:,} in {document['parts']} parts, {document['deleted']:,} deleted rows"
+    yield "images", f"{document['images']:,} (parts: {document['parts']:,}, deleted rows: {document['deleted']:,})"
     if document["failures"]:
         yield "failures", f"{document['failures']:,} images could not be read by the last run"
     yield (
         "labels",
-        f"{labels['labels']:,} labels on {labels['labelled']:,} images, {labels['distractors']:,} without a label",
+        f"{labels['labels']:,} (images with a label: {labels['labelled']:,}, without: {labels['distractors']:,})",
     )
     if document["splits"]:
         splits = ", ".join(f"{name or 'none'} {count:,}" for name, count in document["splits"].items())

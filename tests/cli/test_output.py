@@ -1,0 +1,77 @@
+"""Results survive every encoding and width of stdout: escaped where they must be, never folded in a pipe."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_helpers import ROOT, relook
+from hypothesis import given
+from hypothesis import strategies as st
+from stores_helpers import make_card
+
+from pipeline.cli.output import write_json
+from pipeline.stores import IndexWriter
+from pipeline.types import Description, ImageRecord
+
+NAME = "Zürich 東京.jpg"
+LONG = "/".join(["a-folder-with-a-long-name"] * 12) + "/" + NAME
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two equal photos, in an index whose own name is not ASCII."""
+    folder = tmp_path_factory.mktemp("output") / "Index Zürich 東京"
+    vector = np.eye(8, dtype=np.float32)[0]
+    records = [ImageRecord(name, name, "", "", None, 64, 48, 10, 1, "ab") for name in (NAME, LONG)]
+    with IndexWriter(folder) as writer:
+        writer.begin(make_card(local_dimension=0), {}, Path("/photos"), "parquet")
+        writer.add(records, [Description(vector), Description(vector)])
+    return folder
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_what_an_encoding_lacks_is_escaped(encoding: str, index: Path) -> None:
+    def shown(*flags: str) -> str:
+        words = [sys.executable, ROOT / "cli.py", "duplicates", "--index", index, "--equal-only", *flags]
+        done = subprocess.run(words, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, check=True)
+        return done.stdout.decode(encoding)
+
+    assert f"/photos/{NAME.encode(encoding, 'backslashreplace').decode(encoding)}" in shown()
+    document = shown("--json")
+    assert json.loads(document)["groups"][0]["members"][0]["id"] == NAME
+    assert document.isascii() == (encoding != "utf-8")
+
+
+@pytest.mark.parametrize("locale", ["POSIX", "C"])
+def test_names_are_utf8_in_every_locale(locale: str, index: Path) -> None:
+    settings = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = relook("info", index, "--json", **settings)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["index"] == str(index)
+
+
+def test_a_path_stays_on_one_line_in_a_pipe(index: Path) -> None:
+    done = relook("duplicates", "--index", index, "--equal-only", COLUMNS="")
+    assert any(LONG in line for line in done.stdout.splitlines())
+
+
+@given(st.text(), st.sampled_from(["ascii", "utf-8", "cp1252", "utf-16"]))
+def test_json_is_valid_in_every_encoding(text: str, encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    write_json({"id": text}, stream)
+    stream.flush()
+    assert json.loads(stream.buffer.getvalue().decode(encoding)) == {"id": text}  # type: ignore[attr-defined]
+
+
+def test_json_holds_names_that_are_not_unicode() -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    write_json({"id": "bad\udcff"}, stream)
+    stream.flush()
+    assert json.loads(stream.buffer.getvalue()) == {"id": "bad\udcff"}  # type: ignore[attr-defined]
