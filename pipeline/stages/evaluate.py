@@ -25,7 +25,8 @@ from pipeline.workflow.evaluation.measurement import Measurement, measure
 from pipeline.workflow.evaluation.per_query import per_query
 from pipeline.workflow.evaluation.provenance import bytes_per_image, extraction, provenance
 from pipeline.workflow.evaluation.tasks import Task, open_task
-from pipeline.workflow.gallery import Gallery, open_chain, open_gallery
+from pipeline.workflow.gallery import Gallery, open_gallery
+from pipeline.workflow.model_loading import open_chain
 from pipeline.workflow.progress import Reporter, Silent, logger
 
 

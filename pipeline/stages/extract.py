@@ -14,9 +14,9 @@ from pipeline.catalog import load_catalog
 from pipeline.config import Config
 from pipeline.stores import IndexWriter
 from pipeline.stores.registry import table_format
-from pipeline.workflow.gallery import new_describer
 from pipeline.workflow.indexing.changes import find_changes
 from pipeline.workflow.indexing.extraction import describe_changes, fit, nothing_readable
+from pipeline.workflow.model_loading import new_describer
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.requested_model import requested_model
 from pipeline.workflow.stop import Stop

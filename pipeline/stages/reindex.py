@@ -191,8 +191,8 @@ class _Run:
 
     def _new_describer(self, catalog: Catalog) -> Any:
         """What the configuration asks for, with the projections of the index where it is of the same model but them."""
-        from pipeline.workflow.gallery import new_describer
         from pipeline.workflow.indexing.extraction import fit
+        from pipeline.workflow.model_loading import new_describer
 
         describer = new_describer(self._config)
         if not describer.to_fit:
@@ -208,8 +208,8 @@ class _Run:
         return describer
 
     def _describe(self, changes: Changes) -> Outcome:
-        from pipeline.workflow.gallery import new_describer
         from pipeline.workflow.indexing.extraction import describe_changes
+        from pipeline.workflow.model_loading import new_describer
 
         if self._describer is None:
             self._describer = new_describer(self._config)

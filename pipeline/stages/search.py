@@ -15,7 +15,8 @@ from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.rerank import apply_chain
 from pipeline.types import Ranking
-from pipeline.workflow.gallery import Gallery, open_chain, open_gallery
+from pipeline.workflow.gallery import Gallery, open_gallery
+from pipeline.workflow.model_loading import open_chain
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.queries import Queries, describe_queries, find_candidates, own_ids
 

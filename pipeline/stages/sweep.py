@@ -19,7 +19,8 @@ from pipeline.evaluate import Scores, paired_difference
 from pipeline.stages.evaluate import bring_up_to_date
 from pipeline.workflow.evaluation.measurement import measure
 from pipeline.workflow.evaluation.tasks import open_task
-from pipeline.workflow.gallery import open_chain, open_gallery
+from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.model_loading import open_chain
 from pipeline.workflow.progress import Reporter, Silent
 
 

@@ -33,7 +33,7 @@ from pipeline.train.global_descriptor.task import GlobalTask
 from pipeline.train.global_descriptor.trunk import Trunk, divided
 from pipeline.train.init.global_head import start_head
 from pipeline.train.loop.distributed import broadcast_from_first, process_group, rank
-from pipeline.workflow.gallery import choose_device, read_options
+from pipeline.workflow.model_loading import choose_device, read_options
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.training.global_validation import GlobalValidator
 from pipeline.workflow.training.photo_selection import TrainingPhotos, choose_photos

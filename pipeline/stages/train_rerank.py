@@ -36,7 +36,8 @@ from pipeline.train import (
 from pipeline.train.loop.distributed import process_group
 from pipeline.train.loop.task import Rows
 from pipeline.types import FloatArray, ImageRecord
-from pipeline.workflow.gallery import Gallery, choose_device, default_checkpoint, open_gallery
+from pipeline.workflow.gallery import Gallery, open_gallery
+from pipeline.workflow.model_loading import choose_device, default_checkpoint
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.training.index_photos import index_photos
 from pipeline.workflow.training.reranker_validation import RerankerValidator

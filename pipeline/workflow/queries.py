@@ -18,8 +18,9 @@ from pipeline.catalog.image_manifest import SUFFIXES
 from pipeline.config import Config
 from pipeline.describe import Failed, describe_stream
 from pipeline.types import Candidates, Describer, Description, ImageRecord
-from pipeline.workflow.gallery import Gallery, open_describer, read_options
+from pipeline.workflow.gallery import Gallery
 from pipeline.workflow.in_memory_gallery import InMemoryGallery
+from pipeline.workflow.model_loading import open_describer, read_options
 from pipeline.workflow.progress import Reporter
 
 

@@ -54,12 +54,12 @@ class TinyDescriber:
 def use_tiny() -> None:
     """In this process every configuration asks for the tiny describer."""
     import pipeline.stages.extract
-    import pipeline.workflow.gallery
+    import pipeline.workflow.model_loading
 
     def new_describer(config: Config) -> TinyDescriber:
         return TinyDescriber(config.describe.image.size)
 
-    pipeline.workflow.gallery.new_describer = new_describer
+    pipeline.workflow.model_loading.new_describer = new_describer
     pipeline.stages.extract.new_describer = new_describer
 
 
@@ -67,9 +67,9 @@ def use_tiny() -> None:
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """`use_tiny` for one test, without flushing."""
     import pipeline.stages.extract
-    import pipeline.workflow.gallery
+    import pipeline.workflow.model_loading
 
-    for module in (pipeline.workflow.gallery, pipeline.stages.extract):
+    for module in (pipeline.workflow.model_loading, pipeline.stages.extract):
         monkeypatch.setattr(module, "new_describer", lambda config: TinyDescriber(config.describe.image.size))
     monkeypatch.setattr("pipeline.files._flush", lambda path: None)
 

@@ -34,7 +34,8 @@ from pipeline.train.init.itq import directions, rotation
 from pipeline.train.rerankers.ames import AMESRecipe
 from pipeline.train.rerankers.ames_binarised import AMESStudentRecipe, ames_recipe, start_like
 from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard
-from pipeline.workflow.gallery import open_chain, open_gallery
+from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.model_loading import open_chain
 
 LABELS, MEMBERS, WIDTH = 8, 6, 32
 SMALL: dict[str, Any] = {

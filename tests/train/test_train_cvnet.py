@@ -32,7 +32,8 @@ from pipeline.train import Files, Progress, Trained, TrainingSet, Validation, fi
 from pipeline.train.data.hide_and_seek import rising, shown
 from pipeline.train.rerankers.cvnet import CVNetRecipe, CVNetTask
 from pipeline.types import FeatureMaps
-from pipeline.workflow.gallery import open_chain, open_gallery
+from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.model_loading import open_chain
 
 LEVELS = (0.25, 1.0)
 CHANNELS = 6

@@ -19,7 +19,7 @@ from pipeline import __version__
 from pipeline.config import Config
 from pipeline.files import sha256_of
 from pipeline.stores import Index
-from pipeline.workflow.gallery import choose_device, default_checkpoint
+from pipeline.workflow.model_loading import choose_device, default_checkpoint
 
 _LIBRARIES = ("torch", "timm", "numpy", "scipy", "pillow", "opencv-python-headless", "pyarrow", "h5py", "safetensors")
 

@@ -17,7 +17,8 @@ from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
 from pipeline.evaluate import BenchmarkProtocol, protocol_named
 from pipeline.types import IMPORTED, GroundTruth, ImageRecord
-from pipeline.workflow.gallery import Gallery, open_describer
+from pipeline.workflow.gallery import Gallery
+from pipeline.workflow.model_loading import open_describer
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.queries import Queries, asked_with, describe_records, own_ids
 

@@ -18,8 +18,8 @@ from pipeline.describe import Described, Failed, describe_stream, prepare_stream
 from pipeline.errors import RelookError
 from pipeline.stores import IndexWriter
 from pipeline.types import Describer, Description, ImageRecord
-from pipeline.workflow.gallery import read_options
 from pipeline.workflow.indexing.changes import Changes
+from pipeline.workflow.model_loading import read_options
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.stop import Stop
 

@@ -19,7 +19,7 @@ from pipeline.evaluate import by_labels
 from pipeline.train import Validation
 from pipeline.train.loop.distributed import rank
 from pipeline.types import FloatArray, ImageRecord, Prepared, Ranking
-from pipeline.workflow.gallery import read_options
+from pipeline.workflow.model_loading import read_options
 from pipeline.workflow.training.photo_selection import validation_sample
 
 

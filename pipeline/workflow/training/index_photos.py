@@ -19,7 +19,8 @@ from pipeline.describe.preprocessing import clip
 from pipeline.errors import RelookError
 from pipeline.train import Photos
 from pipeline.types import Describer, Description
-from pipeline.workflow.gallery import Gallery, open_describer, read_options
+from pipeline.workflow.gallery import Gallery
+from pipeline.workflow.model_loading import open_describer, read_options
 
 
 def index_photos(gallery: Gallery, config: Config) -> Photos:

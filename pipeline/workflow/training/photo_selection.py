@@ -20,7 +20,7 @@ from pipeline.train.data.hold_out import hold_out_labels, members
 from pipeline.train.loop.distributed import broadcast_from_first, rank
 from pipeline.train.loop.task import Rows
 from pipeline.types import ImageRecord
-from pipeline.workflow.gallery import read_options
+from pipeline.workflow.model_loading import read_options
 from pipeline.workflow.progress import Reporter, logger
 
 # Failures that are named one by one; more are only counted.

@@ -22,7 +22,7 @@ from pipeline.stages.export_descriptors import export_locals
 from pipeline.stages.import_descriptors import ImportResult, Options, import_descriptors
 from pipeline.stores import Index
 from pipeline.types import IMPORTED, FloatArray, LocalDescriptors
-from pipeline.workflow.gallery import open_describer
+from pipeline.workflow.model_loading import open_describer
 
 SCALES = (0.7071, 1.0, 1.4142)
 

@@ -35,7 +35,8 @@ from pipeline.stages.sweep import sweep
 from pipeline.types import Candidates, Description, ImageRecord, Reranker
 from pipeline.workflow.evaluation.measurement import measure
 from pipeline.workflow.evaluation.tasks import Task
-from pipeline.workflow.gallery import open_describer, open_gallery
+from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.model_loading import open_describer
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.queries import Queries, describe_records
 

@@ -63,7 +63,7 @@ def test_nothing_changed_nothing_done(home: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(config: Any) -> None:
         raise AssertionError("a network is loaded")
 
-    monkeypatch.setattr("pipeline.workflow.gallery.new_describer", refuse)
+    monkeypatch.setattr("pipeline.workflow.model_loading.new_describer", refuse)
     before = {path: path.stat().st_mtime_ns for path in (home / "index").rglob("*") if path.is_file()}
     result = reindex(tiny_config(home))
     assert (did(result), result.equal, result.model) == ({}, 10, "same")

@@ -1,0 +1,147 @@
+"""The describer and the rerankers that a configuration and an index name, loaded and checked.
+
+Loads torch; `gallery.py` imports it when a model is needed, so that verbs that move vectors alone start without torch.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pipeline.config import Config
+from pipeline.describe import ReadOptions, describer_for_card, load_describer
+from pipeline.errors import RelookError, UsageError
+from pipeline.rerank import RerankStep, load_reranker
+from pipeline.stores import Index
+from pipeline.stores.index.manifest import STAGED, read_manifest
+from pipeline.types import IMPORTED, Describer, ModelCard
+from pipeline.workflow.requested_model import requested_model
+
+logger = logging.getLogger("relook")
+
+
+def choose_device(config: Config) -> str:
+    """The device to compute on. Raises RelookError when CUDA is asked for and is not there."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise RelookError("device = cuda, but torch sees no CUDA device; use --device cpu or auto")
+    if config.device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return config.device
+
+
+def open_describer(config: Config, index: Index) -> Describer:
+    """The describer that made an index, for its queries.
+
+    Raises:
+        RelookError: the configuration asks for another one; the message says what differs.
+    """
+    card = index.card
+    if card.name == IMPORTED:
+        raise RelookError(
+            f"{index.directory}: its descriptors were made elsewhere ({card.weights}), and no describer here makes the "
+            "same of a photo; evaluate asks with what the index holds"
+        )
+    # A projection for AMES lies in the index; the file that it came from is not needed again.
+    elsewhere: Any = {"fit_from": True, "fit_images": True, "locals": {"projection"}}
+    asked = config.describe.model_dump(mode="json", exclude_unset=True, exclude=elsewhere)
+    if asked.get("globals", {}).get("p") == "learned":  # the card may hold what was learnt
+        del asked["globals"]["p"]
+    have: dict[str, Any] = {
+        "name": card.name,
+        "weights": "random" if card.random else "pretrained",
+        **card.settings,
+    }
+    differences = _differences(asked, have)
+    checkpoint = config.describe.checkpoint
+    if differences and _is_being_made(config, index):
+        logger.warning("%s: another model is being made; its present one answers until then", index.directory)
+        checkpoint = _checkpoint_of(index)
+    elif differences:
+        raise RelookError(f"{index.directory}: made by another model ({'; '.join(differences[:3])})")
+    return describer_for_card(card, index.fitted(), checkpoint, choose_device(config))
+
+
+def new_describer(config: Config) -> Any:
+    """The describer that a configuration asks for, its projections taken from `describe.fit_from` where that is set."""
+    # What nobody set is left to the describer, which knows how its paper did it.
+    options = config.describe.model_dump(exclude={"name", "checkpoint"}, exclude_unset=True)
+    describer = load_describer(config.describe.name, config.describe.checkpoint, choose_device(config), **options)
+    if config.describe.fit_from is not None:
+        describer.use_fitted(Index(config.describe.fit_from).fitted())
+    return describer
+
+
+def read_options(config: Config) -> ReadOptions:
+    """How photos are read, as the configuration says."""
+    limits = config.describe.image
+    workers = config.extract.workers or min(16, os.cpu_count() or 1)
+    on_cpu = choose_device(config) == "cpu"
+    # On a CPU the maps of two pictures still fit the caches: larger batches take a third longer per picture.
+    batch_size = config.extract.batch_size or (2 if on_cpu else 64)
+    models = (os.cpu_count() or 1) if on_cpu else 1
+    return ReadOptions(batch_size, workers, models, limits.max_pixels, limits.max_bytes, config.extract.decode_seconds)
+
+
+def open_chain(config: Config, card: ModelCard) -> list[RerankStep]:
+    """The rerankers of `rerank.chain`, checked against the descriptors that they will read.
+
+    Raises:
+        UsageError: a name is unknown.
+        RelookError: a checkpoint is missing, or made for other descriptors.
+    """
+    chain = []
+    for name in config.rerank.chain:
+        settings = _settings(config, name)
+        top, weight = settings.pop("top"), settings.pop("weight")
+        reranker = load_reranker(name, device=choose_device(config), **settings)
+        reranker.check(card)
+        if weight is None:
+            weight = getattr(reranker, "weight", None)
+        if weight is None:
+            raise RelookError(f"rerank.{name}.weight is not set, and its checkpoint does not hold one")
+        chain.append(RerankStep(name, reranker, top, weight))
+    return chain
+
+
+def default_checkpoint(index: Path, name: str) -> Path:
+    """Where a reranker that was trained on an index lies unless the configuration says otherwise."""
+    return index / "rerankers" / f"{name}.safetensors"
+
+
+def _is_being_made(config: Config, index: Index) -> bool:
+    """Whether `reindex` is at work on the model that the configuration asks for."""
+    return (index.directory / STAGED).exists() and read_manifest(index.directory, STAGED).asked == requested_model(
+        config
+    )
+
+
+def _checkpoint_of(index: Index) -> Path | None:
+    """The file of weights that the index's model was made from."""
+    file = ((index.manifest.asked or {}).get("describe") or {}).get("checkpoint")
+    return Path(file) if file else None
+
+
+def _settings(config: Config, name: str) -> dict[str, Any]:
+    section = getattr(config.rerank, name, None)
+    if name == "chain" or section is None:
+        load_reranker(name)  # raises the error for an unknown name
+        raise UsageError(f"reranker {name} has no section in the configuration")
+    settings: dict[str, Any] = section.model_dump()
+    if "checkpoint" in settings and settings["checkpoint"] is None:
+        settings["checkpoint"] = default_checkpoint(config.index, name)
+    return settings
+
+
+def _differences(asked: Mapping[str, Any], have: Mapping[str, Any], prefix: str = "describe.") -> list[str]:
+    found = []
+    for key, value in asked.items():
+        if isinstance(value, Mapping):
+            found += _differences(value, have.get(key) or {}, f"{prefix}{key}.")
+        elif key in have and value is not None and have[key] != value:
+            found.append(f"{prefix}{key}: {value!r} asked for, {have[key]!r} in the index")
+    return found
