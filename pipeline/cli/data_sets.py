@@ -1,4 +1,4 @@
-"""The verbs that exchange with others: fetch, import, export.
+"""The verbs that exchange data with other programs: fetch, import, export.
 
 Each parses, calls its stage and shows the result.
 """
@@ -20,24 +20,26 @@ from pipeline.report import show_rows
 @app.command()
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A published data set; docs/datasets.md lists them.")],
-    folder: Annotated[Path | None, typer.Option("--out", help="Where it goes; without it datasets/NAME.")] = None,
-    local: Annotated[
-        Path | None, typer.Option("--from", help="A folder or archive that is here already; nothing is downloaded.")
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="The target folder.", show_default="datasets/NAME")
     ] = None,
-    first: Annotated[int | None, typer.Option("--first", min=0, help="Only so many of its archives.")] = None,
+    local: Annotated[
+        Path | None, typer.Option("--from", help="A local folder or archive; nothing is downloaded.")
+    ] = None,
+    first: Annotated[int | None, typer.Option("--first", min=0, metavar="N", help="Only the first N archives.")] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Bring a published data set, resumed and with checksums; or unpack what is here already."""
+    """Download a published data set, with resume and checksums; or unpack local files."""
     from pipeline.stages import fetch as stage
 
     run = Run(config, settings, {}, as_json, verbose, quiet)
     result = stage.fetch(run.config, name, folder or Path("datasets") / name, local, first, run.reporter)
     if result.unproved:
-        run.note(f"of {result.unproved} files no checksum is published; their lengths and archives were checked")
+        run.note(f"{result.unproved} files have no published checksum; their lengths and archives were checked")
     run.show(result.to_json(), lambda document: show_rows(out, "fetch", document))
 
 
@@ -45,14 +47,16 @@ def fetch(
 def import_(
     source: Annotated[Path, typer.Argument(metavar="SOURCE", help="DELG's folder, AMES's HDF5, or a CSV of vectors.")],
     format: Annotated[str, typer.Option("--format", help="auto, delg, ames or csv.")] = "auto",
-    images: Annotated[str | None, typer.Option("--images", help="Paths and labels of the ids: as in extract.")] = None,
+    images: Annotated[str | None, typer.Option("--images", help="Paths and labels of the ids, as for extract.")] = None,
     ids: Annotated[Path | None, typer.Option("--ids", help="One id a line, for rows without names.")] = None,
     vectors: Annotated[
         Path | None, typer.Option("--globals", help="A global descriptor per row: .npy, or raw float32.")
     ] = None,
-    scales: Annotated[str | None, typer.Option("--scales", help="What scale numbers mean, such as 0.7071,1.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="What made the descriptors, in your words.")] = None,
-    normalise: Annotated[bool, typer.Option("--normalise", help="Divide vectors by their lengths.")] = False,
+    scales: Annotated[
+        str | None, typer.Option("--scales", help="Values of the scale numbers, such as 0.7071,1.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Name of the model that made the descriptors.")] = None,
+    normalise: Annotated[bool, typer.Option("--normalise", help="Scale vectors to unit length.")] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -60,16 +64,16 @@ def import_(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Bring descriptors that another program made into an index."""
+    """Import descriptors that another program made into an index."""
     from pipeline.stages.import_descriptors import Options, import_descriptors
 
     run = Run(config, settings, {"index": index}, as_json, verbose, quiet)
     options = Options(ids, vectors, _scales(scales))
     result = import_descriptors(run.config, source, format, options, images, model, normalise, run.reporter)
     if result.globals != "given":
-        run.note("the source has no global descriptors: the mean of an image's local ones stands in for its own")
+        run.note("the source has no global descriptors: the mean of an image's local descriptors is used")
     if result.unmatched:
-        run.note(f"{result.unmatched} ids are not among --images: these have no path and no label")
+        run.note(f"{result.unmatched} ids are not in --images; they have no path and no label")
     run.show(result.to_json(), lambda document: show_rows(out, "import", document))
 
 

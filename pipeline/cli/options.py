@@ -1,40 +1,59 @@
 """The flags that several verbs share, each written once.
 
 Below the verbs of this room. A verb takes such a flag as a parameter, `index: IndexDir = None`; None leaves the value
-of the configuration.
+of the configuration, whose default the help shows.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from pipeline.config import Config
 from pipeline.errors import UsageError
 
-ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file; see configs/.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one key; repeatable.")]
-IndexDir = Annotated[Path | None, typer.Option("--index", help="The index directory.")]
-Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")]
+_DEFAULTS = Config()
+
+
+def setting(key: str, flag: str, help: str, **more: Any) -> Any:
+    """A flag that overrides one key of the configuration; its help shows the default of that key."""
+    value = reduce(getattr, key.split("."), _DEFAULTS)
+    shown = ",".join(value) if isinstance(value, tuple) else value
+    return typer.Option(flag, help=help, show_default=False if shown is None else str(shown), **more)
+
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override one setting; repeatable.")
+]
+IndexDir = Annotated[Path | None, setting("index", "--index", "The index directory.")]
+Device = Annotated[str | None, setting("device", "--device", "auto, cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
-Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Say more; with tracebacks.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but the result and errors.")]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, help="Log more; show tracebacks.", show_default=False)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only the result and errors.")]
 MaxFailures = Annotated[
-    int | None, typer.Option("--max-failures", min=0, help="More unreadable inputs end with code 3.")
+    int | None,
+    typer.Option("--max-failures", metavar="N", min=0, help="Exit with code 3 if more than N inputs cannot be read."),
 ]
-Rerank = Annotated[str | None, typer.Option("--rerank", metavar="NAME[,NAME]", help="The second look, or none.")]
+Rerank = Annotated[
+    str | None, setting("rerank.chain", "--rerank", "Rerankers, applied in order; or none.", metavar="NAME[,NAME]")
+]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Take a few steps; say parameters, memory, time. Keep nothing.")
+    bool, typer.Option("--dry-run", help="Run a few steps, report parameters, memory and time, save nothing.")
 ]
-Store = Annotated[str | None, typer.Option("--store", help="table, csv, ann or pinecone.")]
+Store = Annotated[str | None, setting("store.kind", "--store", "table, csv, ann or pinecone.")]
 
 
 def chain_of(rerank: str | None) -> list[str] | None:
-    """The names in `--rerank`; [] for none. Raises UsageError where none stands beside others."""
+    """The names in `--rerank`; [] for none. Raises UsageError where none is combined with others."""
     if rerank is None:
         return None
     names = [name.strip() for name in rerank.split(",") if name.strip()]
     if "none" in names and len(names) > 1:
-        raise UsageError(f"--rerank {rerank}: none stands alone")
+        raise UsageError(f"--rerank {rerank}: none cannot be combined with other names")
     return [] if names == ["none"] else names

@@ -25,7 +25,7 @@ def convert(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Official weights to relook's own format, and back."""
+    """Convert official weights to relook's format, and back."""
     from pipeline.stages import convert as stage
 
     run = Run(None, None, {}, as_json, verbose, quiet)
@@ -34,11 +34,13 @@ def convert(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option("--out", help="Where index, checkpoint and page go.")] = Path("relook-demo"),
+    folder: Annotated[Path, typer.Option("--out", help="The folder for index, checkpoint and page.")] = Path(
+        "relook-demo"
+    ),
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """All of it on the sample photos: extract, upload, train-rerank, search, evaluate."""
+    """Run the whole flow on sample photos: extract, upload, train-rerank, search, evaluate."""
     from pipeline.stages.demo import run_demo
 
     run = Run(None, None, {}, False, verbose, quiet)
@@ -47,5 +49,5 @@ def demo(
 
 @app.command()
 def version() -> None:
-    """The version of relook."""
+    """Show the version."""
     out.print(__version__)
