@@ -43,7 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--share", type=float, default=1.0, help="of the queries, for a quick look")
     share = parser.parse_args().share
-    print("| protocol | queries | gallery | answers looked at | CPU seconds |\n|---|---|---|---|---|")
+    print("| protocol | queries | gallery | results scored | CPU seconds |\n|---|---|---|---|---|")
     scores = Scores({})
     print(
         f"| revisited, rows | {70 * share:,.0f} | 1,005,994 | 1,005,994 | {time_rows(int(70 * share), 1_005_994):.2f} |"

@@ -20,7 +20,7 @@ from pipeline.report import show_duplicates, write_duplicates
 def duplicates(
     threshold: Annotated[
         float, typer.Option("--threshold", min=0.0, max=1.0, help="Least cosine of a near-equal pair.")
-    ] = 0.92,
+    ] = 0.95,
     equal_only: Annotated[bool, typer.Option("--equal-only", help="Compare the bytes of files alone.")] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")] = None,
     config: ConfigFile = None,

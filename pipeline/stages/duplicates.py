@@ -21,9 +21,8 @@ from pipeline.stores.exact.near_groups import near_groups
 from pipeline.types import FloatArray, ImageRecord
 from pipeline.workflow.progress import Reporter, Silent
 
-# Of 148 recompressed, smaller or narrower copies 84 % are above it, and no pair of different photos
-# (benchmarks/duplicates.py).
-THRESHOLD = 0.92
+# Copies and other views overlap; docs/duplicates.md has what each threshold finds.
+THRESHOLD = 0.95
 # Members of groups whose vectors are in memory together.
 _MEMBERS = 8192
 

@@ -17,6 +17,7 @@ PAGES = [
     "README.md",
     "docs/training.md",
     "docs/exchange.md",
+    "docs/duplicates.md",
     "docs/results.md",
     "docs/evaluation.md",
     "docs/index-format.md",
