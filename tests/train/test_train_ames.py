@@ -417,7 +417,7 @@ def test_a_student_comes_near_its_teacher_and_its_file_scores_the_same(teacher: 
     with h5py.File(stored) as file:
         assert file["bits"].shape[1] == 128 // 8
     packed = Source(things(1), 1)
-    packed.locals = LocalStore({name: (stored, row) for row, name in enumerate(new.ids)}).read  # type: ignore[method-assign]
+    packed.locals = LocalStore(lambda ids: [(stored, new.ids.index(name)) for name in ids]).read  # type: ignore[method-assign]
     projection = {"kind": "ames_bits", "weights": projection_hash(loaded.network)}
     own = dataclasses.replace(
         CARD, settings={"locals": {"count": 12, "stored": 6, "projection": projection}}, local_dimension=128

@@ -349,7 +349,7 @@ def test_maps_are_read_on_several_threads(tmp_path: Path, monkeypatch: pytest.Mo
     for row, name in enumerate(IDS):
         write_maps(tmp_path / f"{row}.h5", [name], [maps_of(row)])
         rows[name] = (tmp_path / f"{row}.h5", 0)
-    with MapStore(rows) as store, ThreadPoolExecutor(8) as pool:
+    with MapStore(lambda ids: [rows[name] for name in ids]) as store, ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda name: store.read([name])[0], IDS * 20))
     for number, maps in enumerate(found):
         for level, expected in zip(maps, maps_of(number % len(IDS)), strict=True):

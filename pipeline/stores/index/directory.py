@@ -7,7 +7,6 @@ sees stays whole while a writer adds to the index. Layout: docs/index-format.md.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -17,9 +16,11 @@ import pyarrow as pa
 
 from pipeline.errors import RelookError
 from pipeline.files import sha256_of
+from pipeline.stores.index.image_rows import ImageRows
 from pipeline.stores.index.local_store import LocalStore
 from pipeline.stores.index.manifest import Manifest, Part, PartKind, read_manifest
 from pipeline.stores.index.map_store import MapStore
+from pipeline.stores.index.record_lookup import RecordLookup
 from pipeline.stores.index.tables import (
     FAILURES_SCHEMA,
     read_globals,
@@ -29,6 +30,7 @@ from pipeline.stores.index.tables import (
     read_table,
     stream_globals,
 )
+from pipeline.stores.once import once_property
 from pipeline.types import FeatureMaps, FloatArray, ImageRecord, LocalDescriptors, ModelCard, StoredVectors
 
 
@@ -50,11 +52,23 @@ class Index:
         """The model that made the descriptors."""
         return self.manifest.card
 
-    @cached_property
+    @once_property
     def records(self) -> dict[str, ImageRecord]:
         """Every image of the index by id, in the order in which they were added."""
         parts = map(self.records_of, self._parts_with("catalog"))
         return {record.id: record for records in parts for record in records}
+
+    def find_records(self, ids: Sequence[str]) -> list[ImageRecord]:
+        """The records of some images, in the order of `ids`: the others are not read.
+
+        Raises:
+            RelookError: the index does not have one of these ids.
+        """
+        return self._record_lookup.read(ids)
+
+    def has(self, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """For each id whether this generation has an image of it."""
+        return self._rows.find(ids)[0] >= 0
 
     def records_of(self, part: Part) -> list[ImageRecord]:
         """The images of one part of this generation, deleted rows left out."""
@@ -99,15 +113,15 @@ class Index:
         ids = read_ids(self._file(part, "globals"))
         return [ids[row] for row in part.deleted]
 
-    @cached_property
+    @once_property
     def local_store(self) -> LocalStore:
         """Reads local descriptors by image id."""
-        return LocalStore(self._rows_with("locals"))
+        return LocalStore(lambda ids: self._places_in("locals", ids))
 
-    @cached_property
+    @once_property
     def map_store(self) -> MapStore:
         """Reads feature maps by image id."""
-        return MapStore(self._rows_with("maps"))
+        return MapStore(lambda ids: self._places_in("maps", ids))
 
     def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
         """Local descriptors in the order of `ids`. Raises RelookError for an id that has none."""
@@ -155,15 +169,28 @@ class Index:
                 wrong.append(f"{path}: cannot be read ({error.strerror})")
         return wrong
 
-    def _rows_with(self, kind: PartKind) -> dict[str, tuple[Path, int]]:
-        """For each image id, the part file of this kind that holds it and its row there."""
-        rows: dict[str, tuple[Path, int]] = {}
-        for part in self._parts_with(kind):
-            dead = set(part.deleted)
-            path = self._file(part, kind)
-            ids = read_ids(self._file(part, "catalog"))
-            rows |= {name: (path, row) for row, name in enumerate(ids) if row not in dead}
-        return rows
+    def close(self) -> None:
+        """Close the files of local descriptors and feature maps; reading again opens them again."""
+        self.local_store.close()
+        self.map_store.close()
+
+    @once_property
+    def _rows(self) -> ImageRows:
+        return ImageRows(self.directory, self._parts_with("catalog"))
+
+    @once_property
+    def _record_lookup(self) -> RecordLookup:
+        return RecordLookup(self.directory, self._rows)
+
+    def _places_in(self, kind: PartKind, ids: Sequence[str]) -> list[tuple[Path, int] | None]:
+        """For each image the file of this kind that it lies in and its row there; None where it has none."""
+        files = [self._file(part, kind) if kind in part.files else None for part in self._rows.parts]
+        part_of, rows = self._rows.find(ids)
+        places: list[tuple[Path, int] | None] = []
+        for number, row in zip(part_of.tolist(), rows.tolist(), strict=True):
+            file = files[number] if number >= 0 else None
+            places.append(None if file is None else (file, row))
+        return places
 
     def _parts_with(self, kind: PartKind) -> list[Part]:
         return [part for part in self.manifest.parts if kind in part.files]

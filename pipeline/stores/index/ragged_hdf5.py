@@ -39,15 +39,15 @@ class RaggedStore(ABC, Generic[Item]):
     """Reads what images have in part files; from any thread, one image at a time.
 
     Args:
-        rows: for each image id, the part file that holds it and its row there.
+        find: gives for each image id the part file that it lies in and its row there, or None.
     """
 
     # What errors call the contents, and what to do when there are none.
     what = ""
     hint = ""
 
-    def __init__(self, rows: dict[str, tuple[Path, int]]) -> None:
-        self._rows = rows
+    def __init__(self, find: Callable[[Sequence[str]], list[tuple[Path, int] | None]]) -> None:
+        self._find = find
         self._files: dict[Path, h5py.File] = {}
         self._kept: dict[tuple[int, str], np.ndarray] = {}
         # The HDF5 library does one thing at a time anyway; a file must not be closed while another thread reads it.
@@ -55,7 +55,7 @@ class RaggedStore(ABC, Generic[Item]):
 
     def read(self, ids: Sequence[str]) -> list[Item]:
         """Items in the order of `ids`. Raises RelookError that names an id without any."""
-        return [self._read_one(name) for name in ids]
+        return [self._read_one(name, place) for name, place in zip(ids, self._find(ids), strict=True)]
 
     def close(self) -> None:
         """Close every file; reading again opens them again."""
@@ -84,10 +84,10 @@ class RaggedStore(ABC, Generic[Item]):
             self._kept[key] = file[name][:]
         return self._kept[key]
 
-    def _read_one(self, name: str) -> Item:
-        if name not in self._rows:
-            raise RelookError(f"the index holds no {self.what} of {name!r}; {self.hint}")
-        path, row = self._rows[name]
+    def _read_one(self, name: str, place: tuple[Path, int] | None) -> Item:
+        if place is None:
+            raise RelookError(f"the index has no {self.what} of {name!r}; {self.hint}")
+        path, row = place
         try:
             with self._lock:
                 file = self._open(path)

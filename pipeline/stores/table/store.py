@@ -7,7 +7,6 @@ matrix product; ties are broken by id, so that Parquet, CSV and every other exac
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from pipeline.stores.checks import check_query, check_upsert
 from pipeline.stores.exact.search import FlatVectors
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.writer import IndexWriter
+from pipeline.stores.once import once_property
 from pipeline.stores.table.in_memory import InMemoryGlobals, Precision
 from pipeline.types import FloatArray, GlobalDescriptors, StoredVectors
 
@@ -44,9 +44,9 @@ class TableStore:
     ) -> list[tuple[list[str], FloatArray]]:
         """See `VectorStore.query`. Raises RelookError for vectors that are not [Q, D], not finite, or zero."""
         queries = check_query(vectors, top_k, self._index.card.dimension)
-        among = None if where is None else self._held.matching(where)
+        among = None if where is None else self._loaded.matching(where)
         found = self._flat.nearest(queries, top_k, among)
-        return [(self._held.ids.at(rows), scores) for rows, scores in found]
+        return [(self._loaded.ids.at(rows), scores) for rows, scores in found]
 
     def upsert(self, descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str, str]]) -> None:
         """See `VectorStore.upsert`. Raises RelookError naming the id of a vector that is no unit vector of D values."""
@@ -57,17 +57,17 @@ class TableStore:
 
     def fetch(self, ids: Sequence[str]) -> FloatArray:
         """See `VectorStore.fetch`."""
-        rows = self._held.ids.rows_of(ids)
+        rows = self._loaded.ids.rows_of(ids)
         if (rows < 0).any():
             raise RelookError(f"{self._index.directory}: holds no id {ids[int(np.argmin(rows))]!r}")
-        return self._held.vectors[rows].astype(np.float32, copy=False)
+        return self._loaded.vectors[rows].astype(np.float32, copy=False)
 
     def read(self, ids: Sequence[str]) -> StoredVectors:
         """See `VectorStore.read`."""
-        rows = self._held.ids.rows_of(ids)
+        rows = self._loaded.ids.rows_of(ids)
         rows = rows[rows >= 0]
-        vectors = self._held.vectors[rows].astype(np.float32, copy=False)
-        return StoredVectors(self._held.ids.at(rows), vectors, self._held.metadata(rows))
+        vectors = self._loaded.vectors[rows].astype(np.float32, copy=False)
+        return StoredVectors(self._loaded.ids.at(rows), vectors, self._loaded.metadata(rows))
 
     def delete(self, ids: Sequence[str]) -> int:
         """See `VectorStore.delete`."""
@@ -78,7 +78,7 @@ class TableStore:
 
     def ids(self) -> Iterator[str]:
         """All ids, sorted by code point."""
-        return self._held.ids.sorted()
+        return self._loaded.ids.sorted()
 
     def stats(self) -> Mapping[str, Any]:
         """ "count", "dimension", "fingerprint" and "tables" (parquet or csv)."""
@@ -94,15 +94,15 @@ class TableStore:
         """See `VectorStore.namespaces`: an index directory holds one model."""
         return {self._index.manifest.fingerprint: self._index.manifest.counts["images"]}
 
-    @cached_property
-    def _held(self) -> InMemoryGlobals:
+    @once_property
+    def _loaded(self) -> InMemoryGlobals:
         return InMemoryGlobals(self._index, self._precision)
 
-    @cached_property
+    @once_property
     def _flat(self) -> FlatVectors:
-        return FlatVectors(self._held.vectors, self._held.ids.rank, self._device)
+        return FlatVectors(self._loaded.vectors, self._loaded.ids.rank, self._device)
 
     def _reopen(self) -> None:
         self._index = Index(self._index.directory)
-        for name in ("_held", "_flat"):
+        for name in ("_loaded", "_flat"):
             self.__dict__.pop(name, None)

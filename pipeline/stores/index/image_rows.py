@@ -1,0 +1,62 @@
+"""Where each image lies: the part and the row of every id of a generation.
+
+Below `directory.py`, shared by all that is read by id: records, local descriptors, feature maps. Ids are columns of
+text, 34 MB for a million; a dictionary of tuples would take ten times as much.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pipeline.stores.index.id_column import IdColumn
+from pipeline.stores.index.manifest import Part
+from pipeline.stores.index.tables import read_id_column
+
+Numbers = npt.NDArray[np.intp]
+
+
+class ImageRows:
+    """The places of the images of one generation; deleted rows have none.
+
+    Args:
+        directory: the index.
+        parts: those that have a catalog.
+    """
+
+    def __init__(self, directory: Path, parts: Sequence[Part]) -> None:
+        self.parts = tuple(parts)
+        self._directory = directory
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as pool:
+            columns = list(pool.map(self._living_ids, self.parts))
+        self._ids = IdColumn([chunk for column in columns for chunk in column.chunks])
+        self._first = np.cumsum([0, *(len(column) for column in columns)])
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def find(self, ids: Sequence[str]) -> tuple[Numbers, Numbers]:
+        """For each id the number of its part in `parts` and its row in that part's files; -1 and -1 where unknown."""
+        places = self._ids.rows_of(ids)
+        known = places >= 0
+        part_of = np.where(known, np.searchsorted(self._first, places, side="right") - 1, -1)
+        rows = np.where(known, places - self._first[part_of], -1)
+        for number in np.unique(part_of[known]).tolist():
+            deleted = self.parts[number].deleted
+            if deleted:
+                living = np.setdiff1d(np.arange(self.parts[number].rows), deleted)
+                mine = part_of == number
+                rows[mine] = living[rows[mine]]
+        return part_of, rows
+
+    def _living_ids(self, part: Part) -> pa.ChunkedArray:
+        column = read_id_column(self._directory / part.files["catalog"].path)
+        if not part.deleted:
+            return column
+        return column.take(pa.array(np.setdiff1d(np.arange(part.rows), part.deleted)))
