@@ -18,9 +18,8 @@ from pipeline.evaluate import Scores, confidence_intervals, paired_difference
 from pipeline.report import write_evaluation
 from pipeline.stages.extract import extract
 from pipeline.stages.upload import upload
-from pipeline.stores import Index, TableStore
+from pipeline.stores import Index
 from pipeline.stores.index.manifest import NAME
-from pipeline.types import HostedStore
 from pipeline.workflow.evaluation.measurement import Measurement, measure
 from pipeline.workflow.evaluation.per_query import per_query
 from pipeline.workflow.evaluation.provenance import bytes_per_image, extraction, provenance
@@ -125,10 +124,10 @@ def bring_up_to_date(config: Config, reporter: Reporter) -> None:
         logger.info("%s: %s lacks images of it, so it is extracted first", source, config.index)
         extract(config, source, reporter)
     store = open_gallery(config, searched=False).store
-    if isinstance(store, TableStore):
+    if store.index_backed:
         return
     # What is sent to a service costs money, so it is only sent what was extracted just now.
-    if lacking or not (isinstance(store, HostedStore) or store.stats()["count"]):
+    if lacking or not (store.hosted or store.stats()["count"]):
         upload(config, reporter)
 
 

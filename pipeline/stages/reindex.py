@@ -18,8 +18,7 @@ from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.compaction import fold_parts, small_parts
-from pipeline.stores.registry import table_format
-from pipeline.types import HostedStore
+from pipeline.stores.registry import is_index_backed, table_format
 from pipeline.workflow.indexing.changes import Changes, find_changes
 from pipeline.workflow.indexing.writer_wait import open_writer
 from pipeline.workflow.progress import Reporter, Silent
@@ -30,9 +29,6 @@ if TYPE_CHECKING:
     from pipeline.workflow.indexing.extraction import Outcome
 
 logger = logging.getLogger("relook")
-
-# Stores that are the index itself: nothing has to be sent.
-_OWN = ("table", "csv")
 
 
 @dataclass(frozen=True)
@@ -232,13 +228,13 @@ class _Run:
         return folded
 
     def _fill_store(self, committed: Index) -> Mapping[str, Any]:
-        if self._config.store.kind in _OWN or not committed.manifest.counts["images"]:
+        if is_index_backed(self._config.store.kind) or not committed.manifest.counts["images"]:
             return {}
         from pipeline.stages.upload import upload
         from pipeline.workflow.gallery import open_gallery
 
         # Whoever searches with this configuration asks for this model, so it is the one that a service answers with.
-        promote = isinstance(open_gallery(self._config, searched=False).store, HostedStore)
+        promote = open_gallery(self._config, searched=False).store.hosted
         return upload(self._config, self._reporter, promote=promote).to_json()
 
     def _model(self, committed: Index) -> str:

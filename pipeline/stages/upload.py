@@ -14,8 +14,7 @@ from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
-from pipeline.stores import TableStore
-from pipeline.types import HostedStore
+from pipeline.types import HostedStore, is_hosted
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.store_sync.comparison import own_parts
@@ -91,14 +90,14 @@ def upload(
     gallery = open_gallery(config, searched=False)
     kind, count = config.store.kind, gallery.index.manifest.counts["images"]
     service: dict[str, Any] = {}
-    if isinstance(gallery.store, HostedStore):
+    if is_hosted(gallery.store):
         if bulk is not None:
             _import(gallery.store, bulk, reporter)
         filled = sync_store(kind, gallery.index, gallery.store, reporter)
         service = _switch(gallery, gallery.store, promote, prune)
     elif promote or prune or bulk is not None:
         raise UsageError(f"--promote, --prune and --bulk are for stores in a service; store {kind} is none")
-    elif isinstance(gallery.store, TableStore):
+    elif gallery.store.index_backed:
         filled = _verify(gallery)
     else:
         filled = sync_store(kind, gallery.index, gallery.store, reporter)
@@ -117,10 +116,10 @@ def plan_upload(config: Config) -> UploadPlan:
     """What `upload` would do now, and what it would cost; nothing is written. Raises RelookError as `upload` does."""
     gallery = open_gallery(config, searched=False)
     store = gallery.store
-    planned = SyncCounts() if isinstance(store, TableStore) else plan_sync(config.store.kind, gallery.index, store)
+    planned = SyncCounts() if store.index_backed else plan_sync(config.store.kind, gallery.index, store)
     return UploadPlan(
         store=config.store.kind,
-        place=store.place() if isinstance(store, HostedStore) else str(gallery.index.directory),
+        place=store.place() if is_hosted(store) else str(gallery.index.directory),
         added=planned.added,
         changed=planned.changed,
         removed=planned.removed,

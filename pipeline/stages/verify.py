@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.errors import RelookError
-from pipeline.stores import Index, TableStore
+from pipeline.stores import Index
 from pipeline.types import GlobalDescriptors, VectorStore
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.progress import Reporter, Silent
@@ -96,7 +96,7 @@ def verify(
     result.damaged = index.verify(quick=sample is not None)
     if not result.damaged:
         _compare(result, index, store, _chosen(index, sample, config.seed), repair, reporter)
-        if isinstance(store, TableStore):
+        if store.index_backed:
             result.removed = 0  # it is the index
         elif sample is None:
             _look_for_extra(result, index, store, repair)
@@ -157,7 +157,7 @@ def _compare(
 
 
 def _comparisons(index: Index, store: VectorStore, chosen: dict[str, list[int]] | None) -> Iterator[Compared]:
-    if isinstance(store, TableStore):
+    if store.index_backed:
         return _own(index, chosen)
     if chosen is None:
         return compare_parts(index, store)

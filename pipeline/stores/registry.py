@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-from pipeline.errors import RelookError, unknown_name
+from pipeline.errors import unknown_name
 from pipeline.stores.ann.store import AnnStore
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.manifest import TableFormat
 from pipeline.stores.pinecone.store import PineconeStore
-from pipeline.stores.table.store import TableStore
+from pipeline.stores.table.store import CSVStore, TableStore
 from pipeline.types import VectorStore
+
+
+class StoreClass(Protocol):
+    """A class of stores: its traits, and how one is opened for an index."""
+
+    index_backed: bool
+    hosted: bool
+
+    def __call__(self, *arguments: Any, **options: Any) -> VectorStore:
+        """Open the store for an `Index`, with the options of its section. Raises RelookError when it cannot."""
 
 
 def open_store(kind: str, index: Index, **options: Any) -> VectorStore:
@@ -31,6 +40,13 @@ def open_store(kind: str, index: Index, **options: Any) -> VectorStore:
     return STORES[kind](index, **options)
 
 
+def is_index_backed(kind: str) -> bool:
+    """Whether a kind of store reads the index's own tables; see `VectorStore`. Raises UsageError: no such store."""
+    if kind not in STORES:
+        raise unknown_name("store", kind, STORES)
+    return STORES[kind].index_backed
+
+
 def table_format(kind: str) -> TableFormat:
     """How an index made for this store writes its tables."""
     if kind not in STORES:
@@ -38,15 +54,9 @@ def table_format(kind: str) -> TableFormat:
     return "csv" if kind == "csv" else "parquet"
 
 
-def _open_csv(index: Index, **options: Any) -> VectorStore:
-    if index.manifest.tables != "csv":
-        raise RelookError(f"{index.directory}: its tables are Parquet; extract with --set store.kind=csv for CSV")
-    return TableStore(index, **options)
-
-
-STORES: dict[str, Callable[..., VectorStore]] = {
+STORES: dict[str, StoreClass] = {
     "table": TableStore,
-    "csv": _open_csv,
+    "csv": CSVStore,
     "pinecone": PineconeStore,
     "ann": AnnStore,
 }

@@ -15,7 +15,15 @@ from pipeline.types.descriptors import (
 )
 from pipeline.types.images import Box, GroundTruth, ImageRecord
 from pipeline.types.model_card import IMPORTED, ModelCard
-from pipeline.types.protocols import Describer, DescriptorSource, HostedStore, Reranker, VectorStore, WriteCost
+from pipeline.types.protocols import (
+    Describer,
+    DescriptorSource,
+    HostedStore,
+    Reranker,
+    VectorStore,
+    WriteCost,
+    is_hosted,
+)
 from pipeline.types.rankings import Candidates, Ranking
 
 __all__ = [
@@ -39,4 +47,5 @@ __all__ = [
     "StoredVectors",
     "VectorStore",
     "WriteCost",
+    "is_hosted",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +48,15 @@ class VectorStore(Protocol):
     """Global descriptors at rest, and who is nearest to whom.
 
     A store is opened for one model: the vectors of each fingerprint have a namespace of their own, and all methods but
-    `namespaces` look at that of the model alone.
+    `namespaces` see that namespace alone.
+
+    Attributes:
+        index_backed: it reads the index's own tables, so that it always holds what the index does and is never synced.
+        hosted: it is a `HostedStore`: writes cost and are read later (`is_hosted` narrows the type).
     """
+
+    index_backed: bool
+    hosted: bool
 
     def query(
         self, vectors: FloatArray, top_k: int, where: Mapping[str, Sequence[str]] | None = None
@@ -94,7 +101,6 @@ class WriteCost:
         return WriteCost(self.records + other.records, self.bytes + other.bytes, self.units + other.units)
 
 
-@runtime_checkable
 class HostedStore(VectorStore, Protocol):
     """A vector store in somebody's service: writes cost and are read later, and several models lie side by side."""
 
@@ -124,6 +130,11 @@ class HostedStore(VectorStore, Protocol):
 
     def import_parts(self, uri: str, tick: Callable[[float], None]) -> None:
         """Have the service read the index's Parquet parts from object storage; `tick` is told the percentage done."""
+
+
+def is_hosted(store: VectorStore) -> TypeGuard[HostedStore]:
+    """Whether the store is in a service."""
+    return store.hosted
 
 
 class DescriptorSource(Protocol):

@@ -12,12 +12,11 @@ from functools import cached_property
 
 from pipeline.config import Config
 from pipeline.errors import RelookError
-from pipeline.stores import GlobalStore, Index, TableStore, open_store
+from pipeline.stores import GlobalStore, Index, open_store
 from pipeline.types import (
     Description,
     FeatureMaps,
     FloatArray,
-    HostedStore,
     LocalDescriptors,
     VectorStore,
 )
@@ -55,7 +54,7 @@ class Gallery:
     def _global_store(self) -> GlobalStore | None:
         """None: the store is the index's own table, which is quicker, or the index does without its globals."""
         own = GlobalStore(self.index)
-        return None if isinstance(self.store, TableStore) or not own.complete else own
+        return None if self.store.index_backed or not own.complete else own
 
 
 def open_gallery(config: Config, *, searched: bool = True) -> Gallery:
@@ -73,7 +72,7 @@ def open_gallery(config: Config, *, searched: bool = True) -> Gallery:
         raise RelookError(f"{config.index}: the index holds no images; run: relook extract --images DIR")
     store = open_store(config.store.kind, index, **config.store.options)
     # Searches of a service say themselves which model is current there.
-    if searched and not isinstance(store, HostedStore) and not store.stats()["count"]:
+    if searched and not store.hosted and not store.stats()["count"]:
         kind = config.store.kind
         raise RelookError(f"{config.index}: the store {kind} holds nothing of it; run: relook upload --store {kind}")
     return Gallery(index, store)

@@ -15,6 +15,7 @@ from store_places import CARD, OTHER_CARD, PLACES, Place
 from stores_helpers import DIMENSION, unit_vectors
 
 from pipeline.errors import RelookError
+from pipeline.stores.registry import STORES, is_index_backed
 from pipeline.types import FloatArray, GlobalDescriptors, VectorStore
 
 LONG = "long/" + "ü" * 595
@@ -282,3 +283,16 @@ def test_a_query_that_is_no_direction_is_refused(place: Place, query: FloatArray
 def test_no_answers_cannot_be_asked_for(place: Place, top_k: int) -> None:
     with pytest.raises(RelookError, match=f"top_k = {top_k}"):
         put(place, IDS, unit_vectors(len(IDS))).query(unit_vectors(1), top_k)
+
+
+def test_a_store_says_what_it_is(place: Place) -> None:
+    """Hosted stores have the operations of a service, and an index-backed one is never synced."""
+    store = place.open(CARD)
+    assert store.hosted == all(hasattr(store, name) for name in ("place", "prepare", "settle", "promote", "prune"))
+    assert not (store.hosted and store.index_backed)
+    assert store.index_backed == is_index_backed(store_kind(store))
+
+
+def store_kind(store: VectorStore) -> str:
+    """The registry name of a store's class."""
+    return next(kind for kind, made in STORES.items() if type(store) is made)

@@ -44,6 +44,9 @@ class AnnStore:
         RelookError: FAISS is not installed, or what lies there is damaged or of another model.
     """
 
+    index_backed = False
+    hosted = False
+
     def __init__(
         self, index: Index, directory: Path | None = None, recall: float = 0.99, flat_below: int = 8192
     ) -> None:

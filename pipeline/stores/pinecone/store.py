@@ -54,6 +54,9 @@ class PineconeStore:
         unpromoted: search this model even where another one is current.
     """
 
+    index_backed = False
+    hosted = True
+
     def __init__(
         self,
         index: Index,

@@ -31,6 +31,9 @@ class TableStore:
         device: where they are searched, "cpu" or "cuda".
     """
 
+    index_backed = True
+    hosted = False
+
     def __init__(self, index: Index, precision: Precision = "float32", device: str = "cpu") -> None:
         self._index, self._precision, self._device = index, precision, device
 
@@ -106,3 +109,16 @@ class TableStore:
         self._index = Index(self._index.directory)
         for name in ("_loaded", "_flat"):
             self.__dict__.pop(name, None)
+
+
+class CSVStore(TableStore):
+    """The same over CSV tables.
+
+    Raises:
+        RelookError: the index's tables are Parquet.
+    """
+
+    def __init__(self, index: Index, **options: Any) -> None:
+        if index.manifest.tables != "csv":
+            raise RelookError(f"{index.directory}: its tables are Parquet; extract with --set store.kind=csv for CSV")
+        super().__init__(index, **options)

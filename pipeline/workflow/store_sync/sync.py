@@ -15,7 +15,7 @@ from pipeline.faults import fault_point
 from pipeline.files import sha256_of
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import Part
-from pipeline.types import GlobalDescriptors, HostedStore, VectorStore, WriteCost
+from pipeline.types import GlobalDescriptors, VectorStore, WriteCost, is_hosted
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.store_sync.comparison import CHUNK, Compared, compare_parts, extra_ids
 from pipeline.workflow.store_sync.journal import Journal
@@ -52,7 +52,7 @@ def sync_store(kind: str, index: Index, store: VectorStore, reporter: Reporter) 
     Raises:
         RelookError: a part is damaged, the store refuses something, or its count is wrong in the end.
     """
-    if isinstance(store, HostedStore):
+    if is_hosted(store):
         store.prepare()
     journal = _journal(kind, index, store)
     parts, count = index.manifest.parts, index.manifest.counts["images"]
@@ -84,14 +84,14 @@ def plan_sync(kind: str, index: Index, store: VectorStore) -> SyncCounts:
         planned += _counted(store, compared)
     for ids in _extra(index, store, journal) if store.stats()["count"] else ():
         # To delete a record costs what it did to write it.
-        units = store.cost(store.read(ids)).units if isinstance(store, HostedStore) else 0
+        units = store.cost(store.read(ids)).units if is_hosted(store) else 0
         planned += SyncCounts(removed=len(ids), cost=WriteCost(units=units))
     return planned
 
 
 def _journal(kind: str, index: Index, store: VectorStore) -> Journal | None:
     """Stores that are no service are compared in moments."""
-    return Journal(index.directory, kind, store.place()) if isinstance(store, HostedStore) else None
+    return Journal(index.directory, kind, store.place()) if is_hosted(store) else None
 
 
 def _names(journal: Journal | None, index: Index) -> list[str]:
@@ -155,7 +155,7 @@ def _extra(index: Index, store: VectorStore, journal: Journal | None) -> Iterato
 
 def wait_until_settled(store: VectorStore, count: int, reporter: Reporter) -> int:
     """Wait until what was written can be read; returns how many vectors the store counts."""
-    if not isinstance(store, HostedStore):
+    if not is_hosted(store):
         counted: int = store.stats()["count"]
         return counted
     with reporter.bar("waiting", count, "vectors") as bar:
@@ -172,7 +172,7 @@ def wait_until_settled(store: VectorStore, count: int, reporter: Reporter) -> in
 def _counted(store: VectorStore, compared: Compared) -> SyncCounts:
     missing, changed = compared.missing, compared.changed
     cost = WriteCost()
-    if isinstance(store, HostedStore) and compared.wrong:
+    if is_hosted(store) and compared.wrong:
         # To replace a record costs what the old one did as well.
         cost = store.cost(compared.rows.rows(compared.wrong))
         cost = replace(cost, units=cost.units + store.cost(compared.rows.rows(changed)).units)
