@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from pipeline.describe.prefetch import In, Out, Patience, prefetch
 from pipeline.errors import ImageError, RelookError
-from pipeline.imaging import ImageFile, read_image, too_slow
+from pipeline.imaging import ImageFile, Picture, read_picture, too_slow
 from pipeline.types import Describer, Description, ImageRecord, Prepared
 
 # Seconds that a reader has to notice that its time is over.
@@ -60,9 +59,9 @@ class ReadOptions:
     max_bytes: int
     seconds: float = 60.0
 
-    def read(self, path: Path) -> ImageFile:
-        """A picture within these limits. Raises ImageError."""
-        return read_image(path, max_pixels=self.max_pixels, max_bytes=self.max_bytes, seconds=self.seconds)
+    def read(self, picture: Picture, name: str = "the picture") -> ImageFile:
+        """A picture within these limits; errors call it `name` unless it is a file. Raises ImageError."""
+        return read_picture(picture, name, max_pixels=self.max_pixels, max_bytes=self.max_bytes, seconds=self.seconds)
 
     @property
     def too_slow(self) -> str:
@@ -77,10 +76,10 @@ class ReadOptions:
 def describe_stream(
     describer: Describer,
     records: Iterable[ImageRecord],
-    locate: Callable[[ImageRecord], Path],
+    locate: Callable[[ImageRecord], Picture],
     reading: ReadOptions,
 ) -> Iterator[Described | Failed]:
-    """Describe photos; `locate` gives the file of a record.
+    """Describe photos; `locate` gives the file of a record, or the picture itself.
 
     Results come in the order in which batches of one shape fill, which is the same in every run.
     """
@@ -100,14 +99,14 @@ def describe_stream(
 def prepare_stream(
     describer: Describer,
     records: Iterable[ImageRecord],
-    locate: Callable[[ImageRecord], Path],
+    locate: Callable[[ImageRecord], Picture],
     reading: ReadOptions,
 ) -> Iterator[list[Ready] | Failed]:
     """Read photos into batches of one shape, ready for `describer`."""
 
     def read(record: ImageRecord) -> Ready | Failed:
         try:
-            file = reading.read(locate(record))
+            file = reading.read(locate(record), record.path)
             return Ready(_with_facts(record, file), describer.prepare(file.pixels, record.bbox))
         except ImageError as error:
             return Failed(record, error.reason)

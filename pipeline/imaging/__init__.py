@@ -5,20 +5,26 @@ Between the catalog's paths and a describer's `prepare`: `read` opens files, `de
 
 from pipeline.imaging.decode import MAX_SCANS, decode_image
 from pipeline.imaging.limits import Pixels, too_slow
+from pipeline.imaging.picture import Picture, check_pixels, read_picture
 from pipeline.imaging.read import ImageFile, read_image
 from pipeline.imaging.resize import INTERPOLATIONS, MAX_ASPECT, ResizeRule, resize, resize_by, target_size
+from pipeline.imaging.thumbnail import thumbnail
 
 __all__ = [
     "INTERPOLATIONS",
     "MAX_ASPECT",
     "MAX_SCANS",
     "ImageFile",
+    "Picture",
     "Pixels",
     "ResizeRule",
+    "check_pixels",
     "decode_image",
     "read_image",
+    "read_picture",
     "resize",
     "resize_by",
     "target_size",
+    "thumbnail",
     "too_slow",
 ]

@@ -6,21 +6,15 @@ part of them.
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader
-from PIL import Image
 
-from pipeline.errors import ImageError
 from pipeline.files import write_bytes, write_errors
-from pipeline.imaging import read_image
+from pipeline.imaging import thumbnail
 
-_SIDE = 200
 # Queries of a comparison that are shown of losses and gains, and answers of each.
 _EACH = 15
 _ANSWERS = 6
@@ -67,28 +61,7 @@ def write_duplicates(path: Path, duplicates: Mapping[str, Any]) -> None:
 
 def _write(path: Path, template: str, **values: Any) -> None:
     environment = Environment(loader=PackageLoader("pipeline.report"), autoescape=True, trim_blocks=True)
-    environment.filters["picture"] = _picture
+    environment.filters["picture"] = thumbnail
     text = environment.get_template(template).render(**values)
     with write_errors(path):
         write_bytes(path, text.encode())
-
-
-def _picture(path: str, box: Sequence[float] | None = None) -> str:
-    """A small JPEG as a data address; an empty one where the photo cannot be read any more."""
-    return _small(path, tuple(box) if box else None)
-
-
-@lru_cache(maxsize=4096)
-def _small(path: str, box: tuple[float, ...] | None) -> str:
-    try:
-        image = Image.fromarray(read_image(Path(path)).pixels)
-    except ImageError:
-        return ""
-    if box is not None:
-        left, top, right, bottom = (int(value) for value in box)
-        right, bottom = min(right, image.width), min(bottom, image.height)
-        image = image.crop((max(0, left), max(0, top), max(left + 1, right), max(top + 1, bottom)))
-    image.thumbnail((_SIDE, _SIDE))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"

@@ -1,0 +1,107 @@
+"""A picture as programs have it, upright and RGB: a file, encoded bytes, a Pillow image or an array.
+
+Beside `read`, for queries from Python and from stdin. Whatever the form, the same photo gives the same pixels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.errors import ImageError
+from pipeline.imaging.decode import decode_image
+from pipeline.imaging.limits import Pixels
+from pipeline.imaging.read import ImageFile, read_image
+
+Picture = Path | bytes | Image.Image | Pixels
+
+_ORIENTATION = 0x0112
+
+
+def read_picture(
+    picture: Picture,
+    name: str,
+    *,
+    max_pixels: int = 200_000_000,
+    max_bytes: int = 500_000_000,
+    seconds: float = 60.0,
+) -> ImageFile:
+    """Read a picture.
+
+    Args:
+        picture: a file; an encoded picture; a Pillow image of any mode; or pixels [H, W, 3] uint8 RGB, upright.
+        name: what errors call it, unless it is a file.
+        max_pixels: larger pictures are refused.
+        max_bytes: longer files are refused, and longer bytes.
+        seconds: limit on reading and decoding.
+
+    Raises:
+        ImageError: it cannot be read; of an array, its shape or type is another one.
+    """
+    if isinstance(picture, Path):
+        return read_image(picture, max_pixels=max_pixels, max_bytes=max_bytes, seconds=seconds)
+    if isinstance(picture, np.ndarray):
+        check_pixels(picture, name)
+        return _in_memory(picture, max_pixels, name)
+    if isinstance(picture, Image.Image):
+        _load(picture, name)
+        if _is_plain(picture):
+            return _in_memory(np.asarray(picture), max_pixels, name)
+        picture = _as_tiff(picture, name)
+    elif not picture:
+        raise ImageError(name, "no bytes")
+    if len(picture) > max_bytes:
+        raise ImageError(name, f"{len(picture):,} bytes, more than the {max_bytes:,} allowed")
+    pixels = decode_image(picture, name=name, max_pixels=max_pixels, seconds=seconds)
+    return ImageFile(pixels, len(picture), 0, hashlib.sha256(picture).hexdigest())
+
+
+def check_pixels(pixels: np.ndarray, name: str) -> None:
+    """Raises ImageError for an array that is not a picture [H, W, 3] of uint8."""
+    if pixels.dtype != np.uint8:
+        hint = "; multiply values in [0, 1] by 255 and convert" if pixels.dtype.kind == "f" else ""
+        raise ImageError(name, f"an array of {pixels.dtype}; pixels are uint8, RGB, from 0 to 255{hint}")
+    if pixels.ndim == 4:
+        raise ImageError(name, f"an array of shape {list(pixels.shape)}; give several pictures as list(array)")
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ImageError(name, f"an array of shape {list(pixels.shape)}; a picture is [H, W, 3], rows of RGB pixels")
+
+
+def _in_memory(pixels: Pixels, max_pixels: int, name: str) -> ImageFile:
+    height, width = pixels.shape[:2]
+    if height * width > max_pixels:
+        raise ImageError(name, f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
+    return ImageFile(np.ascontiguousarray(pixels), 0, 0, "")
+
+
+def _load(image: Image.Image, name: str) -> None:
+    """Have Pillow decode an image that it opened only. Raises ImageError for a closed or damaged file."""
+    try:
+        image.load()
+    except Exception as error:  # Pillow's parsers raise many types
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(name, f"a Pillow image that cannot be read ({reason})") from None
+
+
+def _is_plain(image: Image.Image) -> bool:
+    """Whether its pixels are what a file of it gives: nothing to turn, to convert or to put on white."""
+    special = {"icc_profile", "transparency"} & image.info.keys()
+    return image.mode == "RGB" and not special and image.getexif().get(_ORIENTATION, 1) == 1
+
+
+def _as_tiff(image: Image.Image, name: str) -> bytes:
+    """The image as an uncompressed file, so that orientation, profile, alpha and depth are treated as those of one."""
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    orientation = image.getexif().get(_ORIENTATION, 1)
+    tags = {_ORIENTATION: orientation} if orientation in range(1, 9) else {}
+    data = io.BytesIO()
+    try:
+        image.save(data, "TIFF", tiffinfo=tags, icc_profile=image.info.get("icc_profile") or b"", compression=None)
+    except (OSError, ValueError) as error:  # a mode that no file has
+        raise ImageError(name, f"a Pillow image that cannot be read ({error})") from None
+    return data.getvalue()
