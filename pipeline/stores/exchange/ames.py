@@ -56,7 +56,7 @@ def write_ames(
     """
     stored: h5py.Dataset | None = None
     factors = 1.0 / np.asarray(scales, dtype=np.float64)
-    with write_errors(target), atomic_path(target) as temporary, h5py.File(temporary, "w") as file:
+    with write_errors(target), atomic_path(target) as temporary, h5py.File(temporary, "w", locking=False) as file:
         for row, image in enumerate(images):
             part = image.first(count)
             if stored is None:
@@ -75,7 +75,7 @@ def write_ames(
 
 def _opened(source: Path) -> h5py.File:
     try:
-        return h5py.File(source, "r")
+        return h5py.File(source, "r", locking=False)
     except OSError as error:
         raise RelookError(f"{source}: not an HDF5 file ({' '.join(str(error).split())})") from None
 

@@ -18,7 +18,7 @@ from pipeline.errors import RelookError
 from pipeline.files import sha256_of
 from pipeline.stores.index.image_rows import ImageRows
 from pipeline.stores.index.local_store import LocalStore
-from pipeline.stores.index.manifest import Manifest, Part, PartKind, read_manifest
+from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, read_manifest
 from pipeline.stores.index.map_store import MapStore
 from pipeline.stores.index.record_lookup import RecordLookup
 from pipeline.stores.index.tables import (
@@ -42,7 +42,7 @@ class Index:
         manifest: the generation that was committed when it was opened.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest | None = None) -> None:
+    def __init__(self, directory: Path, manifest: IndexManifest | None = None) -> None:
         """Open the committed generation (or the given one). Raises RelookError when there is none or it is damaged."""
         self.directory = directory
         self.manifest = manifest or read_manifest(directory)

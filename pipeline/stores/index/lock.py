@@ -1,15 +1,13 @@
 """The lock of an index directory: one writer at a time, also where two hosts share a network drive.
 
 Held by the index writer. Two things make it: `flock` on `.lock`, which ends with its process however that ends, and
-`.lock-holder`, which says who it is. Where hosts do not see each other's `flock`, the holder's file decides: its time
-changes every few seconds while the holder lives. Whether it changes is watched by our own clock, so that it does not
-matter what any clock says.
+`.lock-holder`, which says who holds it. Where `flock` is missing (Windows, some network drives) or hosts do not see
+each other's, the holder's file decides: its time changes every few seconds while the holder lives. Only whether it
+changes counts, by the clock of the one who waits, so no two clocks have to agree.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import logging
 import os
@@ -21,22 +19,27 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from pipeline.errors import LockedError, RelookError
-from pipeline.files import TEMPORARY
+from pipeline.files import NO_LOCKS, TEMPORARY
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows: the holder's file alone decides
+    fcntl = None
 
 logger = logging.getLogger("relook")
 
 LOCK = ".lock"
 HOLDER = ".lock-holder"
 
-# Seconds between signs of life, how long they may be missing, and between two looks at somebody else's.
+# Seconds between two updates of the holder's file, without an update until the holder counts as dead, and between two
+# checks of another holder's file.
 BEAT = 10.0
 LEASE = 35.0
 LOOK = 0.5
-
-# What file systems say that cannot lock at all.
-_NO_FLOCK = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class IndexLock:
             raise LockedError(f"{self._directory}: the lock was lost to {owner}; nothing more is written")
 
     def _take(self) -> None:
-        self._file = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._file = os.open(self._directory / LOCK, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o666)
         exclusive = self._flock()
         if not self._claim():
             owner = self._owner()
@@ -108,14 +111,16 @@ class IndexLock:
         self._beating.start()
 
     def _flock(self) -> bool:
-        """Whether this file system locks. Raises LockedError when another process has the lock."""
+        """Whether system and file system have locks. Raises LockedError when another process has this one."""
+        if fcntl is None:
+            return False
         assert self._file is not None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise self._held_by(self._owner()) from None
         except OSError as error:
-            if error.errno not in _NO_FLOCK:
+            if error.errno not in NO_LOCKS:
                 raise
             return False
         return True
@@ -123,7 +128,7 @@ class IndexLock:
     def _claim(self) -> bool:
         """Make the holder's file, unless there is one: of two hosts one does."""
         try:
-            file = os.open(self._directory / HOLDER, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            file = os.open(self._directory / HOLDER, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
             return False
         with os.fdopen(file, "w") as stream:

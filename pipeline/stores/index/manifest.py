@@ -68,7 +68,7 @@ class Part(_Stored):
         return deleted
 
 
-class Manifest(_Stored):
+class IndexManifest(_Stored):
     """What `index.json` holds.
 
     `generation` grows by one with every commit; it is `complete` when a run ended with it. `asked` is what the run that
@@ -100,7 +100,7 @@ class Manifest(_Stored):
         return [*files, self.fitted] if self.fitted else files
 
 
-def read_manifest(directory: Path, name: str = NAME) -> Manifest:
+def read_manifest(directory: Path, name: str = NAME) -> IndexManifest:
     """Read the committed generation of an index, or another manifest of it.
 
     Raises:
@@ -114,7 +114,7 @@ def read_manifest(directory: Path, name: str = NAME) -> Manifest:
     except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
         raise RelookError(f"{path}: cannot be read ({error})") from None
     try:
-        manifest = Manifest.model_validate(_upgraded(values, path))
+        manifest = IndexManifest.model_validate(_upgraded(values, path))
         unknown = sorted(manifest.model.keys() - ModelCard.__dataclass_fields__.keys())
         if unknown:
             raise ValueError(f"the model card has a key {unknown[0]!r}")
@@ -129,17 +129,17 @@ def read_manifest(directory: Path, name: str = NAME) -> Manifest:
     return manifest
 
 
-def write_manifest(directory: Path, manifest: Manifest, name: str = NAME) -> None:
+def write_manifest(directory: Path, manifest: IndexManifest, name: str = NAME) -> None:
     """Commit: from here on every reader that opens the index sees `manifest`."""
     write_bytes(directory / name, as_bytes(manifest))
 
 
-def as_bytes(manifest: Manifest) -> bytes:
+def as_bytes(manifest: IndexManifest) -> bytes:
     """The content of a manifest's file."""
     return manifest.model_dump_json(indent=1).encode()
 
 
-def _refuse_links(directory: Path, manifest: Manifest) -> None:
+def _refuse_links(directory: Path, manifest: IndexManifest) -> None:
     """An index that somebody sends must not have us read what lies elsewhere on our disk."""
     home = os.path.realpath(directory)
     for file in (*manifest.files(), *manifest.earlier):

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TypeVar, get_args
 
 import numpy as np
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from pipeline.errors import RelookError
 from pipeline.files import atomic_path, sha256_of, write_errors
 from pipeline.stores.index.local_store import write_locals
-from pipeline.stores.index.manifest import Manifest, Part, PartFile, PartKind
+from pipeline.stores.index.manifest import IndexManifest, Part, PartFile, PartKind
 from pipeline.stores.index.map_store import write_maps
 from pipeline.stores.index.tables import write_globals, write_records
 from pipeline.types import Description, FloatArray, ImageRecord, LocalDescriptors
@@ -33,7 +33,7 @@ class PartFiles:
         manifest: the generation that the commit follows.
     """
 
-    def __init__(self, directory: Path, manifest: Manifest) -> None:
+    def __init__(self, directory: Path, manifest: IndexManifest) -> None:
         self._directory, self._manifest = directory, manifest
         self._name = _new_name(directory, manifest)
 
@@ -100,7 +100,8 @@ class PartFiles:
 
 def write_fitted(directory: Path, fitted: Mapping[str, FloatArray], fingerprint: str) -> PartFile:
     """Write the projections of a model; those of two models lie side by side."""
-    return write_file(directory, f"model/fitted-{fingerprint}.safetensors", lambda path: save_file(dict(fitted), path))
+    content = save(dict(fitted))
+    return write_file(directory, f"model/fitted-{fingerprint}.safetensors", lambda path: path.write_bytes(content))
 
 
 def write_file(directory: Path, relative: str, write: Callable[[Path], object]) -> PartFile:
@@ -112,7 +113,7 @@ def write_file(directory: Path, relative: str, write: Callable[[Path], object]) 
     return PartFile(path=relative, bytes=size, sha256=checksum)
 
 
-def _new_name(directory: Path, manifest: Manifest) -> str:
+def _new_name(directory: Path, manifest: IndexManifest) -> str:
     """A part's name that no file has: an earlier generation may still need its own of the same number."""
     while True:
         name = f"part-{manifest.generation + 1:06d}-{secrets.token_hex(3)}"
@@ -121,7 +122,7 @@ def _new_name(directory: Path, manifest: Manifest) -> str:
             return name
 
 
-def _suffix(kind: PartKind, manifest: Manifest) -> str:
+def _suffix(kind: PartKind, manifest: IndexManifest) -> str:
     return "h5" if kind in ("locals", "maps") else manifest.tables
 
 

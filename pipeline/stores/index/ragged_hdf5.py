@@ -35,6 +35,11 @@ def write_hdf5(path: Path, ids: Sequence[str], lengths: Sequence[int], fill: Cal
     path.write_bytes(content.getbuffer())
 
 
+def open_hdf5(path: Path) -> h5py.File:
+    """Open a file to read. Parts never change, so no lock is needed, and some file systems have none."""
+    return h5py.File(path, "r", locking=False)
+
+
 class RaggedStore(ABC, Generic[Item]):
     """Reads what images have in part files; from any thread, one image at a time.
 
@@ -102,7 +107,7 @@ class RaggedStore(ABC, Generic[Item]):
         if path not in self._files:
             if len(self._files) >= _OPEN_FILES:
                 self.close()
-            file = h5py.File(path, "r")
+            file = open_hdf5(path)
             try:
                 _refuse_foreign(file, path.stat().st_size)
             except BaseException:

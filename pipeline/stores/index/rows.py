@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import RelookError
-from pipeline.stores.index.manifest import Manifest, Part
+from pipeline.stores.index.manifest import IndexManifest, Part
 from pipeline.stores.index.part_files import PartFiles
 from pipeline.stores.index.tables import read_globals, read_ids, read_records
 from pipeline.types import ImageRecord
@@ -18,7 +18,7 @@ from pipeline.types import ImageRecord
 Places = dict[str, tuple[str, int]]
 
 
-def places_of(directory: Path, manifest: Manifest) -> Places:
+def places_of(directory: Path, manifest: IndexManifest) -> Places:
     """The part's name and the row of every id that is not deleted."""
     places: Places = {}
     for part in manifest.parts:
@@ -30,7 +30,7 @@ def places_of(directory: Path, manifest: Manifest) -> Places:
     return places
 
 
-def without(manifest: Manifest, places: Places, ids: Iterable[str]) -> tuple[Part, ...]:
+def without(manifest: IndexManifest, places: Places, ids: Iterable[str]) -> tuple[Part, ...]:
     """The parts with tombstones on the rows of `ids`; a part without living rows is dropped."""
     rows: dict[str, set[int]] = {}
     for name in ids:
@@ -48,7 +48,7 @@ def without(manifest: Manifest, places: Places, ids: Iterable[str]) -> tuple[Par
 
 
 def revised(
-    directory: Path, manifest: Manifest, places: Places, records: Mapping[str, ImageRecord], gone: Iterable[str]
+    directory: Path, manifest: IndexManifest, places: Places, records: Mapping[str, ImageRecord], gone: Iterable[str]
 ) -> tuple[Part, ...]:
     """The parts without the rows of `gone`, and with other `records` for the images that now have their keys as ids.
 
@@ -79,7 +79,9 @@ def neighbours(parts: Iterable[Part]) -> Iterator[list[Part]]:
         yield run
 
 
-def _revised(directory: Path, manifest: Manifest, part: Part, rows: Mapping[str, Mapping[int, ImageRecord]]) -> Part:
+def _revised(
+    directory: Path, manifest: IndexManifest, part: Part, rows: Mapping[str, Mapping[int, ImageRecord]]
+) -> Part:
     changes = rows.get(part.name)
     if not changes:
         return part

@@ -5,7 +5,6 @@ Behind `--dry-run` of both trainings. Validation is not part of it.
 
 from __future__ import annotations
 
-import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -34,7 +33,7 @@ class DryRun:
         seconds_per_epoch: the same times `batches`, without validation.
         memory: bytes. On CUDA the most that torch had allocated on the device at once, of this process. On a CPU the
             most that the process ever held resident (ru_maxrss): what the steps need, on top of Python, its libraries
-            and what was read before them.
+            and what was read before them; 0 on Windows, which does not say.
         state: bytes of the file that a killed run goes on from.
     """
 
@@ -113,6 +112,10 @@ def _time(engine: Engine) -> list[float]:
 def _most(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else 1024 * most
 

@@ -15,7 +15,7 @@ from pipeline.errors import RelookError
 from pipeline.faults import fault_point
 from pipeline.files import TEMPORARY, write_errors
 from pipeline.stores.index.lock import HOLDER
-from pipeline.stores.index.manifest import NAME, STAGED, Manifest, PartFile, as_bytes, read_manifest
+from pipeline.stores.index.manifest import NAME, STAGED, IndexManifest, PartFile, as_bytes, read_manifest
 from pipeline.stores.index.part_files import write_file
 
 logger = logging.getLogger("relook")
@@ -43,7 +43,7 @@ class Collected:
     bytes: int
 
 
-def keep_copy(directory: Path, manifest: Manifest) -> PartFile:
+def keep_copy(directory: Path, manifest: IndexManifest) -> PartFile:
     """Copy a manifest to `generations/`, so that it can be returned to; the next commit has to name the file.
 
     The copy names no earlier ones: which are kept is for the committed generation to say.
@@ -52,12 +52,12 @@ def keep_copy(directory: Path, manifest: Manifest) -> PartFile:
     return write_file(directory, f"generations/{manifest.generation:06d}.json", lambda path: path.write_bytes(content))
 
 
-def read_earlier(directory: Path, file: PartFile) -> Manifest:
+def read_earlier(directory: Path, file: PartFile) -> IndexManifest:
     """A manifest that was kept. Raises RelookError when it is damaged."""
     return read_manifest(directory, file.path)
 
 
-def collect(directory: Path, head: Manifest | None, staged: Manifest | None) -> Collected:
+def collect(directory: Path, head: IndexManifest | None, staged: IndexManifest | None) -> Collected:
     """Remove temporary files, and whatever neither `head`, nor a generation that it keeps, nor `staged` names.
 
     Without a manifest, or where one that is kept cannot be read, there is no telling what is needed: only temporary
@@ -77,7 +77,7 @@ def collect(directory: Path, head: Manifest | None, staged: Manifest | None) -> 
     return Collected(files, size)
 
 
-def _needed(directory: Path, head: Manifest | None, staged: Manifest | None) -> set[str] | None:
+def _needed(directory: Path, head: IndexManifest | None, staged: IndexManifest | None) -> set[str] | None:
     """Paths of all files that a manifest names; None where that is not known."""
     if head is None:
         return None
