@@ -18,8 +18,8 @@ from safetensors import SafetensorError, safe_open
 from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.stores import Index, open_store
-from pipeline.stores.index.retention import read_earlier
 from pipeline.stores.index.manifest import STAGED, read_manifest
+from pipeline.stores.index.retention import read_earlier
 
 
 @dataclass(frozen=True)
