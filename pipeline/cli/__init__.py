@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import NoReturn
 
 import typer
@@ -44,6 +45,9 @@ def main() -> NoReturn:
     # Read when torch is loaded, which a verb does: threads that spin while they wait take twice the time on a machine
     # with other work (benchmarks/waiting.py).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Photos are prepared by several threads already; OpenCV's own would only wait for each other.
+    os.environ.setdefault("OPENCV_FOR_THREADS_NUM", "1")
+    warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of files that it reads nonetheless
     if "RANK" in os.environ:  # each process of torchrun would warn of parameters that could have been unused
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:

@@ -1,8 +1,11 @@
 """Bytes to an upright RGB picture, and the resizes that every describer uses.
 
-Between the catalog's paths and a describer's `prepare`: `read` opens files, `decode` reads formats, `resize` scales.
+Between the catalog's paths and a describer's `prepare`. `read` opens files; `decode` turns bytes into pixels, with one
+module per container (`jpeg`, `png`, `webp`, `tiff`, `heif`, `raw`) and per concern (`exif`, `depth`, `colour`);
+`resize` scales.
 """
 
+from pipeline.imaging.colour import ColourRule
 from pipeline.imaging.decode import MAX_SCANS, decode_image
 from pipeline.imaging.limits import Pixels, too_slow
 from pipeline.imaging.picture import Picture, check_pixels, read_picture
@@ -14,6 +17,7 @@ __all__ = [
     "INTERPOLATIONS",
     "MAX_ASPECT",
     "MAX_SCANS",
+    "ColourRule",
     "ImageFile",
     "Picture",
     "Pixels",

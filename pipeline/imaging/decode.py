@@ -1,118 +1,278 @@
 """Bytes to an upright RGB picture.
 
-Below `read`, and used alone for pictures that are already in memory. Orientation follows EXIF 2.3 tag 0x0112; 16-bit
-values are scaled to 8 bits; transparency is put on white.
+Below `read`, and used alone for pictures that are already in memory. The readers of containers reduce a file to what
+its pixels need, Pillow decodes it, and its orientation, depth, colours and transparency are resolved here. Nothing of
+Pillow's or Python's global state is changed.
 """
 
 from __future__ import annotations
 
-import warnings
-from contextlib import suppress
+import importlib
+import random
+import struct
+from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile
 
 from pipeline.errors import ImageError
+from pipeline.imaging.colour import ColourRule, to_srgb
+from pipeline.imaging.colour_spaces import coded_profile
+from pipeline.imaging.container import Container
+from pipeline.imaging.depth import deep_colours, deep_to_grey, is_deep
+from pipeline.imaging.exif import exif_orientation, upright, xmp_orientation
+from pipeline.imaging.formats import describe_other, identify
+from pipeline.imaging.heif import read_heif, read_jxl
+from pipeline.imaging.jpeg import has_every_scan, read_jpeg
 from pipeline.imaging.limits import Deadline, Pixels, SlowError, TimedBytes
+from pipeline.imaging.png import read_png
+from pipeline.imaging.raw import read_raw
+from pipeline.imaging.tiff import read_tiff
+from pipeline.imaging.webp import read_webp
 
 # Photos have about ten scans. A progressive JPEG of a few kilobytes can have thousands, each of which goes over all its
 # pixels again.
 MAX_SCANS = 100
 
+_END = b"\xff\xd9"
 
-# Brands of ISO/IEC 23008-12 files with HEVC pictures.
-_HEIC = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+_READERS: dict[str, Callable[[bytes, Deadline], Container]] = {
+    "JPEG": read_jpeg,
+    "PNG": read_png,
+    "WEBP": read_webp,
+    "TIFF": read_tiff,
+    "HEIF": read_heif,
+    "AVIF": read_heif,
+    "JXL": read_jxl,
+}
+_NAMES = {"WEBP": "WebP", "JXL": "JPEG XL", "JPEG2000": "JPEG 2000", "RAW": "camera raw"}
+# Formats read by another package: what it reads, its name, relook's extra.
+_EXTRAS = {
+    "HEIF": ("HEIC is", "pillow-heif", "heif"),
+    "JXL": ("JPEG XL is", "pillow-jxl-plugin", "jxl"),
+    "RAW": ("camera raw files are", "rawpy", "raw"),
+}
+# Modes whose colours a profile describes.
+_PROFILED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK")
 
 
-# Pillow warns of files that it reads nonetheless. Filters belong to the whole process and photos are read by threads,
-# so this is said once, not around every picture.
-warnings.filterwarnings("ignore", module=r"PIL\.")
+class _UnknownError(Exception):
+    """No format begins with such bytes."""
 
 
-# Photos are prepared by several threads already; OpenCV's own would only wait for each other.
-cv2.setNumThreads(1)
+class _UnsupportedError(Exception):
+    """A format that relook knows and cannot read; the text is the whole reason."""
 
 
-def decode_image(data: bytes, *, name: str, max_pixels: int = 200_000_000, seconds: float = 60.0) -> Pixels:
-    """The first frame of an encoded picture, upright, [H, W, 3] uint8 RGB. Raises ImageError naming `name`."""
-    return decode_within(data, name, max_pixels, Deadline(seconds))
+def decode_image(
+    data: bytes, *, name: str, max_pixels: int = 200_000_000, seconds: float = 60.0, icc: ColourRule = "ignore"
+) -> Pixels:
+    """The first frame of an encoded picture, upright, [H, W, 3] uint8 RGB.
+
+    Args:
+        data: the file's bytes.
+        name: what errors call it.
+        max_pixels: larger pictures are refused before they are decoded.
+        seconds: decoding that takes longer is given up.
+        icc: "srgb" converts by the picture's colour profile, "ignore" takes its values as they are.
+
+    Raises:
+        ImageError: it is no picture, damaged, too large or too slow.
+    """
+    return decode_within(data, name, max_pixels, Deadline(seconds), icc)
 
 
-def decode_within(data: bytes, name: str, max_pixels: int, deadline: Deadline) -> Pixels:
-    if Image.MAX_IMAGE_PIXELS is not None:  # Pillow's own limit must not refuse what `max_pixels` allows
-        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
+def decode_within(data: bytes, name: str, max_pixels: int, deadline: Deadline, icc: ColourRule = "ignore") -> Pixels:
+    """`decode_image`, of whose time some may have passed."""
+    return np.asarray(_Decoder(name, max_pixels, deadline, icc).decode(data))
+
+
+class _Decoder:
+    """The limits that one picture has to keep, and what is done with its colours."""
+
+    def __init__(self, name: str, max_pixels: int, deadline: Deadline, icc: ColourRule) -> None:
+        self._name, self._max_pixels, self._deadline, self._icc = name, max_pixels, deadline, icc
+
+    def decode(self, data: bytes) -> Image.Image:
+        """The upright RGB picture. Raises ImageError."""
+        kind, container = identify(data), Container(data)
+        try:
+            if kind == "RAW":
+                return read_raw(data, self._check_size, self.decode).convert("RGB")
+            if kind in _READERS:
+                container = _READERS[kind](data, self._deadline)
+            if container.size:
+                self._check_size(container.size)
+            return self._picture(kind, container)
+        except ImageError:
+            raise
+        except Exception as error:  # parsers raise whatever hostile bytes provoke; every one is the file's fault
+            raise ImageError(self._name, _reason(error, kind, container, data)) from None
+
+    def _picture(self, kind: str | None, container: Container) -> Image.Image:
+        load = self._load if container.complete else self._load_without_end
+        image = load(kind, container.data)
+        orientation, profile = container.orientation, container.profile
+        if kind not in ("JPEG", "PNG", "WEBP", "TIFF"):
+            orientation, profile = _stated(image, kind)
+        if container.white is not None and not is_deep(image):
+            image = deep_colours(container.data, container.white) or image
+        return upright(_to_rgb(image, container.white, profile if self._icc == "srgb" else None), orientation)
+
+    def _load(self, kind: str | None, data: bytes) -> Image.Image:
+        """The first frame, in Pillow's mode for it."""
+        try:
+            with _open(kind, TimedBytes(data, self._deadline)) as image:
+                self._check_size(image.size)
+                self._check_scans(image, data)
+                image.load()
+                self._check_size(image.size)  # an icon says how large it is only now
+                return image
+        except Image.DecompressionBombError:
+            # Pillow's own limit belongs to the host program. OpenCV has another; both sizes are known by now.
+            if kind not in ("WEBP", "TIFF"):
+                raise
+            found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            if found is None or found.dtype != np.uint8:
+                raise
+            return Image.fromarray(found if found.ndim == 2 else found[..., [2, 1, 0, 3][: found.shape[2]]])
+
+    def _load_without_end(self, kind: str | None, data: bytes) -> Image.Image:
+        """A JPEG file that has no end marker. Raises ValueError where pixels are missing too.
+
+        What follows the last pixel changes none. Three continuations that differ in their first bits show whether it is
+        there.
+        """
+        whole = self._load(kind, data + _END)
+        if has_every_scan(data):
+            noise = random.Random(0).randbytes(4096).replace(b"\xff", b"\x0f")
+            others = (self._load(kind, data + first + noise + _END) for first in (b"\x2a", b"\xd5"))
+            if all(other.tobytes() == whole.tobytes() for other in others):
+                return whole
+        raise ValueError("the file is truncated")
+
+    def _check_size(self, size: tuple[int, int]) -> None:
+        if size[0] * size[1] > self._max_pixels:
+            raise ImageError(self._name, f"{size[0]} x {size[1]} pixels, more than the {self._max_pixels:,} allowed")
+
+    def _check_scans(self, image: Image.Image, data: bytes) -> None:
+        if not image.info.get("progressive"):
+            return
+        scans = data.count(b"\xff\xda")  # inside a scan 0xff is always followed by 0
+        if scans > MAX_SCANS:
+            raise ImageError(self._name, f"a progressive JPEG of {scans:,} scans, more than the {MAX_SCANS} allowed")
+
+
+def _open(kind: str | None, stream: TimedBytes) -> ImageFile.ImageFile:
+    """What Image.open does, without its limit of pixels, which is the host program's.
+
+    Raises:
+        SyntaxError: the file has the first bytes of a format, and not its structure.
+        _UnknownError: no format has such first bytes.
+        _UnsupportedError: another package reads this format.
+    """
+    if kind == "HEIF":
+        return _plugin("pillow_heif", kind).HeifImageFile(stream, "")  # type: ignore[no-any-return]
+    if kind == "JXL":
+        _plugin("pillow_jxl", kind)
+        return _from_plugin("JXL", stream)
+    prefix = stream.read(16)
+    first: Exception | None = None
+    for name in _formats() if kind is None or kind not in Image.OPEN else (kind,):
+        accept = Image.OPEN[name][1]
+        accepted = accept is None or accept(prefix)
+        if isinstance(accepted, str):
+            raise _UnsupportedError(accepted)
+        if not accepted:
+            continue
+        try:
+            return _from_plugin(name, stream)
+        except (SyntaxError, IndexError, TypeError, struct.error) as error:
+            if accept is not None and first is None:
+                first = SyntaxError(f"{_NAMES.get(name, name)}: {error}") if kind is None else error
+    raise first or _UnknownError
+
+
+def _from_plugin(name: str, stream: TimedBytes) -> ImageFile.ImageFile:
+    stream.seek(0)
+    image = Image.OPEN[name][0](stream, "")
+    assert isinstance(image, ImageFile.ImageFile)
+    return image
+
+
+def _plugin(module: str, kind: str) -> Any:
+    """A package that is an extra. Importing it changes nothing but, for JPEG XL, Pillow's list of formats."""
     try:
-        with Image.open(TimedBytes(data, deadline), formats=_formats()) as image:
-            _refuse_too_large(image, name, max_pixels)
-            _refuse_many_scans(image, data, name)
-            image.load()
-            _refuse_too_large(image, name, max_pixels)  # an icon says how large it is only now
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's parsers raise whatever hostile bytes provoke; every one is the file's fault
-        raise ImageError(name, _reason(error, data)) from None
-
-
-def _refuse_too_large(image: Image.Image, name: str, max_pixels: int) -> None:
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(name, f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
-
-
-def _refuse_many_scans(image: Image.Image, data: bytes, name: str) -> None:
-    if not image.info.get("progressive"):
-        return
-    scans = data.count(b"\xff\xda")  # inside a scan 0xff is always followed by 0
-    if scans > MAX_SCANS:
-        raise ImageError(name, f"a progressive JPEG of {scans:,} scans, more than the {MAX_SCANS} allowed")
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        return _deep_to_rgb(image)
-    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _deep_to_rgb(image: Image.Image) -> Image.Image:
-    """Pillow clips deep greys at 255 when it converts; scale 16-bit ones by 257, deeper ones by their own range."""
-    values = np.asarray(image, dtype=np.float64)
-    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-        finite = values[np.isfinite(values)]
-        if not finite.size:
-            raise ValueError("none of its values is finite")
-        low, high = float(finite.min()), float(finite.max())
-        values = (np.nan_to_num(values, nan=low).clip(low, high) - low) * (255 / ((high - low) or 1))
-    elif values.max() > 255 or image.mode.startswith("I;16"):
-        values = values / 257
-    return Image.fromarray(np.clip(values.round(), 0, 255).astype(np.uint8)).convert("RGB")
+        return importlib.import_module(module)
+    except ImportError:
+        raise _UnsupportedError(_missing(kind)) from None
 
 
 @cache
 def _formats() -> tuple[str, ...]:
-    """All that Pillow opens, photos first, but EPS: that is a program, which Pillow has Ghostscript execute."""
-    with suppress(ImportError):  # an extra; without it a HEIC file is an error that says so
-        from pillow_heif import register_heif_opener
-
-        register_heif_opener()
+    """All that Pillow opens, but EPS: that is a program, which Pillow has Ghostscript execute."""
     Image.init()
-    return ("JPEG", "PNG", "WEBP", *(name for name in Image.ID if name != "EPS"))
+    return tuple(name for name in Image.ID if name not in ("EPS", "HEIF", "JXL"))
 
 
-def _reason(error: Exception, data: bytes) -> str:
-    if isinstance(error, SlowError):
+def _stated(image: Image.Image, kind: str | None) -> tuple[int, bytes | None]:
+    """Orientation and profile as Pillow's reader found them."""
+    info = image.info
+    orientation = exif_orientation(info["exif"]) if isinstance(info.get("exif"), bytes) else None
+    if orientation is None and isinstance(info.get("xmp"), bytes):
+        orientation = xmp_orientation(info["xmp"])
+    profile = info.get("icc_profile")
+    if not profile and kind == "HEIF":
+        coded = info.get("nclx_profile") or {}
+        profile = coded_profile(coded.get("color_primaries", 2), coded.get("transfer_characteristics", 2))
+    turned_already = kind == "HEIF" or (kind == "JXL" and not getattr(image, "jpeg", False))
+    return 1 if turned_already else orientation or 1, profile or None
+
+
+def _to_rgb(image: Image.Image, white: int | None, profile: bytes | None) -> Image.Image:
+    """A picture of any mode as RGB: depth, then colours, then transparency, which is put on white."""
+    if is_deep(image):
+        image = deep_to_grey(image, white)
+    profiled = profile if image.mode in _PROFILED else None
+    alpha = None
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        full = image.convert("RGBA")
+        alpha = full.getchannel("A")
+        image = image.getchannel("L") if image.mode == "LA" else full.convert("RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    if profiled:
+        image = to_srgb(image, profiled)
+    image = image.convert("RGB")
+    if alpha is None:
+        return image
+    image.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image).convert("RGB")
+
+
+def _reason(error: Exception, kind: str | None, container: Container, data: bytes) -> str:
+    if isinstance(error, SlowError | _UnsupportedError):
         return str(error)
-    if isinstance(error, UnidentifiedImageError):
-        if data[4:8] == b"ftyp" and data[8:12] in _HEIC and "HEIF" not in Image.OPEN:
-            return "HEIC is read where pillow-heif is installed (pip install pillow-heif)"
-        return "not a picture in a known format"
+    if kind == "RAW" and isinstance(error, ImportError):
+        return _missing(kind)
+    if isinstance(error, _UnknownError):
+        other = describe_other(data)
+        return "not a picture in a known format" + (f" ({other})" if other else "")
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
     text = " ".join(str(error).split()) or type(error).__name__
-    return f"cannot be decoded ({text})"
+    if kind is None:
+        return f"cannot be decoded ({text})"
+    samples = f", {container.description}" if container.description else ""
+    return f"cannot be decoded ({_NAMES.get(kind, kind)}{samples}: {text[:200]})"
+
+
+def _missing(kind: str) -> str:
+    """The reason for a format whose package is not installed."""
+    subject, package, extra = _EXTRAS[kind]
+    return f'{subject} read where {package} is installed (pip install "relook[{extra}]")'

@@ -14,6 +14,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from pipeline.errors import ImageError
+from pipeline.imaging.colour import ColourRule
 from pipeline.imaging.decode import decode_within
 from pipeline.imaging.limits import Deadline, Pixels, SlowError
 
@@ -42,14 +43,16 @@ def read_image(
     max_pixels: int = 200_000_000,
     max_bytes: int = 500_000_000,
     seconds: float = 60.0,
+    icc: ColourRule = "ignore",
 ) -> ImageFile:
-    """Read a picture file of any format that Pillow knows.
+    """Read a picture file of any format that Pillow knows, or that an extra brings.
 
     Args:
         path: the file.
         max_pixels: larger pictures are refused before they are decoded.
         max_bytes: larger files are refused before they are read.
         seconds: a file that takes longer to read and decode is given up.
+        icc: "srgb" converts by the picture's colour profile, "ignore" takes its values as they are.
 
     Raises:
         ImageError: missing, unreadable, no regular file, empty, too large, truncated, too slow, or no picture.
@@ -65,7 +68,7 @@ def read_image(
         raise ImageError(str(path), str(error)) from None
     if not data:
         raise ImageError(str(path), "the file is empty")
-    pixels = decode_within(data, str(path), max_pixels, deadline)
+    pixels = decode_within(data, str(path), max_pixels, deadline, icc)
     return ImageFile(pixels, len(data), facts.st_mtime_ns, hashlib.sha256(data).hexdigest())
 
 
