@@ -63,6 +63,14 @@ class _UnknownError(Exception):
     """No format begins with such bytes."""
 
 
+class _DamagedError(Exception):
+    """A file of Pillow's format `name` whose pixels cannot be decoded, and what the decoder raised."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        super().__init__(" ".join(str(error).split()) or type(error).__name__)
+        self.name = name
+
+
 class _UnsupportedError(Exception):
     """A format that relook knows and cannot read; the text is the whole reason."""
 
@@ -128,7 +136,12 @@ class _Decoder:
             with _open(kind, TimedBytes(data, self._deadline)) as image:
                 self._check_size(image.size)
                 self._check_scans(image, data)
-                image.load()
+                try:
+                    image.load()
+                except (SlowError, Image.DecompressionBombError):
+                    raise
+                except Exception as error:
+                    raise _DamagedError(image.format or "", error) from None
                 self._check_size(image.size)  # an icon says how large it is only now
                 return image
         except Image.DecompressionBombError:
@@ -170,7 +183,7 @@ def _open(kind: str | None, stream: TimedBytes) -> ImageFile.ImageFile:
     """What Image.open does, without its limit of pixels, which is the host program's.
 
     Raises:
-        SyntaxError: the file has the first bytes of a format, and not its structure.
+        SyntaxError, _DamagedError: the file has the first bytes of a format, and not its structure.
         _UnknownError: no format has such first bytes.
         _UnsupportedError: another package reads this format.
     """
@@ -183,16 +196,15 @@ def _open(kind: str | None, stream: TimedBytes) -> ImageFile.ImageFile:
     first: Exception | None = None
     for name in _formats() if kind is None or kind not in Image.OPEN else (kind,):
         accept = Image.OPEN[name][1]
-        accepted = accept is None or accept(prefix)
-        if isinstance(accepted, str):
-            raise _UnsupportedError(accepted)
-        if not accepted:
-            continue
         try:
-            return _from_plugin(name, stream)
+            accepted = accept is None or accept(prefix)
+            if isinstance(accepted, str):
+                raise _UnsupportedError(accepted)
+            if accepted:
+                return _from_plugin(name, stream)
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
             if accept is not None and first is None:
-                first = SyntaxError(f"{_NAMES.get(name, name)}: {error}") if kind is None else error
+                first = _DamagedError(name, error) if kind is None else error
     raise first or _UnknownError
 
 
@@ -265,11 +277,16 @@ def _reason(error: Exception, kind: str | None, container: Container, data: byte
         return "not a picture in a known format" + (f" ({other})" if other else "")
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
-    text = " ".join(str(error).split()) or type(error).__name__
-    if kind is None:
+    text = (" ".join(str(error).split()) or type(error).__name__)[:200]
+    name = kind or (error.name if isinstance(error, _DamagedError) else "")
+    if kind is None and (other := describe_other(data)):
+        return f"not a picture in a known format ({other})"
+    if not name:
         return f"cannot be decoded ({text})"
+    if "unknown pixel mode" in text:  # Pillow's words
+        text = "these samples are not supported"
     samples = f", {container.description}" if container.description else ""
-    return f"cannot be decoded ({_NAMES.get(kind, kind)}{samples}: {text[:200]})"
+    return f"cannot be decoded ({_NAMES.get(name, name)}{samples}: {text})"
 
 
 def _missing(kind: str) -> str:

@@ -253,6 +253,8 @@ def _depths(corpus: Corpus) -> None:
     corpus.add_good("depths/one_bit.gif", encoded("GIF", Image.fromarray(board)), BLACK_WHITE)
     fax = encoded("TIFF", Image.fromarray(board), compression="group4")
     corpus.add_good("depths/fax.tif", fax, BLACK_WHITE)
+    colours = by_opencv(".tiff", SCENE.astype(np.float32))
+    corpus.add_bad("depths/float_colours.tif", colours, r"TIFF, RGB, 3 x 32-bit float.*not supported")
     nothing = Image.fromarray(np.full((4, 4), np.nan, np.float32))
     corpus.add_bad("depths/no_finite_value.tif", encoded("TIFF", nothing), "none of its values is finite")
 
@@ -346,6 +348,14 @@ def _cut(corpus: Corpus) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (HIGH, WIDE, 3), dtype=np.uint8)
         data = encoded(kind, noise, **options)
         corpus.add_bad(f"cut/{name}", data[: len(data) // 2], "cannot be decoded|not a picture")
+    noise = np.random.default_rng(0).integers(0, 256, (HIGH, WIDE, 3), dtype=np.uint8)
+    corpus.add_bad("cut/last_bytes.jpg", encoded("JPEG", noise)[:-10], "JPEG.*truncated")
+    corpus.add_good("cut/end_marker.jpg", encoded("JPEG", quality=100, subsampling=0)[:-2], tolerance=2)
+    corpus.add_good(
+        "cut/end_marker_progressive.jpg",
+        encoded("JPEG", progressive=True, quality=100, subsampling=0)[:-2],
+        tolerance=2,
+    )
     corpus.add_bad("cut/header_only.jpg", encoded("JPEG")[:200], "cannot be decoded|not a picture")
     corpus.add_bad("cut/four_bytes.jpg", b"\xff\xd8\xff\xe0", "cannot be decoded|not a picture")
     corpus.add_bad("cut/one_byte.png", b"\x89", "not a picture")
@@ -373,7 +383,8 @@ def _no_pictures(corpus: Corpus) -> None:
     ):
         corpus.add_bad(f"no pictures/{name}", data, not_one)
     jpeg_xl = b"\xff\x0a" + random.Random(1).randbytes(300)
-    corpus.add_bad("no pictures/jpeg_xl.jpg", jpeg_xl, "JPEG XL is read where pillow-jxl-plugin|cannot be decoded|pixels")
+    reason = "JPEG XL is read where pillow-jxl-plugin|cannot be decoded|pixels"
+    corpus.add_bad("no pictures/jpeg_xl.jpg", jpeg_xl, reason)
     heic = struct.pack(">I", 24) + b"ftypheic" + bytes(4) + b"mif1heic" + bytes(200)
     corpus.add_bad(
         "no pictures/phone.heic", heic, "HEIC is read where pillow-heif is installed|cannot be decoded|not a"
