@@ -1,8 +1,8 @@
-"""Checkpoints of rerankers: what a trained reranker has to remember beside its weights.
+"""Checkpoints of rerankers: what a trained reranker needs besides its weights.
 
 Read by every trainable reranker, written by `train-rerank` and `convert`. relook's header names the reranker, the
 network's sizes, the model card of the descriptors that it was trained on, and the fusion tuned on validation; an
-official file has none of these, and its tensors tell the sizes.
+official file has none of these; its sizes follow from its tensors.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from pipeline.types import ModelCard
 
 @dataclass(frozen=True)
 class RerankCheckpoint:
-    """A reranker at rest.
+    """A stored reranker.
 
     Attributes:
         name: its registry name.
         state: tensors by key.
-        shape: sizes of its network; None for an official file, whose tensors tell.
+        shape: sizes of its network; None for an official file, whose tensors give them.
         card: the model whose descriptors it was trained on; None for an official file.
-        weight: of the global similarity in the fused score; None where nobody tuned it.
+        weight: of the global similarity in the fused score; None where it was not tuned.
         temperature: factor on its logits before they are fused.
     """
 
@@ -47,6 +47,14 @@ class RerankCheckpoint:
         Checkpoint(path, self.state).load_into(network)
 
 
+def without_checkpoint(name: str) -> RelookError:
+    """The error of a reranker that is loaded without its checkpoint."""
+    return RelookError(
+        f"{name} needs a checkpoint: train one with relook train-rerank --reranker {name}, or give "
+        f"--set rerank.{name}.checkpoint=FILE"
+    )
+
+
 def read_checkpoint(path: Path, name: str) -> RerankCheckpoint:
     """Read a checkpoint of the reranker `name`.
 
@@ -54,8 +62,10 @@ def read_checkpoint(path: Path, name: str) -> RerankCheckpoint:
         RelookError: there is no such file, it is damaged, or it belongs to another reranker.
     """
     if not path.is_file():
-        advice = "make one with: relook train-rerank" if name == "rrt" else f"give --set rerank.{name}.checkpoint=FILE"
-        raise RelookError(f"{path}: no such checkpoint; {advice}")
+        raise RelookError(
+            f"{path}: no such checkpoint; train one with: relook train-rerank --reranker {name}, or give "
+            f"--set rerank.{name}.checkpoint=FILE"
+        )
     file = read_file(path)
     header = file.header
     if header is not None and header.get("kind") == "describer":  # CVNet's and the product network hold both
@@ -76,7 +86,7 @@ def read_checkpoint(path: Path, name: str) -> RerankCheckpoint:
 
 @contextmanager
 def building(path: Path, name: str) -> Iterator[None]:
-    """Around making a network of a checkpoint's sizes: what its tensors or header lack is one line with its file."""
+    """Around building a network: a missing tensor or header key becomes one line that names the file."""
     try:
         yield
     except (AssertionError, KeyError, TypeError, ValueError) as error:

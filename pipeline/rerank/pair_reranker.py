@@ -7,9 +7,9 @@ different numbers of rows are kept without padding, and padded only beside their
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -129,6 +129,15 @@ class PairReranker(ABC, Generic[Network]):
         return RerankCheckpoint(self.name, state, shape, self.card, self.weight, self.temperature)
 
     @abstractmethod
+    def check(self, card: ModelCard) -> None:
+        """See `Reranker.check`."""
+
+    def bind(self, card: ModelCard) -> Self:
+        """See `Reranker.bind`."""
+        self.check(card)
+        return self
+
+    @abstractmethod
     def read(self, images: Sequence[Description], gallery: bool) -> Ragged:
         """What can be computed of each image alone; `gallery` says which side of a pair they will be."""
 
@@ -234,14 +243,8 @@ def refuse_without_locals(card: ModelCard, name: str, geometry: bool) -> None:
     """Raises RelookError when an index of this card does not hold what `first_locals` needs."""
     if not card.local_dimension:
         raise RelookError(f"{name} needs local descriptors; extract with --set describe.locals.count=50")
-    if geometry and not local_settings(card).get("geometry", True):
+    if geometry and not card.locals.geometry:
         raise RelookError(f"{name} needs {_GEOMETRY}")
-
-
-def local_settings(card: ModelCard) -> Mapping[str, Any]:
-    """What a card says of local descriptors."""
-    settings: Mapping[str, Any] = card.settings.get("locals") or {}
-    return settings
 
 
 def _chunks(count: int) -> Iterator[slice]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UsageError, unknown_name
+from pipeline.errors import unknown_name
 from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.rerank.cvnet.reranker import CVNetReranker
 from pipeline.rerank.rrt.reranker import RRTReranker
@@ -30,20 +31,16 @@ def load_reranker(name: str, checkpoint: str | Path | None = None, device: str =
     """
     if name not in RERANKERS:
         raise unknown_name("reranker", name, RERANKERS)
-    try:
-        return RERANKERS[name](checkpoint, device, **options)
-    except TypeError as error:
-        raise UsageError(f"reranker {name}: {error}") from None
-
-
-def _superglobal(checkpoint: str | Path | None, device: str, **options: Any) -> Reranker:
-    if checkpoint is not None:
-        raise UsageError(f"reranker superglobal is not trained; it takes no checkpoint ({checkpoint})")
-    return SuperGlobalReranker(device=device, **options)
+    load = RERANKERS[name]
+    known = [key for key in signature(load).parameters if key not in ("checkpoint", "device")]
+    for key in options:
+        if key not in known:
+            raise unknown_name(f"option of reranker {name}", key, known)
+    return load(checkpoint, device, **options)
 
 
 RERANKERS: dict[str, Callable[..., Reranker]] = {
-    "superglobal": _superglobal,
+    "superglobal": SuperGlobalReranker.load,
     "cvnet": CVNetReranker.load,
     "rrt": RRTReranker.load,
     "rrt_sop": RRTSOPReranker.load,

@@ -13,12 +13,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.errors import RelookError
+from pipeline.errors import RelookError, UsageError
 from pipeline.rerank.parallel_batches import side_by_side
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard
 
@@ -87,8 +89,28 @@ class SuperGlobalReranker:
         self._normalise = normalise
         self._device = torch.device(device)
 
+    @classmethod
+    def load(
+        cls,
+        checkpoint: str | Path | None = None,
+        device: str = "cpu",
+        k: int = 9,
+        beta: float = 0.15,
+        power: float = 1.0,
+        expansion: float = 0.5,
+        normalise: bool = False,
+    ) -> Self:
+        """The reranker with these settings. Raises UsageError when a checkpoint is given: it has no weights."""
+        if checkpoint is not None:
+            raise UsageError(f"reranker superglobal is not trained; it takes no checkpoint ({checkpoint})")
+        return cls(k, beta, power, expansion, normalise, device)
+
     def check(self, card: ModelCard) -> None:
-        """Any global descriptor will do."""
+        """See `Reranker.check`; every global descriptor can be read."""
+
+    def bind(self, card: ModelCard) -> Self:
+        """See `Reranker.bind`."""
+        return self
 
     def score(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource

@@ -76,12 +76,12 @@ def export_locals(config: Config, target: Path, count: int | None = None) -> Exp
             f"relook export globals {target}"
         )
     index = Index(config.index)
-    settings = index.card.settings.get("locals") or {}
+    card = index.card.locals
     if not index.card.local_dimension or not index.records:
         raise RelookError(f"{config.index}: has no local descriptors; extract with --set describe.locals.count=50")
-    if settings.get("projection"):
+    if card.projection:
         raise RelookError(f"{config.index}: its local descriptors are projected; AMES's files hold unprojected ones")
-    if not settings.get("geometry", True):
+    if not card.geometry:
         raise RelookError(
             f"{config.index}: has no positions of local descriptors; extract with --set describe.locals.geometry=true"
         )
@@ -91,6 +91,6 @@ def export_locals(config: Config, target: Path, count: int | None = None) -> Exp
         if count is None:
             count = max(len(image) for block in blocks for image in index.locals(block))
         images = (image for block in blocks for image in index.locals(block))
-        write_ames(target, ids, images, max(1, count), settings.get("scales") or [1.0])
+        write_ames(target, ids, images, max(1, count), list(card.scales) or [1.0])
     seconds = round(time.monotonic() - started, 2)
     return ExportResult(str(target), len(ids), max(1, count), index.card.local_dimension, seconds)

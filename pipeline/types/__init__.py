@@ -14,10 +14,11 @@ from pipeline.types.descriptors import (
     StoredVectors,
 )
 from pipeline.types.images import Box, GroundTruth, ImageRecord
-from pipeline.types.model_card import IMPORTED, ModelCard
+from pipeline.types.model_card import IMPORTED, LocalsCard, LocalsProjection, MapsCard, ModelCard
 from pipeline.types.protocols import (
     Describer,
     DescriptorSource,
+    FittableDescriber,
     HostedStore,
     Reranker,
     VectorStore,
@@ -34,12 +35,16 @@ __all__ = [
     "Description",
     "DescriptorSource",
     "FeatureMaps",
+    "FittableDescriber",
     "FloatArray",
     "GlobalDescriptors",
     "GroundTruth",
     "HostedStore",
     "ImageRecord",
     "LocalDescriptors",
+    "LocalsCard",
+    "LocalsProjection",
+    "MapsCard",
     "ModelCard",
     "Prepared",
     "Ranking",

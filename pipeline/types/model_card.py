@@ -15,6 +15,62 @@ IMPORTED = "imported"  # the name on the card of descriptors that another progra
 
 
 @dataclass(frozen=True)
+class LocalsProjection:
+    """AMES's projection of local descriptors at extraction.
+
+    Attributes:
+        kind: "ames" (values) or "ames_bits" (signs).
+        weights: "sha256:..." of the projection.
+    """
+
+    kind: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class LocalsCard:
+    """What a model card says of local descriptors.
+
+    Attributes:
+        kind: how they were chosen: "strongest", "attention", "map" (a whole map, row by row), or "imported".
+        stage: index of the backbone's stage, or "final".
+        scales: of the image, at which they were extracted.
+        stored: how many the index keeps of each image; None: all.
+        geometry: whether `xy`, `scale` and `weight` are kept.
+        projection: AMES's, applied at extraction; None: there was none.
+    """
+
+    kind: str = "strongest"
+    stage: int | str = "final"
+    scales: tuple[float, ...] = (1.0,)
+    stored: int | None = None
+    geometry: bool = True
+    projection: LocalsProjection | None = None
+
+    @property
+    def binary(self) -> bool:
+        """Whether they are bits: values of +1 and -1."""
+        return self.projection is not None and self.projection.kind == "ames_bits"
+
+
+@dataclass(frozen=True)
+class MapsCard:
+    """What a model card says of feature maps.
+
+    Attributes:
+        levels: scales of the map; none: there are no maps.
+        channels: of each level; None where the card does not say.
+        projection: "checkpoint", "pca" or "none"; None where the card does not say.
+        projected_by: "sha256:..." of the convolutions that projected them; None: none did.
+    """
+
+    levels: tuple[float, ...] = ()
+    channels: int | None = None
+    projection: str | None = None
+    projected_by: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelCard:
     """What made a set of descriptors: all that must be equal for two of them to be comparable.
 
@@ -40,6 +96,22 @@ class ModelCard:
     def random(self) -> bool:
         """Whether the weights were never trained: whatever is printed of them has to say so."""
         return self.weights.startswith("random")
+
+    @property
+    def locals(self) -> LocalsCard:
+        """The settings of local descriptors; defaults where the card has none."""
+        given = _known(LocalsCard, self.settings.get("locals"))
+        if "scales" in given:
+            given["scales"] = tuple(given["scales"])
+        if given.get("projection") is not None:
+            given["projection"] = LocalsProjection(**_known(LocalsProjection, given["projection"]))
+        return LocalsCard(**given)
+
+    @property
+    def maps(self) -> MapsCard:
+        """The settings of feature maps; defaults where the card has none."""
+        given = _known(MapsCard, self.settings.get("maps"))
+        return MapsCard(**{**given, "levels": tuple(given.get("levels") or ())})
 
     @property
     def fingerprint(self) -> str:
@@ -72,6 +144,12 @@ class ModelCard:
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
+
+
+def _known(part: type, values: Any) -> dict[str, Any]:
+    """Those of the values that a typed part has a field for."""
+    fields = part.__dataclass_fields__  # type: ignore[attr-defined]
+    return {key: value for key, value in (values or {}).items() if key in fields}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -5,9 +5,9 @@ Rooms that do not know each other meet here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, Self, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,23 @@ class Describer(Protocol):
 
     def describe(self, batch: Sequence[Prepared]) -> list[Description]:
         """Describe pictures of one `shape`, in order."""
+
+
+class FittableDescriber(Describer, Protocol):
+    """A describer with projections that are fitted on a gallery, such as a PCA, and kept with its index."""
+
+    @property
+    def to_fit(self) -> tuple[str, ...]:
+        """Which projections ("globals", "locals", "maps") still have to be fitted."""
+
+    def fit(self, batches: Iterable[Sequence[Prepared]]) -> None:
+        """Fit the projections of `to_fit` on these images. Raises RelookError when they are too few."""
+
+    def fitted(self) -> Mapping[str, FloatArray]:
+        """The fitted projections as named arrays; `use_fitted` is the inverse."""
+
+    def use_fitted(self, arrays: Mapping[str, FloatArray]) -> None:
+        """Use projections that were fitted before. Raises RelookError when they are of other dimensions."""
 
 
 class VectorStore(Protocol):
@@ -151,7 +168,7 @@ class DescriptorSource(Protocol):
 
 
 class Reranker(Protocol):
-    """Looks again at the candidates of many queries at once."""
+    """Scores the candidates of many queries at once."""
 
     @property
     def needs(self) -> frozenset[str]:
@@ -159,6 +176,9 @@ class Reranker(Protocol):
 
     def check(self, card: ModelCard) -> None:
         """Raises RelookError when it cannot read descriptors of this card, and says what differs."""
+
+    def bind(self, card: ModelCard) -> Self:
+        """This reranker, ready for descriptors of `card`. Raises as `check` does."""
 
     def score(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource

@@ -19,7 +19,7 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import RerankStep, load_reranker
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import STAGED, read_manifest
-from pipeline.types import IMPORTED, Describer, ModelCard
+from pipeline.types import IMPORTED, Describer, FittableDescriber, ModelCard
 from pipeline.workflow.requested_model import requested_model
 
 logger = logging.getLogger("relook")
@@ -66,9 +66,9 @@ def open_describer(config: Config, index: Index) -> Describer:
     return describer_for_card(card, index.fitted(), checkpoint, choose_device(config))
 
 
-def new_describer(config: Config) -> Any:
-    """The describer that a configuration asks for, its projections taken from `describe.fit_from` where that is set."""
-    # What nobody set is left to the describer, which knows how its paper did it.
+def new_describer(config: Config) -> FittableDescriber:
+    """The describer of a configuration, with the projections of `describe.fit_from` where that is set."""
+    # Settings that are not given have the published values of the describer.
     options = config.describe.model_dump(exclude={"name", "checkpoint"}, exclude_unset=True)
     describer = load_describer(config.describe.name, config.describe.checkpoint, choose_device(config), **options)
     if config.describe.fit_from is not None:
@@ -99,7 +99,7 @@ def open_chain(config: Config, card: ModelCard) -> list[RerankStep]:
         settings = _settings(config, name)
         top, weight = settings.pop("top"), settings.pop("weight")
         reranker = load_reranker(name, device=choose_device(config), **settings)
-        reranker.check(card)
+        reranker = reranker.bind(card)
         if weight is None:
             weight = getattr(reranker, "weight", None)
         if weight is None:

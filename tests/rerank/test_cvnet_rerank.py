@@ -142,9 +142,11 @@ def test_maps_that_its_own_projection_made_are_not_projected_again() -> None:
     made = projecting(8, 8)
     query, other = maps_of(5, 4), maps_of(4, 5)
     before = made.probabilities(query, [other])
-    made.check(card_with(channels=8, projected_by=hash_weights(made.projection.state_dict())))
+    own = card_with(channels=8, projected_by=hash_weights(made.projection.state_dict()))
+    made.check(own)
+    np.testing.assert_array_equal(made.probabilities(query, [other]), before)  # a check changes nothing
     as_they_are = CVNetReranker(made.learner).probabilities(query, [other])
-    np.testing.assert_array_equal(made.probabilities(query, [other]), as_they_are)
+    np.testing.assert_array_equal(made.bind(own).probabilities(query, [other]), as_they_are)
     assert before[0] != as_they_are[0]
 
 

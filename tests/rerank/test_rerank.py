@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import RerankStep, apply_chain, load_reranker
 from pipeline.rerank.checkpoints import read_checkpoint, save_checkpoint
 from pipeline.rerank.fusion import fuse
+from pipeline.rerank.registry import RERANKERS
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
 from pipeline.rerank.rrt.reranker import RRTReranker
+from pipeline.train import RECIPES
 from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard
 
 CARD = ModelCard("toy", "toy", "sha256:0", {"image": {"size": 3}}, "", 16, 8)
@@ -195,7 +198,7 @@ def test_wrong_checkpoints_are_one_line_each(rrt: RRTReranker, tmp_path: Path) -
             load_reranker("rrt", path)
         assert "\n" not in str(caught.value)
 
-    refused(None, "has to be trained first")
+    refused(None, "rrt needs a checkpoint: train one with relook train-rerank --reranker rrt")
     refused(tmp_path / "none.safetensors", "no such checkpoint")
     (tmp_path / "garbage").write_bytes(b"garbage garbage")
     refused(tmp_path / "garbage", "cannot be read as a checkpoint")
@@ -234,3 +237,23 @@ def test_names_and_options() -> None:
         load_reranker("superglobal", kk=3)
     with pytest.raises(UsageError, match="takes no checkpoint"):
         load_reranker("superglobal", "file")
+
+
+def test_an_unknown_option_is_named_and_a_defect_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"unknown option of reranker superglobal 'betta'; did you mean 'beta'\?"):
+        load_reranker("superglobal", betta=1.0)
+
+    def broken(checkpoint: Any = None, device: str = "cpu") -> Any:
+        raise TypeError("a defect")
+
+    monkeypatch.setitem(RERANKERS, "superglobal", broken)
+    with pytest.raises(TypeError, match="a defect"):
+        load_reranker("superglobal")
+
+
+@pytest.mark.parametrize("name", ["rrt", "rrt_sop", "ames", "cvnet"])
+def test_every_trainable_reranker_says_how_it_is_trained(name: str, tmp_path: Path) -> None:
+    for checkpoint in (None, tmp_path / "none.safetensors"):
+        with pytest.raises(RelookError, match=f"relook train-rerank --reranker {name}, or give --set"):
+            load_reranker(name, checkpoint)
+    assert name in RECIPES

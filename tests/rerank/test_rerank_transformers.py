@@ -252,7 +252,13 @@ def test_ames_reads_what_was_projected_when_describing(kind: str) -> None:
     plain, reranker = make(kind), make(kind)
     reranker.card = None
     weights = projection_hash(reranker.network)
-    reranker.check(card(WIDTH, projection={"kind": kind, "weights": weights}))
+    other = card(WIDTH, projection={"kind": kind, "weights": weights})
+    reranker.check(other)
+    before = scores(reranker, described(queries), Gallery(gallery))
+    np.testing.assert_array_equal(
+        before, scores(plain, described(queries), Gallery(gallery))
+    )  # a check changes nothing
+    bound = reranker.bind(other)
 
     def projected(parts: list[LocalDescriptors]) -> list[LocalDescriptors]:
         network = reranker.network
@@ -263,10 +269,9 @@ def test_ames_reads_what_was_projected_when_describing(kind: str) -> None:
         # Such an index may do without places, scales and weights.
         return [LocalDescriptors(value, np.zeros((0, 2), np.float32), nothing, nothing) for value in values]
 
-    found = scores(reranker, described(projected(queries)), Gallery(projected(gallery)))
+    found = scores(bound, described(projected(queries)), Gallery(projected(gallery)))
     np.testing.assert_allclose(found, scores(plain, described(queries), Gallery(gallery)), atol=1e-6)
-    reranker.check(card())
-    found = scores(reranker, described(queries), Gallery(gallery))
+    found = scores(bound.bind(card()), described(queries), Gallery(gallery))
     np.testing.assert_allclose(found, scores(plain, described(queries), Gallery(gallery)), atol=1e-6)
 
 

@@ -6,10 +6,11 @@ becomes a probability, which is fused with the global similarity.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,17 +18,16 @@ import torch
 from pipeline.checkpoints import hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank.ames.network import AMESNetwork, AMESShape, shape_of
-from pipeline.rerank.checkpoints import building, read_checkpoint
+from pipeline.rerank.checkpoints import building, read_checkpoint, without_checkpoint
 from pipeline.rerank.pair_reranker import (
     Batch,
     PairReranker,
     Ragged,
     first_locals,
-    local_settings,
     refuse_without_locals,
 )
 from pipeline.rerank.transformer import inference
-from pipeline.types import Description, ModelCard
+from pipeline.types import Description, LocalsProjection, ModelCard
 
 # The key of the matrix that makes bits.
 _BITS = "remap_local.0.W"
@@ -42,8 +42,8 @@ class AMESReranker(PairReranker[AMESNetwork]):
 
     Args:
         query_locals, gallery_locals: how many of an image's descriptors are compared, on either side of a pair.
-        projected: whether the descriptors that it is given were projected by its own projection when they were
-            described, which `check` finds out; otherwise it projects them itself.
+        projected: whether the descriptors that it is given were projected by its own projection at extraction, which
+            `bind` finds out from a model card; otherwise it projects them itself.
     """
 
     name = "ames"
@@ -95,7 +95,7 @@ class AMESReranker(PairReranker[AMESNetwork]):
             RelookError: no file, or a file of another network; the message lists the keys that differ.
         """
         if checkpoint is None:
-            raise RelookError("ames needs a checkpoint: --set rerank.ames.checkpoint=FILE")
+            raise without_checkpoint("ames")
         path = Path(checkpoint)
         read = read_checkpoint(path, "ames")
         with building(path, cls.name):
@@ -109,10 +109,10 @@ class AMESReranker(PairReranker[AMESNetwork]):
         return cls(network, read.card, read.weight, factor, batch_size, device, precision, **options)
 
     def check(self, card: ModelCard) -> None:
-        """See `Reranker.check`; remembers whether descriptors of `card` were projected when they were described."""
+        """See `Reranker.check`: dimensions have to fit, and a projection at extraction has to be its own."""
         refuse_without_locals(card, "ames", geometry=False)
         shape = self.network.shape
-        projection = local_settings(card).get("projection")
+        projection = card.locals.projection
         if projection is not None:
             self._refuse_other_projection(projection)
         expected = shape.local_dim if projection is None else shape.model_dim
@@ -123,11 +123,17 @@ class AMESReranker(PairReranker[AMESNetwork]):
                 "(describe.locals.dimension projects to fewer)"
             )
         self.refuse_other_card(card)
-        self._projected = projection is not None
+
+    def bind(self, card: ModelCard) -> Self:
+        """See `Reranker.bind`; descriptors that were projected at extraction are not projected again."""
+        self.check(card)
+        bound = copy.copy(self)
+        bound._projected = card.locals.projection is not None
+        return bound
 
     def source_of(self, card: ModelCard) -> ModelCard:
         """See `PairReranker.source_of`: not how many descriptors there are, nor whether they were projected."""
-        chosen = {key: value for key, value in local_settings(card).items() if key not in _OF_NO_MATTER}
+        chosen = {key: value for key, value in (card.settings.get("locals") or {}).items() if key not in _OF_NO_MATTER}
         return dataclasses.replace(card, settings={**card.settings, "locals": chosen}, local_dimension=0)
 
     def project(self, descriptors: torch.Tensor, gallery: bool) -> torch.Tensor:
@@ -182,18 +188,17 @@ class AMESReranker(PairReranker[AMESNetwork]):
         rows = begun.flatten(0, 1) if batch.padding is None else begun[~batch.padding]
         return Ragged(rows, images.lengths[which], whole)
 
-    def _refuse_other_projection(self, projection: Mapping[str, Any]) -> None:
+    def _refuse_other_projection(self, projection: LocalsProjection) -> None:
         """Raises RelookError unless the descriptors were projected by this checkpoint's own projection."""
         kind = "ames_bits" if self.network.shape.binarised else "ames"
-        if projection.get("kind") != kind:
+        if projection.kind != kind:
             raise RelookError(
-                f"this ames reads local descriptors projected by {kind}; those of the index were by "
-                f"{projection.get('kind')}"
+                f"this ames reads local descriptors projected by {kind}; those of the index were by {projection.kind}"
             )
         weights = projection_hash(self.network)
-        if projection.get("weights") != weights:
+        if projection.weights != weights:
             raise RelookError(
-                f"the local descriptors were projected by another ames checkpoint ({projection.get('weights')}) than "
+                f"the local descriptors were projected by another ames checkpoint ({projection.weights}) than "
                 f"this one ({weights})"
             )
 

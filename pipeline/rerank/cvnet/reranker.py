@@ -6,10 +6,11 @@ extracting (`describe.maps`), so that a query costs the correlations and the 4-D
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 import numpy as np
 import torch
@@ -17,11 +18,11 @@ from torch import nn
 
 from pipeline.checkpoints import Checkpoint, hash_weights
 from pipeline.errors import RelookError
-from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint
+from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint, without_checkpoint
 from pipeline.rerank.cvnet.network import CVLearner, expand
 from pipeline.rerank.parallel_batches import side_by_side
 from pipeline.rerank.transformer import check_precision, inference
-from pipeline.types import Candidates, Description, DescriptorSource, FeatureMaps, FloatArray, ModelCard
+from pipeline.types import Candidates, Description, DescriptorSource, FeatureMaps, FloatArray, MapsCard, ModelCard
 
 # Candidates whose volumes are in memory together: 8 of them at 20 x 15 cells take 14 MB, which stays near a core.
 _VOLUME_BYTES = 14 << 20
@@ -94,7 +95,7 @@ class CVNetReranker:
             RelookError: no file, or a file of another network; the message lists the keys that differ.
         """
         if checkpoint is None:
-            raise RelookError("cvnet needs its weights: --set rerank.cvnet.checkpoint=FILE")
+            raise without_checkpoint("cvnet")
         path = Path(checkpoint)
         read = read_checkpoint(path, "cvnet")
         file = Checkpoint(path, read.state).renamed("maps.", "")
@@ -119,12 +120,9 @@ class CVNetReranker:
         return RerankCheckpoint("cvnet", state, shape, self.card, weight, self.temperature)
 
     def check(self, card: ModelCard) -> None:
-        """See `Reranker.check`: the maps have to be those that this checkpoint projects, or projected by it.
-
-        Remembers which; without a check, maps of as many channels as the projection takes are projected.
-        """
-        maps = card.settings.get("maps") or {}
-        levels = len(maps.get("levels") or ())
+        """See `Reranker.check`: the maps have to be those that this checkpoint projects, or projected by it."""
+        maps = card.maps
+        levels = len(maps.levels)
         if not levels:
             raise RelookError("cvnet needs feature maps; extract with describe.maps.levels, as cvnet_r50 does")
         if levels != self.learner.levels:
@@ -132,22 +130,28 @@ class CVNetReranker:
         if self.card is not None and self.card.fingerprint != card.fingerprint:
             differences = "; ".join(self.card.differences(card)[:3])
             raise RelookError(f"this cvnet was trained on another model's maps ({differences})")
-        self._projected = self.projection is not None and self._is_mine(maps)
-        if self.projection is None or self._projected:
+        if self.projection is None or self._projected_by_own(maps):
             return
         inputs = self.projection[0].in_channels
         foreign = None
-        if maps.get("projected_by"):
+        if maps.projected_by:
             foreign = "projected by another checkpoint"
-        elif maps.get("channels") != inputs:
-            foreign = f"of {maps.get('channels')} channels"
-        elif maps.get("projection") == "pca" and self.card is None:
+        elif maps.channels != inputs:
+            foreign = f"of {maps.channels} channels"
+        elif maps.projection == "pca" and self.card is None:
             foreign = "reduced by a PCA that it was not trained on"
         if foreign:
             raise RelookError(
                 f"this cvnet projects maps of {inputs} channels; those of the index are {foreign}; "
                 "rerank.cvnet.project = false compares them as they are"
             )
+
+    def bind(self, card: ModelCard) -> Self:
+        """See `Reranker.bind`; unbound, maps of as many channels as the projection takes are projected."""
+        self.check(card)
+        bound = copy.copy(self)
+        bound._projected = self._projected_by_own(card.maps)
+        return bound
 
     def score(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
@@ -203,9 +207,11 @@ class CVNetReranker:
             blocks += [rows[start : start + size] for start in range(0, len(rows), size)]
         return blocks
 
-    def _is_mine(self, maps: dict[str, Any]) -> bool:
-        assert self.projection is not None
-        return maps.get("projected_by") == hash_weights(self.projection.state_dict())
+    def _projected_by_own(self, maps: MapsCard) -> bool:
+        """Whether maps were projected at extraction by the convolutions of this checkpoint."""
+        if self.projection is None:
+            return False
+        return maps.projected_by == hash_weights(self.projection.state_dict())
 
 
 def _projection(file: Checkpoint) -> nn.ModuleList:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import RelookError
-from pipeline.rerank.checkpoints import building, read_checkpoint
+from pipeline.rerank.checkpoints import building, read_checkpoint, without_checkpoint
 from pipeline.rerank.pair_reranker import Batch, PairReranker, Ragged, first_locals, refuse_without_locals
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape, ScaleRule, Tokens, scale_index, shape_of
 from pipeline.rerank.transformer import inference
@@ -56,7 +56,7 @@ class RRTReranker(PairReranker[RRTNetwork]):
             RelookError: no file, or a file of another network; the message lists the keys that differ.
         """
         if checkpoint is None:
-            raise RelookError("rrt has to be trained first: relook train-rerank, or --set rerank.rrt.checkpoint=FILE")
+            raise without_checkpoint("rrt")
         path = Path(checkpoint)
         read = read_checkpoint(path, "rrt")
         given: dict[str, Any] = {"locals": locals, "normalize": normalize, "scale_rule": scale_rule}

@@ -15,13 +15,12 @@ import torch
 
 from pipeline.checkpoints import Checkpoint
 from pipeline.errors import RelookError
-from pipeline.rerank.checkpoints import building, read_checkpoint
+from pipeline.rerank.checkpoints import building, read_checkpoint, without_checkpoint
 from pipeline.rerank.pair_reranker import (
     Batch,
     PairReranker,
     Ragged,
     first_locals,
-    local_settings,
     refuse_without_locals,
 )
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape, shape_of
@@ -66,7 +65,7 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
             RelookError: no file, or a file of another network; the message lists the keys that differ.
         """
         if checkpoint is None:
-            raise RelookError("rrt_sop needs a checkpoint: --set rerank.rrt_sop.checkpoint=FILE")
+            raise without_checkpoint("rrt_sop")
         path = Path(checkpoint)
         read = read_checkpoint(path, "rrt_sop")
         state = _matcher(path, read.state)
@@ -114,13 +113,12 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
 def refuse_without_maps(card: ModelCard) -> None:
     """Raises RelookError when an index of this card does not hold one whole map of every picture."""
     refuse_without_locals(card, "rrt_sop", geometry=True)
-    settings = local_settings(card)
-    if settings.get("kind") != "map":
+    if card.locals.kind != "map":
         raise RelookError(
             "rrt_sop reads whole maps of local descriptors (describe.name=sop_r50 or describe.locals.kind=map); those "
             f"of the index, made by {card.name}, are a selection"
         )
-    scales = list(settings.get("scales", [1.0]))
+    scales = card.locals.scales
     if len(scales) > 1:
         raise RelookError(
             f"rrt_sop reads one map of every picture; those of the index are of {len(scales)} scales "

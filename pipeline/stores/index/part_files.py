@@ -88,13 +88,13 @@ class PartFiles:
 
     def _write_locals(self, path: Path, ids: Sequence[str], items: Sequence[LocalDescriptors]) -> None:
         """As the model card says: how many, of which kind, with or without their geometry."""
-        settings = self._manifest.card.settings.get("locals", {})
+        card = self._manifest.card.locals
         write_locals(
             path,
             ids,
-            [item.first(settings.get("stored")) for item in items],
-            bits=(settings.get("projection") or {}).get("kind") == "ames_bits",
-            geometry=settings.get("geometry", True),
+            [item.first(card.stored) for item in items],
+            bits=card.binary,
+            geometry=card.geometry,
         )
 
 

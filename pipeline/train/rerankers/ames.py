@@ -20,7 +20,6 @@ from pipeline.errors import RelookError
 from pipeline.rerank.ames.network import AMESNetwork, AMESShape
 from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.rerank.checkpoints import RerankCheckpoint
-from pipeline.rerank.pair_reranker import local_settings
 from pipeline.train.data.ames_pairs import begun, twice
 from pipeline.train.data.stored_locals import Side, StoredLocals
 from pipeline.train.data.training_set import TrainingSet
@@ -151,10 +150,10 @@ def check_locals(card: ModelCard) -> None:
     """Raises RelookError when AMES cannot be trained on the local descriptors of an index."""
     if not card.local_dimension:
         raise RelookError("ames learns from local descriptors; extract with --set describe.locals.count=50")
-    projection = local_settings(card).get("projection")
+    projection = card.locals.projection
     if projection is not None:
         raise RelookError(
-            f"the index holds local descriptors projected by {projection.get('kind')}; ames learns from those of the "
+            f"the index holds local descriptors projected by {projection.kind}; ames learns from those of the "
             "backbone: extract another index without describe.locals.projection"
         )
 

@@ -159,7 +159,8 @@ class CVNetRecipe:
         learner = CVLearner(levels)
         projection = None
         if model.project:
-            channels = lesson.card.settings["maps"]["channels"]
+            channels = lesson.card.maps.channels
+            assert channels is not None  # a describer's card says it; `_levels` refuses others
             projection = nn.ModuleList([_convolution(channels, model.channels) for _ in range(levels)])
         self.reranker = CVNetReranker(learner, projection, lesson.card, device=device)
         self.task = CVNetTask(
@@ -205,11 +206,11 @@ def _stacked(side: Sequence[_Seen]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _levels(card: ModelCard, model: CVNetModelConfig) -> int:
     """How many levels of maps an index has. Raises RelookError where there are none, or none to be projected."""
-    maps = card.settings.get("maps") or {}
-    levels = len(maps.get("levels") or ())
+    maps = card.maps
+    levels = len(maps.levels)
     if not levels:
         raise RelookError("cvnet learns from feature maps; extract with --set describe.maps.levels=[0.25,0.5,1.0]")
-    if model.project and maps.get("projected_by"):
+    if model.project and maps.projected_by:
         raise RelookError(
             "train_rerank.cvnet.project = true: the maps of the index were projected by a checkpoint when extracting; "
             "set it to false"

@@ -37,8 +37,7 @@ def without_projection(describer: NetworkDescriber, card: ModelCard, device: tor
     Raises:
         RelookError: its maps are of an inner stage or projected for AMES, or its globals are whitened.
     """
-    locals_ = card.settings["locals"]
-    if locals_["stage"] != "final" or locals_["projection"]:
+    if card.locals.stage != "final" or card.locals.projection:
         raise RelookError(
             "train_rerank.rrt_sop.joint trains the final map; extract with describe.locals.stage=final and without "
             "describe.locals.projection"

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
@@ -126,6 +127,9 @@ class _Watched:
 
     def check(self, card: ModelCard) -> None:
         self.reranker.check(card)
+
+    def bind(self, card: ModelCard) -> Self:
+        return replace(self, reranker=self.reranker.bind(card))
 
     def score(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource

@@ -17,7 +17,7 @@ from pipeline.config import Config
 from pipeline.describe import Described, Failed, describe_stream, prepare_stream
 from pipeline.errors import RelookError
 from pipeline.stores import IndexWriter
-from pipeline.types import Describer, Description, ImageRecord
+from pipeline.types import Describer, Description, FittableDescriber, ImageRecord
 from pipeline.workflow.indexing.changes import Changes
 from pipeline.workflow.model_loading import read_options
 from pipeline.workflow.progress import Reporter
@@ -68,7 +68,7 @@ def describe_changes(
     return Outcome(counts[False], counts[True], failures)
 
 
-def fit(describer: Any, catalog: Catalog, config: Config, reporter: Reporter) -> None:
+def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter: Reporter) -> None:
     """Fit the projections on a sample that depends on the seed alone."""
     count = min(config.describe.fit_images, len(catalog))
     rows = np.random.default_rng(config.seed).permutation(len(catalog))[:count]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -140,6 +141,10 @@ class _Known:
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`."""
+
+    def bind(self, card: ModelCard) -> Self:
+        """See `Reranker.bind`."""
+        return self
 
     def score(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
