@@ -1,12 +1,14 @@
-"""The verb that asks: search.
+"""The verb that searches: search.
 
 It parses, calls its stage and shows the result.
 """
 
 from __future__ import annotations
 
+import csv
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,23 +24,45 @@ from pipeline.cli.options import (
     Store,
     Verbose,
     chain_of,
+    setting,
 )
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
-from pipeline.errors import TooManyFailuresError
-from pipeline.report import show_results, write_page
+from pipeline.errors import TooManyFailuresError, UsageError
+from pipeline.report import show_results, write_hits, write_page
 
 
 @app.command()
 def search(
-    queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="Photos, folders or manifests.")],
+    queries: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[QUERY]...", help="Photos, folders or manifests; - for a photo on stdin.", show_default=False
+        ),
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
+    ids: Annotated[
+        list[str] | None,
+        typer.Option("--id", metavar="ID", help="Search with an image of the index; repeatable."),
+    ] = None,
+    bbox: Annotated[
+        str | None,
+        typer.Option("--bbox", metavar="X0,Y0,X1,Y1", help="Search with this part of the photo, in pixels."),
+    ] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option("--where", metavar="KEY=A[,B]", help="Only images whose label, split or path is one of these."),
+    ] = None,
     store: Store = None,
     rerank: Rerank = None,
-    top_k: Annotated[int | None, typer.Option("--top-k", min=1, help="Results per query.")] = None,
+    top_k: Annotated[int | None, setting("search.top_k", "--top-k", "Results per query.", min=1)] = None,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", metavar="SCORE", help="Leave out results with a lower score.")
+    ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")] = None,
+    tsv: Annotated[bool, typer.Option("--tsv", help="Tab-separated lines, one per result, after a header.")] = False,
     device: Device = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -48,6 +72,8 @@ def search(
     """Which photos of the index show the same thing as these?"""
     from pipeline.stages import search as stage
 
+    if tsv and as_json:
+        raise UsageError("--tsv and --json cannot be combined")
     flags = {
         "index": index,
         "store.kind": store,
@@ -56,11 +82,56 @@ def search(
         "rerank.chain": chain_of(rerank),
     }
     run = Run(config, settings, flags, as_json, verbose, quiet)
-    result = stage.search(run.config, queries, run.reporter)
+    result = stage.search(
+        run.config,
+        queries or [],
+        run.reporter,
+        ids=ids or [],
+        bbox=_box(bbox),
+        where=_filter(where),
+        min_score=min_score,
+    )
     document = result.to_json()
     if html is not None:
         write_page(html, document)
         run.note(f"pictures: {html}")
-    run.show(document, lambda shown: show_results(out, shown, Path.cwd()))
+    run.show(document, lambda shown: _show_lines(run, shown) if tsv else show_results(out, shown, Path.cwd()))
     if max_failures is not None and len(result.failed) > max_failures:
         raise TooManyFailuresError(f"{len(result.failed)} queries failed, more than --max-failures {max_failures}")
+
+
+def _show_lines(run: Run, document: dict[str, Any]) -> None:
+    write_hits(sys.stdout, document)
+    for query in document["queries"]:
+        if "error" in query:
+            run.note(f"{query['query']}: {query['error']}")
+
+
+def _box(text: str | None) -> list[float] | None:
+    """The numbers of `--bbox`. Raises UsageError where they are not four."""
+    if text is None:
+        return None
+    try:
+        numbers = [float(number) for number in text.split(",")]
+        if len(numbers) != 4:
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"--bbox {text}: expected X0,Y0,X1,Y1, such as 10,20,300,400") from None
+    return numbers
+
+
+def _filter(texts: list[str] | None) -> dict[str, list[str]] | None:
+    """The values of each `--where`, as one line of CSV: a value with a comma is quoted. Raises UsageError."""
+    if not texts:
+        return None
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        key, equals, values = text.partition("=")
+        if not equals:
+            raise UsageError(f"--where {text}: expected KEY=VALUE[,VALUE], such as label=cat,dog")
+        try:
+            rows = list(csv.reader([values], strict=True))
+        except csv.Error as error:
+            raise UsageError(f"--where {text}: {error}") from None
+        found.setdefault(key.strip(), []).extend(rows[0] if rows else [""])
+    return found

@@ -12,6 +12,7 @@ from pipeline.report.console import (
     show_sweep,
     show_training,
     show_verification,
+    write_hits,
 )
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.html import write_comparison, write_duplicates, write_page
@@ -32,5 +33,6 @@ __all__ = [
     "write_comparison",
     "write_duplicates",
     "write_evaluation",
+    "write_hits",
     "write_page",
 ]

@@ -1,35 +1,244 @@
-"""What several verbs begin with: the device, the index with its store, the describer that made it, the rerankers.
+"""The gallery: an opened index with its store, its describer and its rerankers; what Python users keep and verbs use.
 
-Below the verbs of this room. Everything that can be wrong with an existing index is found here, before any work.
+Everything loads once, when it is first needed, and may be used by several threads. A gallery sees one generation of its
+index from beginning to end. Imports no torch: moving vectors needs none.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+import numpy as np
 
 from pipeline.config import Config
-from pipeline.errors import RelookError
+from pipeline.errors import ImageError, RelookError, UsageError
 from pipeline.stores import GlobalStore, Index, open_store
-from pipeline.types import (
-    Description,
-    FeatureMaps,
-    FloatArray,
-    LocalDescriptors,
-    VectorStore,
-)
+from pipeline.stores.once import once_property
+from pipeline.types import Describer, Description, FeatureMaps, FloatArray, LocalDescriptors, VectorStore
+from pipeline.workflow.hits import Hits
+from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.store_check import Partial, check_store
 
-logger = logging.getLogger("relook")
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from pipeline.rerank import RerankStep
+    from pipeline.workflow.query_inputs import Query
+
+Rerank = str | Sequence[str] | None
 
 
-@dataclass(frozen=True)
 class Gallery:
-    """An index and the store that its global descriptors are searched in; a `DescriptorSource` for rerankers."""
+    """One generation of an index, ready to be searched; a `DescriptorSource` for rerankers.
 
-    index: Index
-    store: VectorStore
+    Use it as a context manager, or call `close`. Safe to use from several threads.
+
+    Args:
+        config: of a run; `index`, `store`, `rerank`, `search`, `describe` and `device` matter here.
+        partial: what becomes of a store that lacks vectors of the index, see `check_store`.
+        like: a gallery whose models are used here as well where they are the same.
+
+    Attributes:
+        config: the configuration.
+        index: the generation.
+
+    Raises:
+        RelookError: there is no index, it is damaged, or it has no images.
+    """
+
+    def __init__(self, config: Config, *, partial: Partial = "warn", like: Gallery | None = None) -> None:
+        self.config, self.index = config, Index(config.index)
+        if not self.index.manifest.counts.get("images"):
+            raise RelookError(f"{config.index}: the index has no images; run: relook extract --images DIR")
+        self._partial, self._closed = partial, False
+        self._lock = threading.RLock()
+        self._steps: dict[str, RerankStep] = {}
+        if like is not None and like.index.card.fingerprint == self.index.card.fingerprint:
+            self._steps = dict(like._steps)
+            if "describer" in like.__dict__:
+                self.__dict__["describer"] = like.describer
+
+    # --- searching ---
+
+    @overload
+    def search(
+        self,
+        image: Sequence[Any],
+        *,
+        top_k: int | None = ...,
+        where: Mapping[str, str | Sequence[str]] | None = ...,
+        rerank: Rerank = ...,
+        min_score: float | None = ...,
+        skip_itself: bool | None = ...,
+    ) -> list[Hits]: ...
+    @overload
+    def search(
+        self,
+        image: Any = None,
+        *,
+        id: str | None = ...,
+        top_k: int | None = ...,
+        bbox: Sequence[float] | None = ...,
+        where: Mapping[str, str | Sequence[str]] | None = ...,
+        rerank: Rerank = ...,
+        min_score: float | None = ...,
+        skip_itself: bool | None = ...,
+    ) -> Hits: ...
+    def search(
+        self,
+        image: Any = None,
+        *,
+        id: str | None = None,
+        top_k: int | None = None,
+        bbox: Sequence[float] | None = None,
+        where: Mapping[str, str | Sequence[str]] | None = None,
+        rerank: Rerank = "default",
+        min_score: float | None = None,
+        skip_itself: bool | None = None,
+    ) -> Hits | list[Hits]:
+        """Which images of the index show the same thing as this one?
+
+        Args:
+            image: a path (str or Path), an encoded picture (bytes), a Pillow image, or an array [H, W, 3] of uint8,
+                RGB, upright; or a list of these, which are described in batches.
+            id: of an image of the index, in place of `image`: its stored descriptors are the query.
+            top_k: how many hits at most; None: `search.top_k` of the configuration.
+            bbox: x0, y0, x1, y1 in pixels of the upright picture: only this part of `image` is the query.
+            where: only images with one of these values, such as {"label": ["a", "b"]}; keys: label, path, split.
+            rerank: names of rerankers, "superglobal" or "a,b" or a list; None or "none" for the global search alone;
+                "default": `rerank.chain` where it is set, else what the index names, else that setting's default.
+            min_score: leave out hits with a lower score.
+            skip_itself: leave out the query's own image, by its file or id; None: `search.skip_itself`.
+
+        Returns:
+            The hits; for a list of pictures a list, in its order.
+
+        Raises:
+            UsageError: an argument is not what it should be.
+            ImageError: a picture cannot be read.
+            RelookError: the id is unknown; the index, the store or a reranker cannot be used; the gallery is closed.
+        """
+        from pipeline.workflow.query_inputs import Query, query_of
+
+        several = isinstance(image, list | tuple)
+        if (image is None) == (id is None):
+            raise UsageError("search: give an image or an id, and not both")
+        if bbox is not None and (several or id is not None):
+            raise UsageError("search: bbox belongs to one image, not to a list or an id")
+        if id is not None:
+            queries = [Query(id, id=id)]
+        else:
+            queries = [_named(query_of, one, n) for n, one in enumerate(image)] if several else [query_of(image, bbox)]
+        found = self.search_queries(
+            queries, top_k=top_k, where=where, rerank=rerank, min_score=min_score, skip_itself=skip_itself
+        )
+        for number, hits in enumerate(found):
+            if hits.error:
+                raise ImageError(f"image {number}, {hits.query}" if several else hits.query, hits.error)
+        return found if several else found[0]
+
+    def search_queries(
+        self,
+        queries: Sequence[Query],
+        *,
+        top_k: int | None = None,
+        where: Mapping[str, str | Sequence[str]] | None = None,
+        rerank: Rerank = "default",
+        min_score: float | None = None,
+        skip_itself: bool | None = None,
+        reporter: Reporter | None = None,
+    ) -> list[Hits]:
+        """`search` for queries of any kind together; one that cannot be read has `Hits.error` and ends nothing."""
+        from pipeline.workflow.query_inputs import checked_filter
+        from pipeline.workflow.searching import SearchOptions, run_queries
+
+        settings = self.config.search
+        if self._closed:
+            raise RelookError(f"{self.config.index}: this gallery is closed; open another one")
+        if not queries:
+            raise UsageError("search: no images were given")
+        if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
+            raise UsageError(f"top_k = {top_k!r}: must be a whole number, at least 1")
+        options = SearchOptions(
+            top_k=top_k or settings.top_k,
+            where=checked_filter(where),
+            min_score=min_score,
+            skip_itself=settings.skip_itself if skip_itself is None else skip_itself,
+        )
+        return run_queries(self, queries, self.chain(rerank), options, reporter or Silent())
+
+    # --- what is in it ---
+
+    def __len__(self) -> int:
+        """How many images there are."""
+        return self.index.manifest.counts["images"]
+
+    def __repr__(self) -> str:
+        manifest = self.index.manifest
+        return f"<Gallery {self.config.index}: {len(self)} images, generation {manifest.generation}>"
+
+    def vectors(self) -> tuple[list[str], FloatArray]:
+        """The ids (N) and the global descriptors [N, D] float32, rows of unit length, in the order of the catalog."""
+        own = GlobalStore(self.index)
+        if not own.complete:
+            ids = list(self.index.records)
+            return ids, self.store.fetch(ids)
+        names: list[str] = []
+        matrix = np.empty((len(self), self.index.card.dimension), np.float32)
+        for part in self.index.manifest.parts:
+            for ids_, vectors in self.index.stream_globals(part):
+                matrix[len(names) : len(names) + len(ids_)] = vectors
+                names += ids_.to_pylist()
+        return names, matrix
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The catalog: one row per image with the columns of `ImageRecord`; `bbox` is a tuple or None."""
+        frame = self.index.catalog().to_pandas()
+        frame["bbox"] = [tuple(map(float, text.split())) if text else None for text in frame["bbox"]]
+        return frame
+
+    # --- for rerankers and verbs ---
+
+    @once_property
+    def store(self) -> VectorStore:
+        """The store that candidates come from, opened and compared with the index when it is first needed.
+
+        Raises:
+            RelookError: it cannot be opened, is empty, or lacks vectors where that is an error.
+        """
+        settings = self.config.store
+        store = open_store(settings.kind, self.index, **settings.options)
+        check_store(settings.kind, self.index, store, self._partial)
+        return store
+
+    @once_property
+    def describer(self) -> Describer:
+        """The describer that made the index. Raises RelookError where it cannot be had."""
+        from pipeline.workflow.model_loading import open_describer
+
+        return open_describer(self.config, self.index)
+
+    def chain(self, rerank: Rerank = "default") -> list[RerankStep]:
+        """The rerankers, ready to score descriptors of this index; see `search` for `rerank`.
+
+        Raises:
+            UsageError: a name is unknown.
+            RelookError: a checkpoint is missing, or made for other descriptors.
+        """
+        from pipeline.workflow.model_loading import open_chain
+
+        steps = []
+        for name in self._names(rerank):
+            with self._lock:
+                if name not in self._steps:
+                    one = self.config.rerank.model_copy(update={"chain": (name,)})
+                    config = self.config.model_copy(update={"rerank": one})
+                    self._steps[name] = open_chain(config, self.index.card)[0]
+                steps.append(self._steps[name])
+        return steps
 
     def globals(self, ids: Sequence[str]) -> FloatArray:
         """See `DescriptorSource.globals`: from the index where it has them, since a service would have to send them."""
@@ -45,34 +254,76 @@ class Gallery:
         return self.index.maps(ids)
 
     def describe(self, ids: Sequence[str], needs: Collection[str]) -> list[Description]:
-        """The index's own pictures as queries: their globals, and of the rest what rerankers need."""
+        """The index's own images as queries: their global descriptors, and of the rest what rerankers need."""
         locals_ = self.locals(ids) if "locals" in needs else [None] * len(ids)
         maps = self.maps(ids) if "maps" in needs else [None] * len(ids)
         return [Description(*parts) for parts in zip(self.globals(ids), locals_, maps, strict=True)]
 
-    @cached_property
+    # --- its life ---
+
+    def newest(self) -> Gallery:
+        """The gallery of the newest generation: itself where that is open, else another one with the same models."""
+        if Index(self.config.index).manifest.generation == self.index.manifest.generation:
+            return self
+        return Gallery(self.config, partial=self._partial, like=self)
+
+    def close(self) -> None:
+        """Close files and let go of models; a search raises RelookError from now on."""
+        with self._lock:
+            self._closed = True
+            self._steps.clear()
+            for name in ("describer", "store", "_global_store"):
+                self.__dict__.pop(name, None)
+            self.index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @once_property
     def _global_store(self) -> GlobalStore | None:
         """None: the store is the index's own table, which is quicker, or the index does without its globals."""
         own = GlobalStore(self.index)
         return None if self.store.index_backed or not own.complete else own
 
+    def _names(self, rerank: Rerank) -> tuple[str, ...]:
+        from pipeline.workflow.rerank_chain import configured_chain
 
-def open_gallery(config: Config, *, searched: bool = True) -> Gallery:
-    """Open the index and its store.
+        if rerank == "default":
+            return configured_chain(self.config)
+        names = rerank.split(",") if isinstance(rerank, str) else list(rerank or ())
+        names = [name.strip() for name in names if name.strip()]
+        if "none" in names and len(names) > 1:
+            raise UsageError(f"rerank = {','.join(names)}: none stands alone")
+        return () if names == ["none"] else tuple(names)
+
+
+def open_gallery(config: Config, *, searched: bool = True, partial: Literal["warn", "error"] = "warn") -> Gallery:
+    """Open the index and its store at once.
 
     Args:
         config: `index` and `store` matter here.
-        searched: whether candidates will be asked of the store; False: it may still have to be filled.
+        searched: whether candidates will come from the store; False: it may still have to be synced.
+        partial: whether a store that lacks vectors of the index is a warning or an error.
 
     Raises:
         RelookError: there is no index, it or the store is damaged, or one of them is empty.
     """
-    index = Index(config.index)
-    if not index.manifest.counts.get("images"):
-        raise RelookError(f"{config.index}: the index holds no images; run: relook extract --images DIR")
-    store = open_store(config.store.kind, index, **config.store.options)
-    # Searches of a service say themselves which model is current there.
-    if searched and not store.hosted and not store.stats()["count"]:
-        kind = config.store.kind
-        raise RelookError(f"{config.index}: the store {kind} holds nothing of it; run: relook upload --store {kind}")
-    return Gallery(index, store)
+    gallery = Gallery(config, partial=partial if searched else "ignore")
+    _ = gallery.store
+    return gallery
+
+
+def _named(make: Any, image: Any, number: int) -> Query:
+    """The query of one of several pictures: an error says which one."""
+    try:
+        query: Query = make(image)
+    except ImageError as error:
+        raise ImageError(f"image {number}, {error.path}", error.reason) from None
+    except RelookError as error:
+        raise type(error)(f"image {number}: {error}") from None
+    return query

@@ -1,78 +1,106 @@
-"""Queries: what the user asks with, described like the gallery.
+"""Queries described like the gallery, and the store's candidates for them.
 
-Shared by search and evaluate: photo files, or manifests of them, become records and descriptions.
+Shared by search, evaluate and training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.catalog import Catalog, load_catalog
-from pipeline.catalog.folder import NOT_UTF8, printable
-from pipeline.catalog.image_manifest import SUFFIXES
 from pipeline.config import Config
 from pipeline.describe import Failed, describe_stream
+from pipeline.imaging import Picture
+from pipeline.stores import Index
 from pipeline.types import Candidates, Describer, Description, ImageRecord
-from pipeline.workflow.gallery import Gallery
-from pipeline.workflow.in_memory_gallery import InMemoryGallery
-from pipeline.workflow.model_loading import open_describer, read_options
+from pipeline.workflow.model_loading import read_options
 from pipeline.workflow.progress import Reporter
+
+
+class Indexed(Protocol):
+    """What has an index, such as a gallery."""
+
+    @property
+    def index(self) -> Index:
+        """The generation that is open."""
+
+
+class Searchable(Protocol):
+    """What has a store, such as a gallery."""
+
+    @property
+    def store(self) -> Any:
+        """A `VectorStore`; that of descriptors in memory takes no filter."""
 
 
 @dataclass(frozen=True)
 class Queries:
-    """Q queries that could be read, in the order they were asked, and those that could not.
+    """Q queries that could be read, in their order, and those that could not.
 
     Attributes:
         records: with absolute paths.
         descriptions: one per record.
         failed: (path, reason) each.
-        numbers: the place of each record among all that were asked.
+        numbers: the place of each record among all queries.
+        reasons: why a query failed, by its place among all.
     """
 
     records: list[ImageRecord]
     descriptions: list[Description]
     failed: list[tuple[str, str]]
     numbers: list[int]
-
-
-def describe_queries(sources: Sequence[str], gallery: Gallery, config: Config, reporter: Reporter) -> Queries:
-    """Describe photos, and the photos of manifests and folders, with the index's own describer."""
-    catalogs = [asked_with(source, config) for source in sources]
-    failed = [(path, reason) for catalog in catalogs for _, path, reason in catalog.failed]
-    records = [record for catalog in catalogs for record in catalog]
-    found = describe_records(records, open_describer(config, gallery.index), config, reporter)
-    return replace(found, failed=[*failed, *found.failed])
+    reasons: Mapping[int, str] = field(default_factory=dict)
 
 
 def describe_records(
-    records: Sequence[ImageRecord], describer: Describer, config: Config, reporter: Reporter
+    records: Sequence[ImageRecord],
+    describer: Describer,
+    config: Config,
+    reporter: Reporter,
+    pictures: Sequence[Picture] | None = None,
 ) -> Queries:
-    """Describe photos whose paths are absolute, or start from where we are."""
-    # The place in the list stands in for the id: the same photo may be asked for twice.
+    """Describe photos.
+
+    Args:
+        records: with paths that are absolute, or start from the current folder.
+        describer: of the index.
+        config: `extract` and `describe.image` say how photos are read.
+        reporter: told about the progress.
+        pictures: one per record, read in place of the file at its path.
+    """
+    # The place in the list stands in for the id: the same photo may be there twice.
     numbered = [replace(record, id=str(number)) for number, record in enumerate(records)]
     found: dict[int, tuple[ImageRecord, Description]] = {}
     failed: list[tuple[str, str]] = []
+    reasons: dict[int, str] = {}
     with reporter.bar("queries", len(records), "images") as bar:
-        for item in describe_stream(describer, numbered, lambda record: Path(record.path), read_options(config)):
+
+        def locate(record: ImageRecord) -> Picture:
+            return Path(record.path) if pictures is None else pictures[int(record.id)]
+
+        for item in describe_stream(describer, numbered, locate, read_options(config)):
             bar.advance()
             number = int(item.record.id)
             if isinstance(item, Failed):
                 failed.append((item.record.path, item.reason))
+                reasons[number] = item.reason
             else:
                 found[number] = (replace(item.record, id=records[number].id), item.description)
     ordered = [found[number] for number in sorted(found)]
     return Queries(
-        [record for record, _ in ordered], [description for _, description in ordered], failed, sorted(found)
+        [record for record, _ in ordered],
+        [description for _, description in ordered],
+        failed,
+        sorted(found),
+        reasons,
     )
 
 
-def own_ids(gallery: Gallery, records: Sequence[ImageRecord]) -> list[frozenset[str]]:
+def own_ids(gallery: Indexed, records: Sequence[ImageRecord]) -> list[frozenset[str]]:
     """For each query the ids of the index that are the query's own file."""
     at: dict[Path, set[str]] = {}
     for name, record in gallery.index.records.items():
@@ -81,16 +109,16 @@ def own_ids(gallery: Gallery, records: Sequence[ImageRecord]) -> list[frozenset[
 
 
 def find_candidates(
-    gallery: Gallery | InMemoryGallery,
+    gallery: Searchable,
     names: Sequence[str],
     descriptions: Sequence[Description],
     top_k: int,
     excluded: Sequence[Collection[str]] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
 ) -> Candidates:
-    """The store's first `top_k` answers to each query, without those that are `excluded` for it.
+    """The store's first `top_k` candidates of each query, without the ids that are `excluded` for it.
 
-    `where` is that of `VectorStore.query`; only an index has it.
+    `where` is that of `VectorStore.query`; descriptors in memory have none.
     """
     extra = max((len(ids) for ids in excluded or ()), default=0)
     vectors = np.stack([description.vector for description in descriptions])
@@ -102,19 +130,3 @@ def find_candidates(
         ids.append([found[row] for row in kept])
         scores.append(values[kept])
     return Candidates(list(names), ids, scores)
-
-
-def asked_with(source: str, config: Config) -> Catalog:
-    """A photo alone, or a folder or a manifest of them; paths are absolute."""
-    path = Path(source).expanduser()
-    if not path.is_dir() and path.suffix.lower() not in SUFFIXES:
-        name = printable(path)
-        if name != path.as_posix():
-            return Catalog(path.parent, (), failed=((name, name, NOT_UTF8),))
-        return Catalog(path.parent, (ImageRecord(id=source, path=str(path)),))
-    catalog = load_catalog(source, outside=config.catalog.outside)
-    records = [
-        ImageRecord(id=record.id, path=str(catalog.file(record)), label=record.label, bbox=record.bbox)
-        for record in catalog
-    ]
-    return replace(catalog, records=records)

@@ -209,7 +209,7 @@ def test_one_config_runs_every_verb(name: str, tmp_path: Path) -> None:
         settings.append(f"rerank.cvnet.checkpoint={tmp_path / 'cvnet.safetensors'}")
     config = load_config(CONFIGS / f"{name}.yaml", settings)
     assert extract(config, str(collection.manifest)).added == 28
-    hits = search(config, [str(collection.folder / "disc" / "disc_0.png")]).answers[0].results
+    hits = search(config, [str(collection.folder / "disc" / "disc_0.png")]).hits[0]
     assert hits[0].label == "disc"
     result = evaluate(config)
     assert (result.queries, result.gallery, result.rerank) == (24, 28, list(config.rerank.chain))

@@ -90,7 +90,7 @@ def test_every_reranker_ranks_what_every_describer_gives(
     checkpoint = checkpoint_for(name, Index(folder), tmp_path / "weights.safetensors")
     chosen = [f"rerank.chain=[{name}]", f"rerank.{name}.checkpoint={checkpoint}", f"rerank.{name}.weight=0.5"]
     result = search(load_config(None, [*settings, *chosen]), [str(collection.folder / "disc" / "disc_0.png")])
-    hits = result.answers[0].results
+    hits = result.hits[0]
     assert result.rerank == [name]
     assert len(hits) == 10
     assert all(0 <= hit.explanation[name] <= 1 for hit in hits)
@@ -123,7 +123,7 @@ def test_locals_projected_when_extracting_score_like_those_projected_later(
     }.items():
         config = load_config(None, [f"index={tmp_path / kind}", *common, *extra])
         extract(config, str(collection.manifest))
-        hits = search(config, [query]).answers[0].results
+        hits = search(config, [query]).hits[0]
         scores[kind] = {hit.id: hit.score for hit in hits}
     shared = scores["later"].keys() & scores["before"].keys()
     assert len(shared) >= 8
@@ -140,7 +140,7 @@ def test_locals_projected_when_extracting_score_like_those_projected_later(
     config = load_config(
         None, [f"index={tmp_path / 'before'}", f"rerank.ames.checkpoint={tmp_path / 'moved.pt'}", *common[3:4]]
     )
-    assert search(config, [query]).answers[0].results
+    assert search(config, [query]).hits[0]
 
 
 def test_a_projection_of_another_width_is_refused_before_anything_is_written(

@@ -23,9 +23,11 @@ from pipeline.stores.index.map_store import MapStore
 from pipeline.stores.index.record_lookup import RecordLookup
 from pipeline.stores.index.tables import (
     FAILURES_SCHEMA,
+    RECORDS_SCHEMA,
     read_globals,
     read_ids,
     read_metadata,
+    read_record_table,
     read_records,
     read_table,
     stream_globals,
@@ -69,6 +71,13 @@ class Index:
     def has(self, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
         """For each id whether this generation has an image of it."""
         return self._rows.find(ids)[0] >= 0
+
+    def catalog(self) -> pa.Table:
+        """Every image as a row with the columns of `ImageRecord`; `bbox` is the text "x0 y0 x1 y1", or empty."""
+        parts = self._parts_with("catalog")
+        tables = [(part, read_record_table(self._file(part, "catalog"))) for part in parts]
+        kept = [table.take(pa.array(_alive(part))) if part.deleted else table for part, table in tables]
+        return pa.concat_tables([RECORDS_SCHEMA.empty_table(), *kept])
 
     def records_of(self, part: Part) -> list[ImageRecord]:
         """The images of one part of this generation, deleted rows left out."""
@@ -171,8 +180,9 @@ class Index:
 
     def close(self) -> None:
         """Close the files of local descriptors and feature maps; reading again opens them again."""
-        self.local_store.close()
-        self.map_store.close()
+        for name in ("local_store", "map_store"):
+            if name in self.__dict__:
+                getattr(self, name).close()
 
     @once_property
     def _rows(self) -> ImageRows:

@@ -67,7 +67,7 @@ class Service:
         try:
             from pinecone import Pinecone
         except ModuleNotFoundError:
-            raise RelookError("store pinecone: the SDK is missing; run: pip install 'relook[pinecone]'") from None
+            raise RelookError("store pinecone: the SDK is missing; run: pip install pinecone orjson") from None
         with speaking(name):
             self._client = Pinecone(timeout=timeout, source_tag="relook")
         self._served: Served | None = None

@@ -20,7 +20,8 @@ from pipeline.types import IMPORTED, GroundTruth, ImageRecord
 from pipeline.workflow.gallery import Gallery
 from pipeline.workflow.model_loading import open_describer
 from pipeline.workflow.progress import Silent
-from pipeline.workflow.queries import Queries, asked_with, describe_records, own_ids
+from pipeline.workflow.queries import Queries, describe_records, own_ids
+from pipeline.workflow.query_inputs import catalog_of
 
 Groups = Mapping[str, Collection[str]]
 
@@ -180,7 +181,7 @@ def _labelled(
         def describe(rows: slice) -> Queries:
             return _from_index(gallery, records[rows], needs)
     else:
-        asked = asked_with(queries, config)
+        asked = catalog_of(queries, config)
         records, failed = list(asked), failed + len(asked.failed)
         itself = own_ids(gallery, records)
         describe = _Photos(config, gallery, records).describe

@@ -1,0 +1,60 @@
+"""Which rerankers a search uses where nobody names any: those of the configuration, or those that the index names.
+
+`train-rerank --default` writes `rerankers/default.json`; whoever uses it says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.config import Config
+from pipeline.errors import RelookError
+from pipeline.files import write_bytes, write_errors
+
+logger = logging.getLogger("relook")
+
+
+def configured_chain(config: Config) -> tuple[str, ...]:
+    """`rerank.chain` where it is set; else the index's default, which is logged; else the default of that setting.
+
+    Raises:
+        RelookError: the file of the index's default is damaged.
+    """
+    if "rerank" in config.model_fields_set and "chain" in config.rerank.model_fields_set:
+        return config.rerank.chain
+    named = default_chain(config.index)
+    if named is None:
+        return config.rerank.chain
+    logger.info("re-ranking with %s, the default of %s; choose with --rerank", ",".join(named) or "none", config.index)
+    return named
+
+
+def default_chain(index: Path) -> tuple[str, ...] | None:
+    """The rerankers that an index names; None where it names none. Raises RelookError for a damaged file."""
+    path = _file(index)
+    try:
+        chain = json.loads(path.read_text(encoding="utf-8"))["chain"]
+        if not isinstance(chain, list) or not all(isinstance(name, str) for name in chain):
+            raise ValueError("chain is not a list of names")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RelookError(
+            f"{path}: cannot be read ({error}); remove it or run: relook train-rerank --default"
+        ) from None
+    return tuple(chain)
+
+
+def set_default_chain(index: Path, chain: Sequence[str]) -> None:
+    """Have searches of an index use these rerankers unless others are named. Raises RelookError when it cannot."""
+    path = _file(index)
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, json.dumps({"chain": list(chain)}).encode())
+
+
+def _file(index: Path) -> Path:
+    return index / "rerankers" / "default.json"

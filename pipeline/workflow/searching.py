@@ -1,0 +1,192 @@
+"""One search, from queries to hits: describe, find candidates, re-rank, read the records of the hits.
+
+Below `gallery.py`, which loads what this needs.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import Config
+from pipeline.rerank import RerankStep, apply_chain
+from pipeline.stores import Index
+from pipeline.types import Candidates, Describer, Description, DescriptorSource, FloatArray, ImageRecord, Ranking
+from pipeline.types import VectorStore as Store
+from pipeline.workflow.hits import Hit, Hits
+from pipeline.workflow.progress import Reporter
+from pipeline.workflow.queries import describe_records
+from pipeline.workflow.query_inputs import Query
+
+logger = logging.getLogger("relook")
+
+
+@dataclass(frozen=True)
+class SearchOptions:
+    """What is returned of a search; see `Gallery.search`."""
+
+    top_k: int
+    where: Mapping[str, Sequence[str]] | None
+    min_score: float | None
+    skip_itself: bool
+
+
+class SearchedGallery(DescriptorSource, Protocol):
+    """What a search needs of a gallery."""
+
+    config: Config
+    index: Index
+
+    @property
+    def store(self) -> Store:
+        """Where candidates come from."""
+
+    @property
+    def describer(self) -> Describer:
+        """What pictures are described with."""
+
+    def describe(self, ids: Sequence[str], needs: frozenset[str]) -> list[Description]:
+        """Stored descriptors of images of the index."""
+
+
+def run_queries(
+    gallery: SearchedGallery,
+    queries: Sequence[Query],
+    chain: Sequence[RerankStep],
+    options: SearchOptions,
+    reporter: Reporter,
+) -> list[Hits]:
+    """The hits of every query, in order; those of one that cannot be read say why in `Hits.error`."""
+    descriptions, errors = _describe(gallery, queries, chain, reporter)
+    names, weights = tuple(step.name for step in chain), gallery.index.card.weights
+    numbers = [number for number in range(len(queries)) if number in descriptions]
+    rankings: list[Ranking] = []
+    if numbers:
+        depth = max([options.top_k, *(step.top for step in chain)])
+        described = [descriptions[number] for number in numbers]
+        candidates = _Finder(gallery, options).find([queries[number] for number in numbers], described, depth)
+        rankings = apply_chain(chain, described, candidates, gallery)
+    found = dict(zip(numbers, rankings, strict=True))
+    return [
+        Hits(query.name, _hits(gallery, found[number], options), query.label, names, weights)
+        if number in found
+        else Hits(query.name, (), query.label, names, weights, errors[number])
+        for number, query in enumerate(queries)
+    ]
+
+
+def _describe(
+    gallery: SearchedGallery, queries: Sequence[Query], chain: Sequence[RerankStep], reporter: Reporter
+) -> tuple[dict[int, Description], dict[int, str]]:
+    """The description of each query by its number, or the reason why it has none."""
+    errors = {number: query.error for number, query in enumerate(queries) if query.error}
+    stored = [number for number, query in enumerate(queries) if query.id]
+    pictures = {
+        number: query.picture
+        for number, query in enumerate(queries)
+        if query.picture is not None and number not in errors
+    }
+    found: dict[int, Description] = {}
+    if stored:
+        ids = [queries[number].id for number in stored]
+        gallery.index.find_records(ids)  # names an id that is not there
+        needs = frozenset(need for step in chain for need in step.reranker.needs)
+        found |= zip(stored, gallery.describe(ids, needs), strict=True)
+    if pictures:
+        numbers = list(pictures)
+        records = [ImageRecord("", queries[number].name, bbox=queries[number].bbox) for number in numbers]
+        done = describe_records(records, gallery.describer, gallery.config, reporter, list(pictures.values()))
+        found |= zip((numbers[place] for place in done.numbers), done.descriptions, strict=True)
+        errors |= {numbers[place]: reason for place, reason in done.reasons.items()}
+    return found, errors
+
+
+class _Finder:
+    """Candidates that are in the generation that is searched, and are not the query itself."""
+
+    def __init__(self, gallery: SearchedGallery, options: SearchOptions) -> None:
+        self._gallery, self._options = gallery, options
+
+    def find(self, queries: Sequence[Query], descriptions: Sequence[Description], depth: int) -> Candidates:
+        """At most `depth` candidates of each query."""
+        extra = 1 if self._options.skip_itself else 0
+        vectors = np.stack([description.vector for description in descriptions])
+        found = self._gallery.store.query(vectors, depth + extra, self._options.where)
+        ids, scores = [], []
+        for number, (names, values) in enumerate(found):
+            kept, values = self._enough(queries[number], vectors[number : number + 1], names, values, depth, extra)
+            ids.append(kept)
+            scores.append(values)
+        return Candidates([query.name for query in queries], ids, scores)
+
+    def _enough(
+        self, query: Query, vector: FloatArray, names: list[str], values: FloatArray, depth: int, extra: int
+    ) -> tuple[list[str], FloatArray]:
+        """More candidates are read until enough of them count, or there are no more."""
+        while True:
+            rows = np.flatnonzero(self._counts(query, names))
+            wanted = depth + extra
+            if len(rows) >= depth or len(names) < wanted:
+                rows = rows[:depth]
+                return [names[row] for row in rows], values[rows]
+            extra = 2 * (wanted - len(rows)) + extra
+            names, values = self._gallery.store.query(vector, depth + extra, self._options.where)[0]
+
+    def _counts(self, query: Query, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+        """Which candidates count. A store that is being synced may have images that this generation does not."""
+        index = self._gallery.index
+        counts = np.ones(len(names), np.bool_) if self._gallery.store.index_backed else index.has(names)
+        if not counts.all():
+            logger.info("%s: %d candidates are of another generation of the index", index.directory, (~counts).sum())
+        if self._options.skip_itself:
+            known = np.flatnonzero(counts)
+            own = self._own(query, index.find_records([names[row] for row in known.tolist()]))
+            counts[known[own]] = False
+        return counts
+
+    def _own(self, query: Query, records: Sequence[ImageRecord]) -> npt.NDArray[np.bool_]:
+        """Which records are of the query's own file, or are the query."""
+        index = self._gallery.index
+        file = query.file
+        if query.id:
+            file = index.image_file(index.find_records([query.id])[0])
+        resolved = None if file is None else file.resolve()
+        return np.array(
+            [record.id == query.id or _is_file(index.image_file(record), resolved) for record in records], np.bool_
+        )
+
+
+def _is_file(path: Path, resolved: Path | None) -> bool:
+    return resolved is not None and path.resolve() == resolved
+
+
+def _hits(gallery: SearchedGallery, ranking: Ranking, options: SearchOptions) -> tuple[Hit, ...]:
+    """The first `top_k` of a ranking; only their records are read."""
+    rows = [
+        row
+        for row in range(min(options.top_k, len(ranking.ids)))
+        if options.min_score is None or ranking.scores[row] >= options.min_score
+    ]
+    records = gallery.index.find_records([ranking.ids[row] for row in rows])
+    return tuple(_hit(gallery.index, ranking, row, record) for row, record in zip(rows, records, strict=True))
+
+
+def _hit(index: Index, ranking: Ranking, row: int, record: ImageRecord) -> Hit:
+    values = {key: float(column[row]) for key, column in ranking.explanation.items()}
+    return Hit(
+        rank=row + 1,
+        id=record.id,
+        path=str(index.image_file(record)),
+        label=record.label,
+        split=record.split,
+        score=float(ranking.scores[row]),
+        global_rank=int(values.pop("global_rank")),
+        global_score=values.pop("global_score"),
+        explanation=values,
+    )
