@@ -109,8 +109,8 @@ def show_results(console: Console, result: Mapping[str, Any], root: Path | None 
 def write_hits(stream: TextIO, result: Mapping[str, Any]) -> None:
     """Write a `search` document as tab-separated lines: names of columns, then one line per hit.
 
-    Inside a value backslashes, tabs and line breaks are escaped: \\\\, \\t, \\n and \\r. A score that a reranker did not
-    give is empty.
+    Backslashes, tabs and line breaks inside a value are escaped: \\\\, \\t, \\n and \\r. A score that a reranker
+    did not give is empty.
     """
     columns = ["query", *_HIT_COLUMNS, *result["rerank"]]
     stream.write("\t".join(columns) + "\n")
