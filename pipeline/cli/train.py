@@ -13,7 +13,9 @@ import typer
 from pipeline.cli.options import ConfigFile, Device, DryRun, IndexDir, Json, Quiet, Settings, Store, Verbose
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
+from pipeline.errors import UsageError
 from pipeline.report import show_training
+from pipeline.workflow.rerank_chain import set_default_chain
 
 
 @app.command("train-global")
@@ -43,6 +45,9 @@ def train_global(
 def train_rerank(
     reranker: Annotated[str | None, typer.Option("--reranker", help="What to train: rrt.")] = None,
     checkpoint: Annotated[Path | None, typer.Option("--out", help="Where the best checkpoint goes.")] = None,
+    default: Annotated[
+        bool, typer.Option("--default", help="Searches of this index re-rank with it unless --rerank names others.")
+    ] = False,
     dry_run: DryRun = False,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -64,8 +69,12 @@ def train_rerank(
         "train_rerank.out": checkpoint,
     }
     run = Run(config, settings, flags, as_json, verbose, quiet)
+    if default and run.config.train_rerank.out is not None:
+        raise UsageError("--default: the checkpoint has to be the index's own; leave --out and train_rerank.out unset")
     if dry_run:
         run.show_cost(stage.dry_run_rerank(run.config))
         return
     result = stage.train_rerank(run.config, run.reporter)
+    if default:
+        set_default_chain(run.config.index, [run.config.train_rerank.reranker])
     run.show(result.to_json(), lambda document: show_training(out, document))

@@ -103,7 +103,7 @@ def evaluate(
     if images is not None:
         config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"dataset": images})})
     bring_up_to_date(config, reporter)
-    gallery = open_gallery(config)
+    gallery = open_gallery(config, partial="error")
     chain = open_chain(config, gallery.index.card)
     needs = {need for step in chain for need in step.reranker.needs}
     task = open_task(config, gallery, needs, config.evaluate.dataset, queries)

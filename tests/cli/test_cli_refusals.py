@@ -31,7 +31,7 @@ class TestRefusals:
         assert "settings.globals.p: 3.0 here, 1.0 there" in line
         query = photos.parent / "thing 0" / "view_0.jpg"
         line = refused(1, "search", query, "--index", index, "--set", "describe.globals.p=3")
-        assert "describe.globals.p: 3.0 asked for, 1.0 in the index" in line
+        assert "describe.globals.p: 3.0 requested, 1.0 in the index" in line
 
     def test_another_table_format(self, photos: Path, index: Path) -> None:
         line = refused(1, "extract", "--images", photos, "--index", index, *QUICK, "--set", "store.kind=csv")

@@ -23,7 +23,7 @@ from pipeline.stages.extract import extract
 from pipeline.stages.gc import gc
 from pipeline.stages.reindex import ReindexResult, reindex
 from pipeline.stores import Index, IndexWriter
-from pipeline.workflow import gallery as opening
+from pipeline.workflow import model_loading as loading
 from pipeline.workflow.indexing.changes import find_changes
 from pipeline.workflow.indexing.maintenance import rollback
 from pipeline.workflow.stop import Stop
@@ -307,15 +307,15 @@ class TestModel:
         self, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO", logger="relook")
-        monkeypatch.setattr(opening, "describer_for_card", lambda card, *others: card)
+        monkeypatch.setattr(loading, "describer_for_card", lambda card, *others: card)
         index = Index(home / "index")
         with pytest.raises(RelookError, match="made by another model"):
-            opening.open_describer(tiny_config(home, 200), index)
+            loading.open_describer(tiny_config(home, 200), index)
         assert reindex(tiny_config(home, 200), stop=Stop(0)).model == "changing"
-        assert opening.open_describer(tiny_config(home, 200), index) == index.card
-        assert "its present one answers until then" in caplog.text
+        assert loading.open_describer(tiny_config(home, 200), index) == index.card
+        assert "searches use the present one until then" in caplog.text
         with pytest.raises(RelookError, match="made by another model"):
-            opening.open_describer(tiny_config(home, 300), index)
+            loading.open_describer(tiny_config(home, 300), index)
 
     def test_the_old_configuration_ends_a_change(self, home: Path) -> None:
         with IndexWriter(home / "index") as writer:

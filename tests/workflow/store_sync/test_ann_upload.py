@@ -20,7 +20,9 @@ def test_upload_makes_the_store_equal_to_the_index(tmp_path: Path) -> None:
     names = [f"photo {number:03d}.jpg" for number in range(300)]
     make_index(tmp_path, ids=names)
     config = parse_config({"index": str(tmp_path), "store": {"kind": "ann", "ann": {"flat_below": 100}}}, "here")
-    with pytest.raises(RelookError, match="holds nothing of it; run: relook upload --store ann"):
+    with pytest.raises(
+        RelookError, match="the store ann is empty, the index has 300 images; run: relook upload --store ann"
+    ):
         open_gallery(config)
     assert plan_upload(config).added == 300
     done = upload(config)
