@@ -407,7 +407,7 @@ def test_a_student_comes_near_its_teacher_and_its_file_scores_the_same(teacher: 
     save_checkpoint(tmp_path / "student.safetensors", recipe.checkpoint())
     loaded = load_reranker("ames", tmp_path / "student.safetensors", query_locals=10, gallery_locals=6)
     assert isinstance(loaded, AMESReranker)
-    loaded.check(CARD)
+    loaded = loaded.bind(CARD)
     np.testing.assert_array_equal(logits(loaded, new), logits(recipe.reranker, new))
     # The bits as an index stores them.
     stored = tmp_path / "bits.h5"
@@ -422,7 +422,7 @@ def test_a_student_comes_near_its_teacher_and_its_file_scores_the_same(teacher: 
     own = dataclasses.replace(
         CARD, settings={"locals": {"count": 12, "stored": 6, "projection": projection}}, local_dimension=128
     )
-    loaded.check(own)
+    loaded = loaded.bind(own)
     np.testing.assert_array_equal(logits(loaded, packed), logits(recipe.reranker, new))
 
 
