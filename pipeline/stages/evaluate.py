@@ -1,7 +1,7 @@
-"""`evaluate`: how good the search is, before and after the second look.
+"""`evaluate`: the metrics of the global search and of the re-ranked results.
 
-Last verb of the flow. A data set that is not in the index yet is extracted first. Then its queries are asked, or every
-labelled image asks for the others; a query is never its own answer.
+Last verb of the flow. A data set that is not in the index yet is extracted first. Queries are those of the data set, or
+every labelled image; a query is never its own result.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipeline.stores.index.manifest import NAME
 from pipeline.workflow.evaluation.measurement import Measurement, measure
 from pipeline.workflow.evaluation.per_query import per_query
 from pipeline.workflow.evaluation.provenance import bytes_per_image, extraction, provenance
-from pipeline.workflow.evaluation.tasks import Task, open_task
+from pipeline.workflow.evaluation.query_sets import EvaluationQueries, open_queries
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.model_loading import open_chain
 from pipeline.workflow.progress import Reporter, Silent, logger
@@ -31,14 +31,14 @@ from pipeline.workflow.progress import Reporter, Silent, logger
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """What was measured. `before` and `after` hold the values of each query; `after` is None without a second look.
+    """What was measured. `before` and `after` hold the values of each query; `after` is None without re-ranking.
 
     Attributes:
-        queries: those that are in the means.
+        queries: that are in the means.
         unscored: queries without any positive, left out of the means.
         failed: photos that could not be read, now or when the index was extracted; left out too.
-        ignored: queries that the data set tells to ignore.
-        seconds: of the global search and of the second look, for all queries.
+        ignored: queries that the data set says to ignore.
+        seconds: of the global search and of the re-ranking, for all queries.
         details: what a report holds besides: costs, versions, configuration, and every query.
     """
 
@@ -92,7 +92,7 @@ def evaluate(
     Args:
         config: `index`, `store`, `rerank` and `evaluate` matter here, and what `extract` reads.
         images: in place of `evaluate.dataset`.
-        queries: photos to ask with; None: the data set's own, or every labelled image of the gallery.
+        queries: photos with labels; None: the data set's own queries, or every labelled image of the gallery.
         reporter: told about the progress.
 
     Raises:
@@ -106,9 +106,9 @@ def evaluate(
     gallery = open_gallery(config, partial="error")
     chain = open_chain(config, gallery.index.card)
     needs = {need for step in chain for need in step.reranker.needs}
-    task = open_task(config, gallery, needs, config.evaluate.dataset, queries)
-    measured = measure(gallery, [chain] if chain else [], task, reporter, config.evaluate.timed)
-    result = _result(config, gallery, [step.name for step in chain], task, measured)
+    query_set = open_queries(config, gallery, needs, config.evaluate.dataset, queries)
+    measured = measure(gallery, [chain] if chain else [], query_set, reporter, config.evaluate.timed)
+    result = _result(config, gallery, [step.name for step in chain], query_set, measured)
     if config.evaluate.report is not None:
         write_evaluation(config.evaluate.report, result.to_report())
     return result
@@ -144,7 +144,9 @@ def _lacks(config: Config, source: str) -> bool:
     return not wanted <= known and index.records.keys() <= wanted
 
 
-def _result(config: Config, gallery: Gallery, chain: list[str], task: Task, measured: Measurement) -> EvaluateResult:
+def _result(
+    config: Config, gallery: Gallery, chain: list[str], query_set: EvaluationQueries, measured: Measurement
+) -> EvaluateResult:
     index, after = gallery.index, measured.after[0] if measured.after else None
     costs = {
         "latency": _latency(measured.single),
@@ -152,14 +154,14 @@ def _result(config: Config, gallery: Gallery, chain: list[str], task: Task, meas
         "extraction": extraction(config.index),
     }
     return EvaluateResult(
-        protocol=task.protocol.name,
+        protocol=query_set.protocol.name,
         dataset=config.evaluate.dataset or str(config.index),
         split=config.evaluate.split,
         queries=len(measured.numbers) - measured.before.unscored,
-        gallery=task.size,
+        gallery=query_set.size,
         unscored=measured.before.unscored,
-        failed=task.failed + measured.failed,
-        ignored=task.ignored,
+        failed=query_set.failed + measured.failed,
+        ignored=query_set.ignored,
         rerank=chain,
         before=measured.before,
         after=after,
@@ -167,10 +169,10 @@ def _result(config: Config, gallery: Gallery, chain: list[str], task: Task, meas
         weights=index.card.weights,
         details={
             **costs,
-            "headline": task.protocol.headline,
+            "headline": query_set.protocol.headline,
             "provenance": provenance(config, index),
             "configuration": _resolved(config),
-            "per_query": per_query(gallery, task, measured),
+            "per_query": per_query(gallery, query_set, measured),
         },
     )
 

@@ -1,4 +1,4 @@
-"""`evaluate --sweep`: what settings of the second look would have given, on the validation split alone.
+"""`evaluate --sweep`: settings of the rerankers compared on the validation split.
 
 Beside `evaluate`. Settings that are chosen where figures are reported make the figures too good, so a sweep looks at
 the split `evaluate.validation` and at no other. All combinations rank the same candidates.
@@ -18,7 +18,7 @@ from pipeline.errors import UsageError
 from pipeline.evaluate import Scores, paired_difference
 from pipeline.stages.evaluate import bring_up_to_date
 from pipeline.workflow.evaluation.measurement import measure
-from pipeline.workflow.evaluation.tasks import open_task
+from pipeline.workflow.evaluation.query_sets import open_queries
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.model_loading import open_chain
 from pipeline.workflow.progress import Reporter, Silent
@@ -104,14 +104,14 @@ def sweep(
     gallery = open_gallery(config, partial="error")
     chains = [open_chain(combination, gallery.index.card) for combination in combinations]
     needs = {need for chain in chains for step in chain for need in step.reranker.needs}
-    task = open_task(config, gallery, needs, config.evaluate.dataset, queries)
-    measured = measure(gallery, chains, task, reporter)
+    query_set = open_queries(config, gallery, needs, config.evaluate.dataset, queries)
+    measured = measure(gallery, chains, query_set, reporter)
     return SweepResult(
         split,
-        task.protocol.name,
-        task.protocol.headline,
+        query_set.protocol.name,
+        query_set.protocol.headline,
         len(measured.numbers) - measured.before.unscored,
-        task.size,
+        query_set.size,
         grid,
         measured.before,
         measured.after,

@@ -1,7 +1,7 @@
-"""Ranking the queries of a task, and what it costs: judged rankings before and after each second look, and seconds.
+"""Ranking the queries of an evaluation, before and after each chain of rerankers, and the seconds that it takes.
 
-Between `tasks` and the verbs that show figures. Queries go through in blocks, so that neither maps nor rankings of all
-of them are held at once. The first ones go alone: their seconds are what a single query takes.
+Between `query_sets` and the verbs that show figures. Queries are processed in blocks, so that neither feature maps nor
+rankings of all of them are in memory at once. The first ones run one at a time, which gives the latency of a query.
 """
 
 from __future__ import annotations
@@ -26,31 +26,31 @@ from pipeline.types import (
     Ranking,
     Reranker,
 )
-from pipeline.workflow.evaluation.tasks import Task
+from pipeline.workflow.evaluation.query_sets import EvaluationQueries
 from pipeline.workflow.gallery import Gallery
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.queries import find_candidates
 
-# Queries that are looked at together, at most, and places of their rankings, which bound the memory.
+# Queries of a block, at most, and places of their rankings, which bound the memory.
 _BLOCK = 64
 _PLACES = 20_000_000
-# The first answers that are kept to be shown, and of how many queries.
+# Results per query that are kept for reports, and of how many queries.
 SHOWN = 10
 _SHOWN_QUERIES = 2000
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What came of a task.
+    """What was measured.
 
     Attributes:
-        numbers: of the queries that could be read, in the task.
+        numbers: places of the queries that could be read.
         failed: how many could not.
         before: metrics of the global search.
         after: metrics of each chain.
-        shown: the first ids of each query's ranking, before and after each chain; empty for very many queries.
-        seconds: in all, by stage.
-        single: seconds of each query that went alone, by stage, without the first, which opens files.
+        shown: the first ids of each query's ranking, before and after each chain; empty for many queries.
+        seconds: of all queries, by stage.
+        single: seconds of each query that ran alone, by stage, without the first, which opens files.
     """
 
     numbers: list[int]
@@ -63,36 +63,40 @@ class Measurement:
 
 
 def measure(
-    gallery: Gallery, chains: Sequence[Sequence[RerankStep]], task: Task, reporter: Reporter, timed: int = 0
+    gallery: Gallery,
+    chains: Sequence[Sequence[RerankStep]],
+    query_set: EvaluationQueries,
+    reporter: Reporter,
+    timed: int = 0,
 ) -> Measurement:
-    """Rank and judge.
+    """Rank all queries and score the rankings.
 
     Args:
         gallery: what is searched.
-        chains: second looks, each measured on the same candidates.
-        task: what is asked.
+        chains: of rerankers, each measured on the same candidates.
+        query_set: the queries.
         reporter: told about the progress.
-        timed: how many queries go alone.
+        timed: how many queries run one at a time.
 
     Raises:
         RelookError: nothing can be scored.
     """
     clock = _Clock()
     chains = [[clock.timed_step(step) for step in chain] for chain in chains]
-    run = _Run(gallery, chains, task, clock)
-    with reporter.bar("evaluate", len(task.records), "queries") as bar:
-        for block in _blocks(len(task.records), _depth(task, chains), timed):
+    run = _Run(gallery, chains, query_set, clock)
+    with reporter.bar("evaluate", len(query_set.records), "queries") as bar:
+        for block in _blocks(len(query_set.records), _depth(query_set, chains), timed):
             run.add(block)
             bar.advance(block.stop - block.start)
-    after = [task.protocol.score_lists(lists) for lists in run.after]
+    after = [query_set.protocol.score_lists(lists) for lists in run.after]
     single = {name: values[1:] for name, values in clock.single.items() if values[1:]}
     seconds = {name: round(value, 3) for name, value in clock.seconds.items()}
-    before = task.protocol.score(run.before)
+    before = query_set.protocol.score(run.before)
     return Measurement(run.numbers, run.failed, before, after, run.shown, seconds, single)
 
 
 class _Clock:
-    """Seconds by stage: of all queries, and of each that goes alone."""
+    """Seconds by stage: of all queries, and of each that runs alone."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -109,13 +113,13 @@ class _Clock:
             self.single[stage].append(passed)
 
     def timed_step(self, step: RerankStep) -> RerankStep:
-        """The same link of a chain, timed."""
-        return replace(step, reranker=_Watched(step.reranker, step.name, self))
+        """The same step of a chain, timed."""
+        return replace(step, reranker=_TimedReranker(step.reranker, step.name, self))
 
 
 @dataclass(frozen=True)
-class _Watched:
-    """A reranker whose time is taken."""
+class _TimedReranker:
+    """A reranker that adds its seconds to a clock."""
 
     reranker: Reranker
     name: str
@@ -140,11 +144,11 @@ class _Watched:
 
 @dataclass
 class _Run:
-    """Collects what blocks of queries bring."""
+    """Collects the results of blocks of queries."""
 
     gallery: Gallery
     chains: Sequence[Sequence[RerankStep]]
-    task: Task
+    query_set: EvaluationQueries
     clock: _Clock
     numbers: list[int] = field(default_factory=list)
     failed: int = 0
@@ -153,35 +157,35 @@ class _Run:
     shown: list[list[list[str]]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.after = [{ending: [] for ending in self.task.protocol.lists or ("",)} for _ in self.chains]
+        self.after = [{ending: [] for ending in self.query_set.protocol.lists or ("",)} for _ in self.chains]
         records = self.gallery.index.records
         self._labels = {name: record.label for name, record in records.items()} if self._reads_labels else None
 
     @property
     def _reads_labels(self) -> bool:
-        return self.task.protocol.reads_labels
+        return self.query_set.protocol.reads_labels
 
     def add(self, block: slice) -> None:
-        """Rank and judge the queries of `block`."""
-        task, clock = self.task, self.clock
+        """Rank the queries of `block` and locate what is relevant."""
+        query_set, clock = self.query_set, self.clock
         clock.alone = block.stop - block.start == 1
-        with clock.time("read" if task.reads else "describe"):
-            asked = task.describe(block)
-        self.failed += len(asked.failed)
-        if not asked.records:
+        with clock.time("read" if query_set.stored else "describe"):
+            queries = query_set.describe(block)
+        self.failed += len(queries.failed)
+        if not queries.records:
             return
-        numbers = [block.start + number for number in asked.numbers]
-        names = [task.records[number].id for number in numbers]
+        numbers = [block.start + number for number in queries.numbers]
+        names = [query_set.records[number].id for number in numbers]
         with clock.time("search"):
-            excluded = [frozenset(task.excluded(number)) | task.outside for number in numbers]
-            depth = _depth(task, self.chains)
-            candidates = find_candidates(self.gallery, names, asked.descriptions, depth, excluded, task.where)
+            excluded = [frozenset(query_set.excluded(number)) | query_set.outside for number in numbers]
+            depth = _depth(query_set, self.chains)
+            candidates = find_candidates(self.gallery, names, queries.descriptions, depth, excluded, query_set.where)
         self.numbers += numbers
-        rankings = [apply_chain((), asked.descriptions, candidates, self.gallery)]
-        self.before += self._judged(rankings[0], numbers)
+        rankings = [apply_chain((), queries.descriptions, candidates, self.gallery)]
+        self.before += self._located(rankings[0], numbers)
         for chain, lists in zip(self.chains, self.after, strict=True):
-            rankings.append(self._rerank(chain, lists, asked.descriptions, candidates, numbers))
-        if len(task.records) <= _SHOWN_QUERIES:
+            rankings.append(self._rerank(chain, lists, queries.descriptions, candidates, numbers))
+        if len(query_set.records) <= _SHOWN_QUERIES:
             heads = [[ranking.ids[:SHOWN] for ranking in found] for found in zip(*rankings, strict=True)]
             self.shown += [[list(ids) for ids in head] for head in heads]
 
@@ -193,42 +197,42 @@ class _Run:
         candidates: Candidates,
         numbers: Sequence[int],
     ) -> list[Ranking]:
-        """The last list's rankings: with one list there is no other."""
+        """Re-rank each list of the protocol; returns the rankings of the last one."""
         rankings: list[Ranking] = []
-        for ending, judged in lists.items():
-            ignored = self.task.protocol.lists.get(ending, ())
+        for ending, located in lists.items():
+            ignored = self.query_set.protocol.lists.get(ending, ())
             part = self._without(candidates, numbers, ignored) if ignored else candidates
             with self.clock.time("rerank"):
                 rankings = apply_chain(chain, descriptions, part, self.gallery)
-            judged += self._judged(rankings, numbers)
+            located += self._located(rankings, numbers)
         return rankings
 
     def _without(self, candidates: Candidates, numbers: Sequence[int], groups: Sequence[str]) -> Candidates:
         ids, scores = [], []
         for number, names, values in zip(numbers, candidates.ids, candidates.scores, strict=True):
-            known = self.task.groups(number)
+            known = self.query_set.groups(number)
             out = {name for group in groups for name in known[group]}
             kept = [row for row, name in enumerate(names) if name not in out]
             ids.append([names[row] for row in kept])
             scores.append(np.asarray(values)[kept])
         return Candidates(candidates.query_ids, ids, scores)
 
-    def _judged(self, rankings: Sequence[Ranking], numbers: Sequence[int]) -> list[RankedRelevance]:
-        task = self.task
+    def _located(self, rankings: Sequence[Ranking], numbers: Sequence[int]) -> list[RankedRelevance]:
+        query_set = self.query_set
         return [
-            rank_relevance(ranking, task.groups(number), self._labels, task.labels(number))
+            rank_relevance(ranking, query_set.groups(number), self._labels, query_set.labels(number))
             for ranking, number in zip(rankings, numbers, strict=True)
         ]
 
 
-def _depth(task: Task, chains: Sequence[Sequence[RerankStep]]) -> int:
-    """How many answers are asked for."""
-    wanted = task.protocol.depth or task.size
-    return max(1, min(task.size, max([wanted, *(step.top for chain in chains for step in chain)])))
+def _depth(query_set: EvaluationQueries, chains: Sequence[Sequence[RerankStep]]) -> int:
+    """How many candidates are requested."""
+    wanted = query_set.protocol.depth or query_set.size
+    return max(1, min(query_set.size, max([wanted, *(step.top for chain in chains for step in chain)])))
 
 
 def _blocks(count: int, depth: int, alone: int) -> Iterator[slice]:
-    """The first `alone` queries one by one, then blocks."""
+    """The first `alone` queries one at a time, then blocks."""
     alone = min(alone, count)
     yield from (slice(row, row + 1) for row in range(alone))
     step = max(1, min(_BLOCK, _PLACES // depth))

@@ -1,4 +1,4 @@
-"""What each query of an evaluation got: its metrics, and the first answers with whether they are right.
+"""Per-query results of an evaluation: metrics, and the first results with their relevance.
 
 The part of `evaluation.json` that `compare` reads.
 """
@@ -12,23 +12,23 @@ import numpy as np
 
 from pipeline.evaluate import Scores
 from pipeline.workflow.evaluation.measurement import Measurement
-from pipeline.workflow.evaluation.tasks import Task
+from pipeline.workflow.evaluation.query_sets import EvaluationQueries
 from pipeline.workflow.gallery import Gallery
 
 
-def per_query(gallery: Gallery, task: Task, measured: Measurement) -> list[dict[str, Any]]:
-    """One plain object per query that could be read, in the order of the task.
+def per_query(gallery: Gallery, query_set: EvaluationQueries, measured: Measurement) -> list[dict[str, Any]]:
+    """One plain object per query that could be read, in the order of the query set.
 
-    "query" is its id; "path", "bbox" and "label" say what was asked with; "global" and "reranked" are metrics as
-    fractions, None where the query cannot be scored; "answers" has the first ids of both, each with its path and
-    "relevance": the group it belongs to, "" for none. There are no answers where there are very many queries.
+    "query" is its id; "path", "bbox" and "label" are those of the query; "global" and "reranked" are metrics as
+    fractions, None where the query cannot be scored; "answers" has the first ids of both rankings, each with its path
+    and "relevance": the group it belongs to, "" for none. With many queries there are no "answers".
     """
     rows = []
     for place, number in enumerate(measured.numbers):
-        record = task.records[number]
+        record = query_set.records[number]
         row: dict[str, Any] = {
             "query": record.id,
-            "path": task.file(number),
+            "path": query_set.file(number),
             "bbox": record.bbox,
             "label": record.label,
             "global": _values(measured.before, place),
@@ -38,19 +38,19 @@ def per_query(gallery: Gallery, task: Task, measured: Measurement) -> list[dict[
             names = ("global", "reranked")
             found = measured.shown[place]
             row["answers"] = {
-                name: _answers(gallery, task, number, ids) for name, ids in zip(names, found, strict=False)
+                name: _answers(gallery, query_set, number, ids) for name, ids in zip(names, found, strict=False)
             }
         rows.append(row)
     return rows
 
 
-def _answers(gallery: Gallery, task: Task, number: int, ids: Sequence[str]) -> list[dict[str, str]]:
-    groups, shown = task.groups(number), set(task.labels(number))
+def _answers(gallery: Gallery, query_set: EvaluationQueries, number: int, ids: Sequence[str]) -> list[dict[str, str]]:
+    groups, shown = query_set.groups(number), set(query_set.labels(number))
     answers = []
     for name in ids:
         record = gallery.index.records[name]
         relevance = next((group for group, members in groups.items() if name in members), "")
-        if task.protocol.reads_labels and record.label in shown:
+        if query_set.protocol.reads_labels and record.label in shown:
             relevance = "label"
         path = str(gallery.index.image_file(record))
         answers.append({"id": name, "path": path, "label": record.label, "relevance": relevance})

@@ -34,7 +34,7 @@ from pipeline.stages.evaluate import EvaluateResult, evaluate
 from pipeline.stages.sweep import sweep
 from pipeline.types import Candidates, Description, ImageRecord, Reranker
 from pipeline.workflow.evaluation.measurement import measure
-from pipeline.workflow.evaluation.tasks import Task
+from pipeline.workflow.evaluation.query_sets import EvaluationQueries
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.model_loading import open_describer
 from pipeline.workflow.progress import Silent
@@ -159,21 +159,28 @@ def test_lists_as_the_papers_make_them(seed: int, top: int) -> None:
     store = SimpleNamespace(query=lambda vectors, top_k: [([str(row) for row in ranking], similarity)])
     gallery: Any = SimpleNamespace(index=SimpleNamespace(records=records), store=store)
     asked = Queries([ImageRecord("q", "")], [Description(np.ones(2, np.float32))], [], [0])
-    task = Task(
-        PROTOCOLS["revisited_published"],
-        asked.records,
-        lambda number: "",
-        lambda rows: asked,
-        lambda number: known,
-        lambda number: (),
-        lambda number: (),
-        outside=frozenset(),
-        where=None,
-        size=30,
-    )
+
+    class OneQuery(EvaluationQueries):
+        protocol, records, size, failed, stored = PROTOCOLS["revisited_published"], asked.records, 30, 0, True
+
+        def __init__(self) -> None:
+            pass
+
+        def file(self, number: int) -> str:
+            return ""
+
+        def describe(self, rows: slice) -> Queries:
+            return asked
+
+        def groups(self, number: int) -> dict[str, list[str]]:
+            return known
+
+        def labels(self, number: int) -> tuple[str, ...]:
+            return ()
+
     by_id = {str(row): score for row, score in zip(ranking, scores, strict=True)}
     chains = [[RerankStep("it", cast("Reranker", Known(by_id)), top, weight)] for weight in (2 / 3, 0)]
-    measured = measure(gallery, chains, task, Silent())
+    measured = measure(gallery, chains, OneQuery(), Silent())
     for setup in "EMH":
         orders = [
             cvnet_order(ranking, similarity, scores, truth, setup, top),
@@ -256,7 +263,7 @@ def test_instances(tmp_path: Path, shared: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_a_protocol_needs_its_answers(oxford: Path) -> None:
-    with pytest.raises(UsageError, match=r"protocol gldv2 needs answers by positive; roxford5k:.* has none"):
+    with pytest.raises(UsageError, match=r"protocol gldv2 needs relevant images by positive; roxford5k:.* has none"):
         evaluate(configured(oxford, "roxford5k", "evaluate.protocol=gldv2"))
     with pytest.raises(RelookError, match="no query has split 'val'; there are: no splits at all"):
         evaluate(configured(oxford, "roxford5k", "evaluate.split=val"))
