@@ -55,7 +55,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         fault_point("flushed")
         temporary.replace(path)
         fault_point("renamed")
-        _flush_folder(path.parent)
+        _flush(path.parent)
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
@@ -148,17 +148,12 @@ def _is_foreign(error: BaseException) -> bool:
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _flush_folder(path: Path) -> None:
-    if sys.platform == "win32":  # where a folder cannot be opened
-        return
-    descriptor = os.open(path, os.O_RDONLY)
+    if path.is_dir():
+        if sys.platform == "win32":  # where a folder cannot be opened
+            return
+        descriptor = os.open(path, os.O_RDONLY)
+    else:
+        descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
     finally:

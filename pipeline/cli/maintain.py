@@ -1,6 +1,6 @@
 """The verbs that keep an index up to date: reindex, compact, gc.
 
-Each parses, calls its stage and shows the result; all three have the manners of a cron job.
+Each parses, calls its stage and shows the result; all three are made to run unattended.
 """
 
 from __future__ import annotations
@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, MaxFailures, Quiet, Settings, Store, Verbose
+from pipeline.cli.options import (
+    ConfigFile,
+    Device,
+    IndexDir,
+    Json,
+    LabelsFile,
+    MaxFailures,
+    MaxRemoved,
+    Quiet,
+    Settings,
+    Store,
+    Verbose,
+)
 from pipeline.cli.run import Run, app
 from pipeline.cli.unattended import UnattendedRun, seconds_of
 from pipeline.config import Config
@@ -19,8 +31,12 @@ from pipeline.errors import TooManyFailuresError
 from pipeline.workflow.indexing.maintenance import MaintenanceResult
 from pipeline.workflow.stop import Stop
 
-Wait = Annotated[str | None, typer.Option("--wait", metavar="TIME", help="Wait so long for another run, such as 10m.")]
-LogJson = Annotated[bool, typer.Option("--log-json", help="One JSON object a line on stderr; the last sums up.")]
+Wait = Annotated[
+    str | None, typer.Option("--wait", metavar="TIME", help="Time to wait for another run to end, such as 10m.")
+]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="One JSON object per line on stderr; the last is the summary.")
+]
 Metrics = Annotated[Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus' text format.")]
 
 
@@ -29,13 +45,20 @@ def reindex(
     images: Annotated[
         str | None, typer.Option("--images", help="A folder, a manifest or NAME:FOLDER; else catalog.images.")
     ] = None,
+    labels: LabelsFile = None,
+    max_removed: MaxRemoved = None,
     rollback: Annotated[bool, typer.Option("--rollback", help="Return to the generation before this one.")] = False,
     check_content: Annotated[
         bool, typer.Option("--check-content", help="Read every photo, whatever its size and time say.")
     ] = False,
+    promote: Annotated[
+        bool,
+        typer.Option("--promote", help="Searches of a shared service use this index's model from now on."),
+    ] = False,
     wait: Wait = None,
     timeout: Annotated[
-        str | None, typer.Option("--timeout", metavar="TIME", help="Stop after so long, such as 2h; the next goes on.")
+        str | None,
+        typer.Option("--timeout", metavar="TIME", help="Stop after this time, such as 2h; the next run continues."),
     ] = None,
     log_json: LogJson = False,
     metrics: Metrics = None,
@@ -53,17 +76,25 @@ def reindex(
     from pipeline.stages import reindex as stage
     from pipeline.workflow.indexing.maintenance import rollback as roll_back
 
-    flags = {"index": index, "store.kind": store, "device": device}
+    flags = {
+        "index": index,
+        "store.kind": store,
+        "device": device,
+        "catalog.labels_file": labels,
+        "reindex.max_removed": max_removed,
+    }
     run = Run(config, settings, flags, as_json, verbose, quiet or log_json)
     if rollback:
         _maintain(run, "rollback", roll_back, wait, log_json, metrics)
         return
     stop = Stop(seconds_of(timeout, "--timeout"))
     seconds = seconds_of(wait, "--wait") or 0.0
-    manners = UnattendedRun("reindex", stop, log_json, metrics)
-    with manners.around():
-        result = stage.reindex(run.config, images, run.reporter, stop, wait=seconds, check_content=check_content)
-        manners.sum_up(result.to_json())
+    unattended = UnattendedRun("reindex", stop, log_json, metrics)
+    with unattended.around():
+        result = stage.reindex(
+            run.config, images, run.reporter, stop, wait=seconds, check_content=check_content, promote=promote
+        )
+        unattended.sum_up(result.to_json())
         if as_json:
             run.show(result.to_json(), None)
         if max_failures is not None and result.failed > max_failures:
@@ -119,9 +150,9 @@ def _maintain(
 ) -> None:
     seconds = seconds_of(wait, "--wait") or 0.0
     stop = Stop()
-    manners = UnattendedRun(verb, stop, log_json, metrics)
-    with manners.around():
+    unattended = UnattendedRun(verb, stop, log_json, metrics)
+    with unattended.around():
         result = stage(run.config, seconds, stop).to_json()
-        manners.sum_up(result)
+        unattended.sum_up(result)
         if run.as_json:
             run.show(result, None)

@@ -46,6 +46,21 @@ Rerank = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Run a few steps, report parameters, memory and time, save nothing.")
 ]
+LabelsFile = Annotated[
+    Path | None,
+    setting("catalog.labels_file", "--labels", "A table path,label whose labels lie over a folder's.", metavar="FILE"),
+]
+MaxRemoved = Annotated[
+    float | None,
+    setting(
+        "reindex.max_removed",
+        "--max-removed",
+        "Share of the index's images that may be gone, from 0 to 1; more is an error.",
+        metavar="SHARE",
+        min=0,
+        max=1,
+    ),
+]
 Store = Annotated[str | None, setting("store.kind", "--store", "table, csv, ann or pinecone.")]
 
 

@@ -1,26 +1,24 @@
-"""How a verb behaves that nobody watches: signals, a last line that sums up, logs and metrics for machines.
+"""Unattended runs: signals, a summary as the last line, structured logs, and metrics.
 
-Around the verbs of `maintaining.py`. The first SIGTERM or SIGINT asks the stage to finish what it has begun, the second
-ends the process. Metrics are in Prometheus' text format, for node_exporter's textfile collector.
+Around the verbs of `maintain.py`. Metrics are in Prometheus' text format, for node_exporter's textfile collector.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import typer
 
 from pipeline.cli.output import err, write_json
+from pipeline.cli.signals import stop_on_signals
 from pipeline.errors import RelookError, UsageError
 from pipeline.files import write_bytes, write_errors
 from pipeline.workflow.stop import Stop
@@ -34,7 +32,7 @@ class UnattendedRun:
 
     Args:
         verb: its name.
-        stop: what the stage asks.
+        stop: what the stage checks.
         log_json: every line on stderr is a JSON object.
         metrics: where the metrics go, or None.
     """
@@ -45,17 +43,17 @@ class UnattendedRun:
         self._summary: dict[str, Any] = {}
 
     def sum_up(self, result: Mapping[str, Any]) -> None:
-        """What the run did; said when it ends."""
+        """Set the summary, which is written when the run ends."""
         self._summary = dict(result)
 
     @contextmanager
     def around(self) -> Iterator[None]:
-        """Signals are heard while the block runs; when it ends, however it does, its summary is the last line."""
+        """Handle signals while the block runs; when it ends, with or without an error, its summary is the last line."""
         if self._log_json:
             _log_as_json()
-        before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            yield
+            with stop_on_signals(self._stop):
+                yield
         except RelookError as error:
             self._end({**self._summary, "outcome": "failed", "error": str(error)}, error.exit_code)
             if self._log_json:
@@ -63,17 +61,6 @@ class UnattendedRun:
             raise
         else:
             self._end(self._summary, 0)
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _hear(self, number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if self._stop.reason.startswith("SIG"):
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-        self._stop.request(name)
-        logging.getLogger("relook").warning("%s: finishing what was begun; once more ends it at once", name)
 
     def _end(self, summary: Mapping[str, Any], code: int) -> None:
         seconds = round(time.monotonic() - self._started, 2)
@@ -115,7 +102,7 @@ def _write_line(values: Mapping[str, Any]) -> None:
 
 
 def _said(key: str, value: Any) -> bool:
-    """Whether the summary for people has this: not what is empty, nor what only machines ask for."""
+    """Whether the summary for people shows this: not what is empty, nor what only machines need."""
     return value not in (0, "", {}) and key not in ("exit_code", "weights", "index", "ignored")
 
 

@@ -26,6 +26,9 @@ class CatalogConfig(Section):
     labels: Literal["none", "folder"] = Field(
         "none", description="labels of a folder: none, or the name of the parent folder"
     )
+    labels_file: Path | None = Field(
+        None, description="a table path,label whose labels lie over a folder's; photos without a row keep theirs"
+    )
     outside: Literal["refuse", "allow"] = Field(
         "refuse", description="paths of a manifest that lead out of its own folder: an absolute one, or one with .."
     )

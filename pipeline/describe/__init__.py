@@ -5,14 +5,24 @@ over many photos while reading, computing and writing overlap.
 """
 
 from pipeline.describe.registry import describer_for_card, load_describer
-from pipeline.describe.stream import Described, Failed, ReadOptions, describe_stream, prepare_stream
+from pipeline.describe.stream import (
+    Described,
+    Failed,
+    Observed,
+    ReadOptions,
+    describe_stream,
+    observe_stream,
+    prepare_stream,
+)
 
 __all__ = [
     "Described",
     "Failed",
+    "Observed",
     "ReadOptions",
     "describe_stream",
     "describer_for_card",
     "load_describer",
+    "observe_stream",
     "prepare_stream",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,38 @@ from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescr
 
 
 @dataclass(frozen=True)
-class _Seen:
-    """What the network saw in B pictures: vectors [B, D] of unit length, cells and maps before their projections."""
+class NetworkOutput:
+    """What the network computed for B pictures, before the projections.
+
+    Attributes:
+        vectors: [B, D] float32 of unit length.
+        cells: the chosen cells; None without local descriptors.
+        maps: [B, C, h, w] float32 per level; None without feature maps.
+        to_original: per picture [S, 4] float32, from the pixels that each scale of the cells read to the original's.
+    """
 
     vectors: torch.Tensor
     cells: Cells | None
     maps: list[torch.Tensor] | None
+    to_original: list[npt.NDArray[np.float32]]
+
+    def on_cpu(self) -> NetworkOutput:
+        """The same values in the memory of the CPU."""
+        return self.on(torch.device("cpu"))
+
+    def on(self, device: torch.device) -> NetworkOutput:
+        """The same values on a device."""
+        cells = self.cells and Cells(*(getattr(self.cells, field.name).to(device) for field in fields(self.cells)))
+        maps = self.maps and [level.to(device) for level in self.maps]
+        return NetworkOutput(self.vectors.to(device), cells, maps, self.to_original)
+
+    @property
+    def bytes(self) -> int:
+        """The memory that the tensors take."""
+        tensors = [self.vectors, *(self.maps or ())]
+        if self.cells is not None:
+            tensors += [getattr(self.cells, field.name) for field in fields(self.cells)]
+        return sum(tensor.nbytes for tensor in tensors)
 
 
 class NetworkDescriber:
@@ -120,10 +146,13 @@ class NetworkDescriber:
 
     def fit(self, batches: Iterable[Sequence[Prepared]]) -> None:
         """Fit the projections of `to_fit` on these pictures. Raises RelookError when they are too few."""
+        self.fit_on(map(self.observe, batches))
+
+    def fit_on(self, outputs: Iterable[NetworkOutput]) -> None:
+        """Fit the projections of `to_fit` on what `observe` returned. Raises RelookError when it is too little."""
         samples = Samples(self._config)
-        for batch in batches:
-            seen = self._look(batch)
-            samples.add(seen.vectors, seen.cells.features if seen.cells else None, seen.maps)
+        for output in outputs:
+            samples.add(output.vectors, output.cells.features if output.cells else None, output.maps)
         self._fitted.fit(samples)
 
     def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
@@ -132,10 +161,21 @@ class NetworkDescriber:
 
     def describe(self, batch: Sequence[Prepared]) -> list[Description]:
         """See `Describer.describe`."""
-        seen = self._look(batch)
-        vectors = self._fitted.apply("globals", seen.vectors).cpu().numpy()
-        locals_ = [None] * len(batch) if seen.cells is None else self._locals(seen.cells, batch)
-        maps = [None] * len(batch) if seen.maps is None else self._maps(seen.maps)
+        return self.describe_output(self.observe(batch))
+
+    @torch.inference_mode()
+    def observe(self, batch: Sequence[Prepared]) -> NetworkOutput:
+        """Run the network on pictures of one `shape`; `fit_on` and `describe_output` take the result."""
+        with self._autocast():
+            return self._run_network(batch)
+
+    def describe_output(self, output: NetworkOutput) -> list[Description]:
+        """The descriptions of the pictures that `observe` was given, in order."""
+        output = output.on(self._device)
+        count = len(output.vectors)
+        vectors = self._fitted.apply("globals", output.vectors).cpu().numpy()
+        locals_ = [None] * count if output.cells is None else self._locals(output.cells, output.to_original)
+        maps = [None] * count if output.maps is None else self._maps(output.maps)
         return [Description(*parts) for parts in zip(vectors, locals_, maps, strict=True)]
 
     def normalised(self, batch: Sequence[Prepared], number: int = 0) -> torch.Tensor:
@@ -227,12 +267,7 @@ class NetworkDescriber:
                 )
         return taps
 
-    @torch.inference_mode()
-    def _look(self, batch: Sequence[Prepared]) -> _Seen:
-        with self._autocast():
-            return self._look_at(batch)
-
-    def _look_at(self, batch: Sequence[Prepared]) -> _Seen:
+    def _run_network(self, batch: Sequence[Prepared]) -> NetworkOutput:
         network, config = self.network, self._config
         vectors: list[torch.Tensor] = []
         cells: list[torch.Tensor] = []
@@ -253,7 +288,9 @@ class NetworkDescriber:
                 sizes.append((images.shape[-2], images.shape[-1]))
             if network.maps is not None and scale in self._map_scales:
                 levels = [level.float() for level in network.maps(maps.get("maps", final))]
-        return _Seen(network.head.combine(vectors), self._choose(cells, sizes) if cells else None, levels)
+        chosen = self._choose(cells, sizes) if cells else None
+        places = [self._to_original(item) for item in batch] if cells else []
+        return NetworkOutput(network.head.combine(vectors), chosen, levels, places)
 
     def _choose(self, maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> Cells:
         network, config = self.network, self._config.locals
@@ -265,7 +302,7 @@ class NetworkDescriber:
         maps = [cells.float() for cells in maps]
         return all_cells(maps, sizes) if config.kind == "map" else strongest_cells(maps, sizes, config.count, weights)
 
-    def _locals(self, cells: Cells, batch: Sequence[Prepared]) -> list[LocalDescriptors]:
+    def _locals(self, cells: Cells, places: Sequence[npt.NDArray[np.float32]]) -> list[LocalDescriptors]:
         unit = self._config.locals.kind != "map"  # a cell's length is part of a map
         features = functional.normalize(cells.features, dim=-1) if unit else cells.features
         features = self._ames.apply(features) if self._ames else self._fitted.apply("locals", features, unit=unit)
@@ -273,15 +310,15 @@ class NetworkDescriber:
         xy, numbers = cells.xy.cpu().numpy(), cells.scale.cpu().numpy()
         scales = np.array(sorted(self._local_scales), dtype=np.float32)
         result = []
-        for row, item in enumerate(batch):
+        for row, place in enumerate(places):
             kept = weight[row] >= self._config.locals.threshold
-            back = self._ways_back(item)[numbers[row]]
+            back = place[numbers[row]]
             original = xy[row] * back[:, :2] + back[:, 2:]
             seen = 1 / scales[numbers[row]]
             result.append(LocalDescriptors(descriptors[row][kept], original[kept], seen[kept], weight[row][kept]))
         return result
 
-    def _ways_back(self, item: Prepared) -> npt.NDArray[np.float32]:
+    def _to_original(self, item: Prepared) -> npt.NDArray[np.float32]:
         """Per scale of the locals, (sx, sy, dx, dy) from the network's pixels to the original's."""
         ways = []
         for number, scale in enumerate(self._scales):

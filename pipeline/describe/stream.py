@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
 from pipeline.describe.prefetch import In, Out, Patience, prefetch
 from pipeline.errors import ImageError, RelookError
 from pipeline.imaging import ImageFile, Picture, read_picture, too_slow
-from pipeline.types import Describer, Description, ImageRecord, Prepared
+from pipeline.types import Describer, Description, FittableDescriber, ImageRecord, Prepared
 
 # Seconds that a reader has to notice that its time is over.
 _GRACE = 1.0
@@ -26,6 +27,17 @@ class Described:
 
     record: ImageRecord
     description: Description
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A batch of photos and what `FittableDescriber.observe` returned for them.
+
+    `records` have the facts of their files filled in.
+    """
+
+    records: list[ImageRecord]
+    output: Any
 
 
 @dataclass(frozen=True)
@@ -91,9 +103,26 @@ def describe_stream(
         return [Described(item.record, description) for item, description in zip(batch, descriptions, strict=True)]
 
     batches = prepare_stream(describer, records, locate, reading)
-    alone = _use_one_core if reading.models > 1 else None
-    for results in prefetch(describe, batches, reading.models, 2 * reading.models, alone):
+    for results in prefetch(describe, batches, reading.models, 2 * reading.models, _threads_of(reading)):
         yield from results
+
+
+def observe_stream(
+    describer: FittableDescriber,
+    records: Iterable[ImageRecord],
+    locate: Callable[[ImageRecord], Picture],
+    reading: ReadOptions,
+) -> Iterator[Observed | Failed]:
+    """Run the network on photos, in the batches and on the threads of `describe_stream`, without the projections."""
+
+    def observe(batch: list[Ready] | Failed) -> Observed | Failed:
+        if isinstance(batch, Failed):
+            return batch
+        output = describer.observe([item.prepared for item in batch])
+        return Observed([item.record for item in batch], output)
+
+    batches = prepare_stream(describer, records, locate, reading)
+    yield from prefetch(observe, batches, reading.models, 2 * reading.models, _threads_of(reading))
 
 
 def prepare_stream(
@@ -128,6 +157,10 @@ def prepare_stream(
         if len(bucket) == reading.batch_size or sum(map(len, waiting.values())) >= limit:
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from waiting.values()
+
+
+def _threads_of(reading: ReadOptions) -> Callable[[], None] | None:
+    return _use_one_core if reading.models > 1 else None
 
 
 def _use_one_core() -> None:

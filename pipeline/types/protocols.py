@@ -54,6 +54,18 @@ class FittableDescriber(Describer, Protocol):
     def fit(self, batches: Iterable[Sequence[Prepared]]) -> None:
         """Fit the projections of `to_fit` on these images. Raises RelookError when they are too few."""
 
+    def observe(self, batch: Sequence[Prepared]) -> Any:
+        """Run the network on pictures of one `shape`, without the projections.
+
+        The result has `bytes`, the memory that it takes, and `on_cpu()`, a copy outside the device's memory.
+        """
+
+    def fit_on(self, outputs: Iterable[Any]) -> None:
+        """`fit` on what `observe` returned."""
+
+    def describe_output(self, output: Any) -> list[Description]:
+        """`describe` for the pictures that `observe` was given, without running the network again."""
+
     def fitted(self) -> Mapping[str, FloatArray]:
         """The fitted projections as named arrays; `use_fitted` is the inverse."""
 

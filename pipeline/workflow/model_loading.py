@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from pipeline.describe import ReadOptions, describer_for_card, load_describer
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import RerankStep, load_reranker
 from pipeline.stores import Index
-from pipeline.stores.index.manifest import STAGED, read_manifest
+from pipeline.stores.index.manifest import NAME, STAGED, read_manifest
 from pipeline.types import IMPORTED, Describer, FittableDescriber, ModelCard
 from pipeline.workflow.requested_model import remembered_checkpoint, requested_model
 from pipeline.workflow.rerank_chain import configured_chain
@@ -120,10 +121,13 @@ def default_checkpoint(index: Path, name: str) -> Path:
 
 
 def _is_being_made(config: Config, index: Index) -> bool:
-    """Whether `reindex` is making the model that the configuration requests."""
-    return (index.directory / STAGED).exists() and read_manifest(index.directory, STAGED).asked == requested_model(
-        config
-    )
+    """Whether `reindex` is at work on the requested model, or has switched to it since `index` was opened."""
+    requested = requested_model(config)
+    for name in (STAGED, NAME):  # in this order: the one is removed after the other was replaced
+        with suppress(RelookError):  # none is under way
+            if read_manifest(index.directory, name).asked == requested:
+                return True
+    return False
 
 
 def _settings(config: Config, name: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """When a long run should stop: on request, or because its time is over.
 
-Given by whoever starts the run, asked by the stages between two photos. What was begun is finished and committed.
+Made by the caller of a run, checked by it between two photos. What was begun is finished and committed.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ Item = TypeVar("Item")
 
 
 class Stop:
-    """Whether to go on; `reason` says why not, "" while there is none.
+    """Whether a run should stop; `reason` says why, "" while there is none.
 
     Args:
-        seconds: the run's time, by a clock that never jumps; None: as long as it takes.
+        seconds: the run's time limit, by a clock that never jumps; None: no limit.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -35,7 +35,7 @@ class Stop:
         self._reason = reason
 
     def until(self, items: Iterable[Item]) -> Iterator[Item]:
-        """The items as long as nobody asked to stop."""
+        """The items, as long as there is no reason to stop."""
         for item in items:
             if self.reason:
                 return

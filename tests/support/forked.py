@@ -65,6 +65,7 @@ def main() -> None:
     import pipeline.files
     import pipeline.stages.upload
     import pipeline.workflow.indexing.extraction
+    import pipeline.workflow.model_loading
     from pipeline import faults
     from pipeline.config import Config
     from pipeline.errors import RelookError

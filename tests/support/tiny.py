@@ -56,24 +56,20 @@ class TinyDescriber:
 
 def use_tiny() -> None:
     """In this process every configuration asks for the tiny describer."""
-    import pipeline.stages.extract
     import pipeline.workflow.model_loading
 
     def new_describer(config: Config) -> TinyDescriber:
         return TinyDescriber(config.describe.image.size)
 
     pipeline.workflow.model_loading.new_describer = new_describer
-    pipeline.stages.extract.new_describer = new_describer
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """`use_tiny` for one test, without flushing."""
-    import pipeline.stages.extract
-    import pipeline.workflow.model_loading
-
-    for module in (pipeline.workflow.model_loading, pipeline.stages.extract):
-        monkeypatch.setattr(module, "new_describer", lambda config: TinyDescriber(config.describe.image.size))
+    monkeypatch.setattr(
+        "pipeline.workflow.model_loading.new_describer", lambda config: TinyDescriber(config.describe.image.size)
+    )
     monkeypatch.setattr("pipeline.files._flush", lambda path: None)
 
 

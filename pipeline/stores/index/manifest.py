@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -127,6 +128,15 @@ def read_manifest(directory: Path, name: str = NAME) -> IndexManifest:
         raise RelookError(f"{path}: damaged (the model card does not have fingerprint {manifest.fingerprint})")
     _refuse_links(directory, manifest)
     return manifest
+
+
+def fingerprints_in(directory: Path) -> frozenset[str]:
+    """The fingerprints of the committed generation and of a change of model that is under way, as far as they are."""
+    found = []
+    for name in (STAGED, NAME):  # in this order: the one is removed after the other was replaced
+        with suppress(RelookError):
+            found.append(read_manifest(directory, name).fingerprint)
+    return frozenset(found)
 
 
 def write_manifest(directory: Path, manifest: IndexManifest, name: str = NAME) -> None:

@@ -79,6 +79,11 @@ class IndexWriter:
         """What a change of model has made so far, or None where none is under way."""
         return self._index_of("staged", self._commits.staged)
 
+    @property
+    def changing_model(self) -> bool:
+        """Whether what is committed now becomes visible to readers in `complete` only."""
+        return self._commits.staging
+
     def begin(
         self,
         card: ModelCard,

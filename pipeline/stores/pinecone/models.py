@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 from pipeline.errors import RelookError
+from pipeline.stores.index.manifest import fingerprints_in
 from pipeline.stores.pinecone.api import Sending
 from pipeline.stores.pinecone.service import Served, Service, speaking
 from pipeline.types import ModelCard
@@ -78,10 +80,21 @@ class Models:
                 served.records.write(self._cards, [item], [2 * len(card) + 5 * len(direction)], sending)
         self._registered = True
 
-    def check_current(self, served: Served) -> None:
-        """Raises RelookError where another model was current when the index was found, and says what differs."""
+    def check_current(self, served: Served, directory: Path) -> None:
+        """Refuse a model that is not current in the service.
+
+        While `reindex` changes the model of an index, its earlier generation still searches its own vectors: the model
+        becomes current just before the manifest is switched, and readers may have opened the index before that.
+
+        Args:
+            served: as found when the store was opened.
+            directory: the index that is searched.
+
+        Raises:
+            RelookError: another model is current that is not of this index; the message says what differs.
+        """
         current = served.tags.get(self._tag)
-        if current not in (None, self._card.fingerprint):
+        if current not in (None, self._card.fingerprint) and current not in fingerprints_in(directory):
             raise RelookError(
                 f"Pinecone index {self._service.name}: another model is current, "
                 f"{self._difference(served, str(current))}; search with its index, run: relook upload --promote, "

@@ -105,7 +105,7 @@ class PineconeStore:
             raise RelookError(f"top_k = {top_k}: Pinecone answers with at most {TOP_K}")
         served = self._existing()
         if not self._unpromoted:
-            self._models.check_current(served)
+            self._models.check_current(served, self._index.directory)
         if not all((where or {}).values()):
             return [([], np.zeros(0, np.float32)) for _ in queries]
         condition = condition_of(where)

@@ -1,6 +1,7 @@
 """Photos to parts of an index: described, collected, written, counted.
 
-Shared by `extract` and `reindex`. Decoding, the network and the writing of parts overlap; each part is a commit.
+Loads torch; the engine imports it where there is something to describe. Decoding, the network and the writing of parts
+overlap; each part is a commit.
 """
 
 from __future__ import annotations
@@ -8,20 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from itertools import chain
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pipeline.catalog import Catalog
 from pipeline.config import Config
-from pipeline.describe import Described, Failed, describe_stream, prepare_stream
-from pipeline.errors import RelookError
+from pipeline.describe import Described, Failed, describe_stream
 from pipeline.stores import IndexWriter
-from pipeline.types import Describer, Description, FittableDescriber, ImageRecord
+from pipeline.types import Description, FittableDescriber, ImageRecord
 from pipeline.workflow.indexing.changes import Changes
 from pipeline.workflow.model_loading import read_options
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.stop import Stop
+
+if TYPE_CHECKING:
+    from pipeline.workflow.indexing.fitting import FitSample
 
 # A part is closed when its descriptors take so much memory, however few photos it has.
 _PART_BYTES = 256 << 20
@@ -29,7 +30,8 @@ _PART_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """What describing did: how many images were new, and were known otherwise; (id, path, reason) of the unread."""
+    """What describing did: images that are new, images that are known with another content, and (id, path, reason) of
+    those that could not be read."""
 
     added: int
     changed: int
@@ -37,11 +39,18 @@ class Outcome:
 
 
 def describe_changes(
-    writer: IndexWriter, describer: Describer, changes: Changes, config: Config, reporter: Reporter, stop: Stop
+    writer: IndexWriter,
+    describer: FittableDescriber,
+    changes: Changes,
+    config: Config,
+    reporter: Reporter,
+    stop: Stop,
+    sample: FitSample | None = None,
 ) -> Outcome:
-    """Describe and commit what is fresh, until somebody asks to stop.
+    """Describe and commit what is fresh, until `stop` has a reason.
 
-    What could not be read is tried once more at the end: a file that was being written may be there by then.
+    Photos of `sample` come first, without passing the network again. What could not be read is tried once more at the
+    end: a file that was being written may be complete by then.
     """
     parts = _Parts(writer, config.extract.part_size)
     failed: list[Failed] = []
@@ -49,8 +58,8 @@ def describe_changes(
     counts = {True: 0, False: 0}
     with reporter.bar("describe", int(changes.fresh.sum()), "images") as bar:
 
-        def stream(records: Iterable[ImageRecord]) -> Iterator[Described]:
-            for item in describe_stream(describer, stop.until(records), changes.catalog.file, read_options(config)):
+        def stream(items: Iterable[Described | Failed]) -> Iterator[Described]:
+            for item in items:
                 bar.advance(1, f"{len(failed)} failed" if isinstance(item, Failed) else "")
                 if isinstance(item, Failed):
                     failed.append(item)
@@ -58,41 +67,22 @@ def describe_changes(
                 counts[item.record.id in known] += 1
                 yield item
 
-        parts.write(stream(changes.todo()))
-        # One that took too long would only take as long again.
+        def network(records: Iterable[ImageRecord]) -> Iterator[Described | Failed]:
+            return describe_stream(describer, stop.until(records), changes.catalog.file, read_options(config))
+
+        if sample is None:
+            parts.write(stream(network(changes.todo())))
+        else:
+            observed = frozenset(sample.ids)
+            rest = (record for record in changes.todo() if record.id not in observed)
+            parts.write(stream(chain(stop.until(sample.describe(describer)), network(rest))))
+        # A photo that took too long would take as long again.
         again = [item.record for item in failed if item.reason != read_options(config).too_slow]
         if not stop.reason:
             failed[:] = [item for item in failed if item.reason == read_options(config).too_slow]
-            parts.write(stream(again))
+            parts.write(stream(network(again)))
     failures = [(item.record.id, item.record.path, item.reason) for item in failed]
     return Outcome(counts[False], counts[True], failures)
-
-
-def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter: Reporter) -> None:
-    """Fit the projections on a sample that depends on the seed alone."""
-    count = min(config.describe.fit_images, len(catalog))
-    rows = np.random.default_rng(config.seed).permutation(len(catalog))[:count]
-    sample = [catalog.records[row] for row in sorted(rows)]
-    with reporter.bar("fit", len(sample), "images") as bar:
-
-        def batches() -> Iterator[list[Any]]:
-            failed: list[Failed] = []
-            for batch in prepare_stream(describer, sample, catalog.file, read_options(config)):
-                if isinstance(batch, Failed):
-                    failed.append(batch)
-                    bar.advance()
-                else:
-                    yield [item.prepared for item in batch]
-                    bar.advance(len(batch))
-            if len(failed) == len(sample):
-                raise nothing_readable(len(sample), failed[0].record.path, failed[0].reason)
-
-        describer.fit(batches())
-
-
-def nothing_readable(count: int, path: str, reason: str) -> RelookError:
-    """The error of a collection of which not one photo can be read."""
-    return RelookError(f"none of the {count} images can be read; the first is {path}: {reason}")
 
 
 class _Parts:

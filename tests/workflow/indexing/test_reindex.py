@@ -21,11 +21,12 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.stages.compact import compact
 from pipeline.stages.extract import extract
 from pipeline.stages.gc import gc
-from pipeline.stages.reindex import ReindexResult, reindex
+from pipeline.stages.reindex import reindex
 from pipeline.stores import Index, IndexWriter
 from pipeline.workflow import model_loading as loading
 from pipeline.workflow.indexing.changes import find_changes
 from pipeline.workflow.indexing.maintenance import rollback
+from pipeline.workflow.indexing.summary import SyncSummary
 from pipeline.workflow.stop import Stop
 
 __all__ = ["tiny"]
@@ -41,7 +42,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def did(result: ReindexResult) -> dict[str, int]:
+def did(result: SyncSummary) -> dict[str, int]:
     names = ("added", "changed", "moved", "relabelled", "removed", "failed")
     return {name: getattr(result, name) for name in names if getattr(result, name)}
 
@@ -159,7 +160,7 @@ def test_a_clock_that_jumps_back_changes_nothing(home: Path, monkeypatch: pytest
 
             return datetime(1999, 1, 1, tzinfo=zone)
 
-    for module in ("writer", "run_reports", "lock"):
+    for module in ("commits", "run_reports", "lock"):
         monkeypatch.setattr(f"pipeline.stores.index.{module}.datetime", Earlier)
     generation = Index(home / "index").manifest.generation
     paint(home / "photos" / "a" / "new.png", 60)
@@ -199,7 +200,7 @@ class TestUnreadable:
             paint(home / "photos" / "a" / "later.png", 64)
             return changes
 
-        monkeypatch.setattr("pipeline.stages.reindex.find_changes", then_gone)
+        monkeypatch.setattr("pipeline.workflow.indexing.engine.find_changes", then_gone)
 
         class Late(Stop):
             def until(self, items: Any) -> Any:

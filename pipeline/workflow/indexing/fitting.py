@@ -1,0 +1,85 @@
+"""Fitting a describer's projections on a sample of the photos, whose network outputs are kept for their descriptions.
+
+Loads torch; imported where there is something to fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.catalog import Catalog
+from pipeline.config import Config
+from pipeline.describe import Described, Failed, Observed, observe_stream
+from pipeline.errors import RelookError
+from pipeline.types import FittableDescriber
+from pipeline.workflow.model_loading import read_options
+from pipeline.workflow.progress import Reporter
+
+# Network outputs that are kept at most; photos beyond pass the network once more.
+_KEPT_BYTES = 256 << 20
+
+
+@dataclass
+class FitSample:
+    """Photos whose network outputs are in memory, in the batches in which the network saw them.
+
+    Attributes:
+        batches: removed one by one as `describe` yields them.
+        ids: of all their photos.
+    """
+
+    batches: list[Observed] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    _bytes: int = 0
+
+    def keep(self, batch: Observed) -> None:
+        """Keep a batch as long as there is room."""
+        if self._bytes + batch.output.bytes <= _KEPT_BYTES:
+            self._bytes += batch.output.bytes
+            self.batches.append(Observed(batch.records, batch.output.on_cpu()))
+            self.ids.update(record.id for record in batch.records)
+
+    def describe(self, describer: FittableDescriber) -> Iterator[Described]:
+        """The photos with their descriptions."""
+        while self.batches:
+            batch = self.batches.pop(0)
+            for record, description in zip(batch.records, describer.describe_output(batch.output), strict=True):
+                yield Described(record, description)
+
+
+def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter: Reporter) -> FitSample:
+    """Fit the projections on a sample of `describe.fit_images` photos that depends on the seed alone.
+
+    Returns:
+        What the network computed for the sample.
+
+    Raises:
+        RelookError: none of the sample can be read, or it is too small.
+    """
+    count = min(config.describe.fit_images, len(catalog))
+    rows = np.random.default_rng(config.seed).permutation(len(catalog))[:count]
+    sample = [catalog.records[row] for row in sorted(rows)]
+    kept = FitSample()
+    with reporter.bar("fit", len(sample), "images") as bar:
+
+        def outputs() -> Iterator[object]:
+            failed: list[Failed] = []
+            for batch in observe_stream(describer, sample, catalog.file, read_options(config)):
+                if isinstance(batch, Failed):
+                    failed.append(batch)
+                    bar.advance()
+                else:
+                    kept.keep(batch)
+                    yield batch.output
+                    bar.advance(len(batch.records))
+            if len(failed) == len(sample):
+                raise RelookError(
+                    f"none of the {len(sample)} images to fit projections on can be read; the first is "
+                    f"{failed[0].record.path}: {failed[0].reason}"
+                )
+
+        describer.fit_on(outputs())
+    return kept

@@ -1,0 +1,106 @@
+"""Which model describes: that of the index where the configuration requests the same, otherwise a new one.
+
+Networks are loaded only where there is something to describe, or where another model is requested.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from pipeline.catalog import Catalog
+from pipeline.config import Config
+from pipeline.errors import RelookError
+from pipeline.stores import Index, IndexWriter
+from pipeline.stores.registry import table_format
+from pipeline.types import FittableDescriber
+from pipeline.workflow.indexing.policy import SyncPolicy
+from pipeline.workflow.progress import Reporter
+from pipeline.workflow.requested_model import requested_model
+
+if TYPE_CHECKING:
+    from pipeline.workflow.indexing.fitting import FitSample
+
+logger = logging.getLogger("relook")
+
+
+class ModelChoice:
+    """The describer of one run.
+
+    Args:
+        writer: of the index.
+        config: requests the model.
+        policy: of the verb.
+        reporter: told about the progress of fitting.
+
+    Attributes:
+        sample: photos that the network saw when projections were fitted; None where none were.
+    """
+
+    def __init__(self, writer: IndexWriter, config: Config, policy: SyncPolicy, reporter: Reporter) -> None:
+        self._writer, self._config, self._policy, self._reporter = writer, config, policy, reporter
+        self._describer: FittableDescriber | None = None
+        # What a run of this verb may continue: the index, and a change of model that is under way.
+        self._made = [index for index in (writer.index, writer.staged if policy.change_model else None) if index]
+        self.sample: FitSample | None = None
+
+    def begin(self, catalog: Catalog) -> None:
+        """Have the writer continue the index of the requested model, or begin one.
+
+        Raises:
+            RelookError: the model cannot be loaded, or is not that of the index and the policy does not change it.
+        """
+        requested, tables = requested_model(self._config), table_format(self._config.store.kind)
+        change = self._policy.change_model
+        for index in self._made:
+            if index.manifest.asked == requested:
+                self._writer.begin(index.card, {}, catalog.root, tables, requested, change_model=change)
+                return
+        self._describer = self._load(catalog)
+        card, head = self._describer.card, self._writer.index
+        if change and head is not None and card.fingerprint != head.card.fingerprint:
+            differences = "; ".join(card.differences(head.card)[:3])
+            logger.info(
+                "another model is requested (%s); searches use the present one until it is complete", differences
+            )
+        self._writer.begin(card, self._describer.fitted(), catalog.root, tables, requested, change_model=change)
+
+    def describer(self) -> FittableDescriber:
+        """The describer of the index that the writer writes."""
+        from pipeline.workflow.model_loading import new_describer
+
+        if self._describer is None:
+            index = self._writer.index
+            assert index is not None
+            self._describer = new_describer(self._config)
+            self._describer.use_fitted(index.fitted())
+        return self._describer
+
+    def _load(self, catalog: Catalog) -> FittableDescriber:
+        """The requested describer; with the projections of an index whose model is otherwise the same."""
+        from pipeline.workflow.model_loading import new_describer
+
+        describer = new_describer(self._config)
+        if not describer.to_fit:
+            return describer
+        if self._made and not self._policy.change_model:
+            describer.use_fitted(self._made[0].fitted())
+            return describer
+        for index in self._made:
+            if self._takes_projections_of(index):
+                describer.use_fitted(index.fitted())
+                return describer
+        from pipeline.workflow.indexing.fitting import fit
+
+        self.sample = fit(describer, catalog, self._config, self._reporter)
+        return describer
+
+    def _takes_projections_of(self, index: Index) -> bool:
+        from pipeline.workflow.model_loading import new_describer
+
+        candidate = new_describer(self._config)
+        with suppress(RelookError):  # projections of other dimensions
+            candidate.use_fitted(index.fitted())
+            return not candidate.to_fit and candidate.card.fingerprint == index.card.fingerprint
+        return False
