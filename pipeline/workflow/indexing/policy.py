@@ -1,4 +1,4 @@
-"""In what `extract` and `reindex` differ; everything else they share."""
+"""In what `extract` and `reindex` differ. Everything else they share in `engine.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run of `extract` or `reindex` did, in the same words for both."""
+"""What a run of `extract` or `reindex` did, in the same words for both. Shown, logged and kept in `runs/`."""
 
 from __future__ import annotations
 
