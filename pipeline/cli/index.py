@@ -1,4 +1,4 @@
-"""The verbs that write an index, fill a store, or check it: extract, upload, verify.
+"""The verbs that write an index, sync a store, and verify it: extract, upload, verify.
 
 Each parses, calls its stage and shows the result.
 """
@@ -77,12 +77,12 @@ def _rows_of(document: dict[str, Any]) -> dict[str, Any]:
 
 @app.command()
 def upload(
-    promote: Annotated[bool, typer.Option("--promote", help="Searches use this model from now on.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="Delete the models that are not current.")] = False,
+    promote: Annotated[bool, typer.Option("--promote", help="Make this the model that searches use.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Delete the other models that relook uploaded.")] = False,
     bulk: Annotated[
         str | None, typer.Option("--bulk", metavar="URI", help="Import from gs://... or s3://... first.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent, and its cost.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be written, and its cost.")] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -96,7 +96,7 @@ def upload(
 
     run = Run(config, settings, {"index": index, "store.kind": store}, as_json, verbose, quiet)
     if dry_run:
-        run.show(stage.plan_upload(run.config).to_json(), lambda document: show_rows(out, "dry run", document))
+        run.show(stage.plan_upload(run.config, prune).to_json(), lambda document: show_rows(out, "dry run", document))
         return
     result = stage.upload(run.config, run.reporter, promote=promote, prune=prune, bulk=bulk)
     run.show(result.to_json(), lambda document: show_rows(out, "upload", document))
@@ -106,8 +106,8 @@ def upload(
 
 @app.command()
 def verify(
-    sample: Annotated[int | None, typer.Option("--sample", min=1, help="Look at so many vectors only.")] = None,
-    repair: Annotated[bool, typer.Option("--repair", help="Make the store equal to the index.")] = False,
+    sample: Annotated[int | None, typer.Option("--sample", min=1, help="Compare only this number of vectors.")] = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Write and delete what differs in the store.")] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -116,13 +116,13 @@ def verify(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Does the store hold what the index holds? Ends with code 1 where it does not."""
+    """Compare the store with the index; exit code 1 where they differ."""
     from pipeline.stages import verify as stage
 
     run = Run(config, settings, {"index": index, "store.kind": store}, as_json, verbose, quiet)
     result = stage.verify(run.config, sample, repair, run.reporter)
     run.show(result.to_json(), lambda document: show_verification(out, document))
     if result.damaged:
-        raise RelookError(f"{len(result.damaged)} files of the index are damaged; extract again into a new --index")
+        raise RelookError(f"{len(result.damaged)} files of the index are damaged; extract into a new --index")
     if result.differs:
-        raise RelookError("the store does not hold what the index does; relook verify --repair mends it")
+        raise RelookError("the store differs from the index; run: relook verify --repair")

@@ -236,11 +236,11 @@ def show_verification(console: Console, result: Mapping[str, Any]) -> None:
         table.add_row(text, count, Text(", ".join(map(repr, result["examples"].get(key, ())))))
     for fingerprint, count in result["other_models"].items():
         table.add_row("of another model", str(count), fingerprint)
-    for line in result["damaged"]:
+    for line in (*result["damaged"], *result["store_damaged"]):
         table.add_row("damaged", "", Text(line))
     console.print(table)
     if result["repaired"]:
-        console.print("mended: the store now holds what the index does")
+        console.print("repaired: the store now equals the index")
 
 
 def show_rows(console: Console, title: str, rows: Mapping[str, Any] | Sequence[tuple[str, Any]]) -> None:

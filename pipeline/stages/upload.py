@@ -1,7 +1,7 @@
-"""`upload`: the index's global descriptors to a vector store.
+"""`upload`: bring a vector store to the state of the index.
 
-Second verb of the flow. The built-in table is the index itself: nothing has to be sent, so what is left is to verify
-it. Any other store is made equal to the index (`filling.py`); one in a service may hold several models, of which one is
+Second verb of the flow. The built-in table reads the index's own files: nothing is sent, and they are verified. Any
+other store is synced with the index (`workflow/store_sync`); a service may hold several models, of which one is
 current.
 """
 
@@ -23,12 +23,12 @@ from pipeline.workflow.store_sync.sync import SyncCounts, plan_sync, sync_store
 
 @dataclass(frozen=True)
 class UploadResult:
-    """What an upload did; counts are of vectors.
+    """The result of an upload; counts are of vectors.
 
     Attributes:
         store: its kind.
-        added, changed, removed: what was written or deleted.
-        equal: what was there already.
+        added, changed, removed: vectors that were written or deleted.
+        equal: vectors that were there already.
         seconds: the whole time.
         service: of a hosted store: "place", "model" (the index's fingerprint), "current" (that of searches), "pruned".
     """
@@ -50,7 +50,11 @@ class UploadResult:
 
 @dataclass(frozen=True)
 class UploadPlan:
-    """What an upload would do; counts are of vectors, bytes of requests, write units of the service."""
+    """What an upload would do; counts are of vectors, bytes of requests, write units of the service.
+
+    Attributes:
+        pruned: with `prune`, the other models that would be deleted: vectors by fingerprint.
+    """
 
     store: str
     place: str
@@ -59,6 +63,7 @@ class UploadPlan:
     removed: int
     bytes: int
     write_units: int
+    pruned: Mapping[str, int] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
@@ -76,15 +81,16 @@ def upload(
     """Bring the store to the state of the index.
 
     Args:
-        config: `index` and `store` matter here.
+        config: `index`, `store` and `reindex.max_removed` are used.
         reporter: told about the progress.
         promote: searches of a hosted store use this model from now on; the first model is promoted anyway.
-        prune: then delete all other models from it.
+        prune: then delete all other models from it, as far as relook made them.
         bulk: let the service import the index's parts from here first, "gs://..." or "s3://...".
 
     Raises:
-        UsageError: the last three are asked of a store that is in no service.
-        RelookError: the index is damaged, or the store does not hold what the index does in the end.
+        UsageError: one of the last three, with a store that is not in a service.
+        RelookError: the index is damaged, more than `reindex.max_removed` of the store would be deleted, or the store
+            differs from the index in the end.
     """
     started, reporter = time.monotonic(), reporter or Silent()
     gallery = open_gallery(config, searched=False)
@@ -93,14 +99,14 @@ def upload(
     if is_hosted(gallery.store):
         if bulk is not None:
             _import(gallery.store, bulk, reporter)
-        filled = sync_store(kind, gallery.index, gallery.store, reporter)
+        filled = sync_store(kind, gallery.index, gallery.store, reporter, config.reindex.max_removed)
         service = _switch(gallery, gallery.store, promote, prune)
     elif promote or prune or bulk is not None:
-        raise UsageError(f"--promote, --prune and --bulk are for stores in a service; store {kind} is none")
+        raise UsageError(f"--promote, --prune and --bulk are for hosted stores; {kind} is a local store")
     elif gallery.store.index_backed:
         filled = _verify(gallery)
     else:
-        filled = sync_store(kind, gallery.index, gallery.store, reporter)
+        filled = sync_store(kind, gallery.index, gallery.store, reporter, config.reindex.max_removed)
     return UploadResult(
         store=kind,
         added=filled.added,
@@ -112,8 +118,8 @@ def upload(
     )
 
 
-def plan_upload(config: Config) -> UploadPlan:
-    """What `upload` would do now, and what it would cost; nothing is written. Raises RelookError as `upload` does."""
+def plan_upload(config: Config, prune: bool = False) -> UploadPlan:
+    """What `upload` would do now, and its cost; nothing is written. Raises as `upload` does."""
     gallery = open_gallery(config, searched=False)
     store = gallery.store
     planned = SyncCounts() if store.index_backed else plan_sync(config.store.kind, gallery.index, store)
@@ -125,11 +131,18 @@ def plan_upload(config: Config) -> UploadPlan:
         removed=planned.removed,
         bytes=planned.cost.bytes,
         write_units=planned.cost.units,
+        pruned=_prunable(gallery) if prune else {},
     )
 
 
+def _prunable(gallery: Gallery) -> dict[str, int]:
+    if not is_hosted(gallery.store):
+        raise UsageError("--prune is for hosted stores; this one is a local store")
+    return dict(gallery.store.prunable())
+
+
 def _verify(gallery: Gallery) -> SyncCounts:
-    """The index's own tables: every file is as it was written, and every image has a vector, whose id it bears."""
+    """The index's own tables: every file has its checksum, and every image has a vector of the same id."""
     wrong = gallery.index.verify()
     if wrong:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
@@ -141,7 +154,7 @@ def _verify(gallery: Gallery) -> SyncCounts:
 
 def _import(store: HostedStore, uri: str, reporter: Reporter) -> None:
     if not uri.startswith(("gs://", "s3://")):
-        raise UsageError(f"--bulk {uri}: has to begin with gs:// or s3://")
+        raise UsageError(f"--bulk {uri}: must begin with gs:// or s3://")
     with reporter.bar("import", 100, "percent") as bar:
         done = 0
 
@@ -154,7 +167,7 @@ def _import(store: HostedStore, uri: str, reporter: Reporter) -> None:
 
 
 def _switch(gallery: Gallery, store: HostedStore, promote: bool, prune: bool) -> dict[str, Any]:
-    """Which model searches use, after all of this one can be read."""
+    """Promote and prune, after all of this model can be read."""
     model, current = gallery.index.card.fingerprint, store.current()
     if promote or current is None:
         store.promote()

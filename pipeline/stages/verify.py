@@ -1,7 +1,6 @@
-"""`verify`: does the store hold what the index holds?
+"""`verify`: compare an index with its store, and repair the store.
 
-Streams the index part by part beside the store, so memory does not grow with the collection; mends with the fewest
-writes when asked to.
+Both are streamed part by part, so that memory does not grow with the collection; a repair makes the fewest writes.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -21,29 +19,29 @@ from pipeline.types import GlobalDescriptors, VectorStore
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.store_sync.comparison import Compared, compare_parts, compare_rows, extra_ids, own_parts
+from pipeline.workflow.store_sync.removals import Removals
 from pipeline.workflow.store_sync.sync import wait_until_settled
 
-# Ids that a result names of each kind of difference.
+# Ids that a result names per kind of difference.
 _EXAMPLES = 5
-# Batches of ids that are forgotten before the store is listed again.
-_BATCHES = 100
 
 
 @dataclass
 class VerifyResult:
-    """What differs; counts are of vectors, as the writes that make the store equal.
+    """The differences; counts are of vectors, as the writes that make the store equal.
 
     Attributes:
         store: the kind of store.
-        compared: vectors of the index that were looked at.
-        added, changed, removed: what the store lacks, holds otherwise, and has too much; a sample does not look for the
-            last, which is None.
-        equal: of the compared ones.
-        index_count, store_count: how many vectors both hold.
-        damaged: files of the index that are not what the manifest says, one line each.
-        other_models: vectors in the store of other fingerprints.
+        compared: vectors of the index that were compared.
+        added, changed, removed: vectors that the store lacks, that differ in it, and that only it has; None: a sample
+            does not count the last.
+        equal: compared vectors that do not differ.
+        index_count, store_count: vectors in the index and in the store.
+        damaged: files of the index that differ from the manifest, one line each.
+        store_damaged: damaged files that the store makes from its vectors, one line each; a sample does not read them.
+        other_models: vectors in the store by other fingerprints.
         examples: a few ids of each kind.
-        repaired: whether the writes were made.
+        repaired: whether the writes were made, and damaged files of the store made again.
     """
 
     store: str
@@ -56,6 +54,7 @@ class VerifyResult:
     index_count: int = 0
     store_count: int = 0
     damaged: list[str] = field(default_factory=list)
+    store_damaged: list[str] = field(default_factory=list)
     other_models: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
     repaired: bool = False
@@ -63,8 +62,8 @@ class VerifyResult:
 
     @property
     def differs(self) -> bool:
-        """Whether index and store differ in what was looked at, or the index is damaged."""
-        left = not self.repaired and (self.added or self.changed or self.removed)
+        """Whether index and store differ in what was compared, or one of them is damaged."""
+        left = not self.repaired and (self.added or self.changed or self.removed or self.store_damaged)
         return bool(self.damaged or left or self.index_count != self.store_count)
 
     def to_json(self) -> dict[str, Any]:
@@ -78,45 +77,54 @@ def verify(
     """Compare an index with its store.
 
     Args:
-        config: `index`, `store` and `seed` matter here.
-        sample: look at so many vectors, chosen at random, at the counts and at the lengths of files; None: at
-            everything, also at checksums and for ids that only the store has.
-        repair: write what the store lacks or holds otherwise, forget what it has too much.
+        config: `index`, `store`, `seed` and `reindex.max_removed` are used.
+        sample: number of vectors to compare, chosen at random, with the counts and the lengths of files; None:
+            everything, with checksums and ids that only the store has.
+        repair: make damaged files of the store again, write what it lacks or what differs, delete what only it has.
         reporter: told about the progress.
 
     Raises:
-        RelookError: index or store cannot be read, or the index is damaged and was to be repaired from.
+        RelookError: index or store cannot be read; or, with `repair`, the index is damaged, or more than
+            `reindex.max_removed` of the store would be deleted: nothing is written then.
     """
     started = time.monotonic()
     reporter = reporter or Silent()
     gallery = open_gallery(config, searched=False)
     index, store = gallery.index, gallery.store
     result = VerifyResult(config.store.kind, index.card.fingerprint, index_count=index.manifest.counts["images"])
-    # A sample must not read every byte of a large index, only to look at some of its vectors.
+    # A sample does not read every byte of a large index.
     result.damaged = index.verify(quick=sample is not None)
     if not result.damaged:
-        _compare(result, index, store, _chosen(index, sample, config.seed), repair, reporter)
-        if store.index_backed:
-            result.removed = 0  # it is the index
-        elif sample is None:
-            _look_for_extra(result, index, store, repair)
-        else:
-            result.removed = None
-        if repair and (result.added or result.changed or result.removed):
-            wait_until_settled(store, result.index_count, reporter)
-            result.repaired = sample is None
+        chosen = _chosen(index, sample, config.seed)
+        whole = chosen is None and not store.index_backed
+        result.store_damaged = store.damaged_files() if whole else []
+        with _extra(result, index, store) if whole else Removals(()) as removals:
+            if chosen is not None and not store.index_backed:
+                result.removed = None
+            if repair:
+                removals.check(config.store.kind, store, store.stats()["count"], config.reindex.max_removed)
+                if result.store_damaged:
+                    store.rebuild()
+            _compare(result, index, store, chosen, repair, reporter)
+            if repair and (result.added or result.changed or result.removed or result.store_damaged):
+                for ids in removals:
+                    store.delete(ids)
+                wait_until_settled(store, result.index_count, reporter)
+                result.repaired = sample is None
         result.store_count = int(store.stats()["count"])
         result.other_models = {
             name: count for name, count in store.namespaces().items() if name != result.fingerprint and count
         }
     elif repair:
-        raise RelookError(f"{result.damaged[0]}; a damaged index cannot mend a store: extract again")
+        raise RelookError(
+            f"{result.damaged[0]}; a store cannot be repaired from a damaged index; extract into a new --index"
+        )
     result.seconds = round(time.monotonic() - started, 2)
     return result
 
 
 def _chosen(index: Index, sample: int | None, seed: int) -> dict[str, list[int]] | None:
-    """Of each part the numbers of the living rows to look at; None: all of them."""
+    """Numbers of the living rows to compare, by part; None: all of them."""
     if sample is None:
         return None
     living = [(part.name, part.rows - len(part.deleted)) for part in index.manifest.parts]
@@ -170,21 +178,17 @@ def _own(index: Index, chosen: dict[str, list[int]] | None) -> Iterator[Compared
         yield replace(compared, rows=compared.rows.rows(chosen[compared.part])) if chosen else compared
 
 
-def _look_for_extra(result: VerifyResult, index: Index, store: VectorStore, repair: bool) -> None:
-    """Count ids that only the store has, and forget them when asked to."""
-    result.removed = 0
-    while True:
-        # A store must not be listed while it changes: so many ids are taken, the listing ends, then they are forgotten.
-        batches = list(islice(extra_ids(index, store), _BATCHES)) if repair else extra_ids(index, store)
-        last = 0
-        for batch in batches:
-            last += 1
-            result.removed += len(batch)
+def _extra(result: VerifyResult, index: Index, store: VectorStore) -> Removals:
+    """The ids that only the store has, counted in the result."""
+
+    def batches() -> Iterator[list[str]]:
+        for batch in extra_ids(index, store):
             _remember(result, "removed", batch)
-            if repair:
-                store.delete(batch)
-        if not repair or last < _BATCHES:
-            return
+            yield batch
+
+    removals = Removals(batches())
+    result.removed = removals.count
+    return removals
 
 
 def _remember(result: VerifyResult, kind: str, ids: list[str]) -> None:

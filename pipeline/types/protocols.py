@@ -116,6 +116,12 @@ class VectorStore(Protocol):
     def namespaces(self) -> Mapping[str, int]:
         """How many vectors lie there of each model, by fingerprint; models without any may be left out."""
 
+    def damaged_files(self) -> list[str]:
+        """Files that the store makes from its vectors and that are damaged, one line each; others have none."""
+
+    def rebuild(self) -> None:
+        """Make those files from the vectors, all of them."""
+
 
 @dataclass(frozen=True)
 class WriteCost:
@@ -154,8 +160,11 @@ class HostedStore(VectorStore, Protocol):
     def promote(self) -> None:
         """Make this model the current one, in one step."""
 
+    def prunable(self) -> Mapping[str, int]:
+        """What `prune` would delete: how many vectors there are of each, by fingerprint."""
+
     def prune(self) -> Mapping[str, int]:
-        """Delete all models but this and the current one; returns how many vectors of each there were."""
+        """Delete all models but this and the current one, if relook made them; returns their numbers of vectors."""
 
     def import_parts(self, uri: str, tick: Callable[[float], None]) -> None:
         """Have the service read the index's Parquet parts from object storage; `tick` is told the percentage done."""

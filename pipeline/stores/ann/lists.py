@@ -1,8 +1,8 @@
-"""Inverted lists of the embedded approximate store: FAISS files that are written once and mapped into memory.
+"""Inverted lists of the local ann store: FAISS files that are written once and mapped into memory.
 
-Below `ann_store.py`. K-means puts vectors into lists (IVF: Jégou, Douze, Schmid, PAMI 2011), in which they are stored
-with a byte a dimension. The lists only say which vectors may be near: what they find is scored again from the vectors
-themselves, which `ann_records.py` holds.
+Below `store.py`. K-means puts vectors into lists (IVF: Jégou, Douze, Schmid, PAMI 2011), in which they are stored with
+one byte per dimension. The lists only say which vectors may be near: the candidates are scored again from the vectors
+themselves, which `records.py` reads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Rows = npt.NDArray[np.int64]
 
 # Lists for N vectors: this times the root of N. Twice as many take four times as long to train and search no faster.
 _LISTS = 2.0
-# Vectors per list that k-means learns from, and its rounds.
+# Vectors per list in the training sample of k-means, and its iterations.
 POINTS = 64
 _ROUNDS = 10
 _DEVIATIONS = 4.0
@@ -34,7 +34,7 @@ _MARGIN = 0.1
 
 
 class MissingListsError(RelookError):
-    """A file of lists is not there: another process replaced it, or somebody removed it."""
+    """A file of lists is missing: another process replaced it, or it was removed."""
 
 
 class _Stored(BaseModel):
@@ -50,7 +50,7 @@ class ListsFile(_Stored):
 
 
 class Segment(_Stored):
-    """Inverted lists of the rows from `first` to `last`, as many of them as lived when it was written."""
+    """Inverted lists of the rows from `first` to `last` that existed when it was written: `rows` of them."""
 
     file: ListsFile
     first: int
@@ -64,11 +64,11 @@ class ListsState(_Stored):
     Attributes:
         model: the trained lists, without rows; None while every vector is compared.
         segments: in the order of their rows.
-        trained: how many vectors there were when the lists were trained.
-        measured: how many there were when `probes` was chosen.
-        probes: lists to visit for the nearest 100 and the nearest 1,000 (`ann_recall.py`).
+        trained: number of vectors when the lists were trained.
+        measured: number of vectors when `probes` was measured.
+        probes: lists to visit for the nearest 100 and the nearest 1,000 (`recall.py`).
         recall: share of the nearest 100 that the former found, in a sample.
-        lists: how many there are.
+        lists: number of lists.
     """
 
     model: ListsFile | None = None
@@ -85,8 +85,8 @@ class ListsState(_Stored):
         return self.segments[-1].last if self.segments else 0
 
     @property
-    def held(self) -> int:
-        """How many rows the lists hold, dead ones included."""
+    def listed(self) -> int:
+        """Number of rows in the lists, dead ones included."""
         return sum(segment.rows for segment in self.segments)
 
     @property
@@ -96,21 +96,22 @@ class ListsState(_Stored):
 
 
 class Lists:
-    """The segments of one state, to be searched.
+    """The segments of one state, opened for searching.
 
     Args:
-        folder: where their files lie.
-        state: with a segment at least.
+        folder: of their files.
+        state: with at least one segment.
 
     Attributes:
         error: how far a score by the codes may be from the cosine.
 
     Raises:
         RelookError: a file is damaged.
-        MissingListsError: one is not there (any more).
+        MissingListsError: a file is missing.
     """
 
     def __init__(self, folder: Path, state: ListsState) -> None:
+        self._files = [(folder / segment.file.name, segment.file) for segment in state.segments]
         self._segments = [_mapped(folder, segment) for segment in state.segments]
         steps = load_faiss().vector_to_array(self._segments[0].sq.trained).reshape(2, -1)[1] / 255
         # The difference between a score by the code and that of the vector: D errors of rounding to a step, each times
@@ -125,17 +126,27 @@ class Lists:
 
         Args:
             queries: [Q, D] float32 of unit length.
-            count: how many to return of each.
+            count: number of rows per query.
             probes: lists to visit.
-            among: one bit a row, least significant first: rows to look at; None: all.
+            among: one bit per row, least significant first: the rows to search; None: all.
 
         Returns:
             Scores by the codes, descending, and rows, both [Q, count]; where there are fewer, rows are -1 at the end.
+
+        Raises:
+            RelookError: a file was cut since it was opened, or cannot be read.
+            MissingListsError: a file was removed.
         """
         faiss = load_faiss()
         selector = None if among is None else faiss.IDSelectorBitmap(among)
         parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
-        found = [_search_of(segment)(queries, count, params=parameters) for segment in self._segments]
+        found = []
+        for segment, (path, file) in zip(self._segments, self._files, strict=True):
+            _check_length(path, file)
+            try:
+                found.append(_search_of(segment)(queries, count, params=parameters))
+            except RuntimeError as error:
+                raise _damaged(path, str(error)) from None
         if len(found) == 1:
             scores, rows = found[0]
             return scores, rows
@@ -155,7 +166,7 @@ class Lists:
 
 
 def train(sample: FloatArray, count: int) -> Any:
-    """Empty lists for `count` vectors, their centres learnt from `sample` [n, D] float32."""
+    """Empty lists for `count` vectors, their centres trained on `sample` [n, D] float32."""
     faiss = load_faiss()
     dimension = sample.shape[1]
     number = min(lists_for(count), len(sample))
@@ -171,7 +182,7 @@ def train(sample: FloatArray, count: int) -> Any:
 
 
 def lists_for(count: int) -> int:
-    """How many lists `count` vectors get."""
+    """Number of lists for `count` vectors."""
     return max(1, round(_LISTS * math.sqrt(count)))
 
 
@@ -183,7 +194,7 @@ def fill(lists: Any, chunks: Iterable[tuple[Rows, FloatArray]]) -> Any:
 
 
 def merge(lists: Any, folder: Path, segments: Sequence[Segment], dead: Rows) -> Any:
-    """Add what `segments` hold, without the `dead` rows; returns `lists`. They are in memory while this runs."""
+    """Add the rows of `segments` except the `dead` ones to `lists`, which it returns; all of them are in memory."""
     faiss = load_faiss()
     for segment in segments:
         lists.merge_from(read(folder, segment.file), 0)
@@ -193,22 +204,30 @@ def merge(lists: Any, folder: Path, segments: Sequence[Segment], dead: Rows) -> 
 
 
 def read(folder: Path, file: ListsFile) -> Any:
-    """A file of lists, in memory. Raises RelookError when it is not as it was written."""
+    """Lists of a file, in memory. Raises RelookError when its content is not what was written."""
     path = folder / file.name
-    if not path.is_file():
-        raise _damaged(path, "missing")
-    if sha256_of(path) != file.sha256:
-        raise _damaged(path, "its checksum differs")
+    _check_content(path, file)
     return load_faiss().read_index(str(path))
 
 
+def damaged_files(folder: Path, state: ListsState) -> list[str]:
+    """The files of a state whose content is not what was written, one line each with the remedy."""
+    lines = []
+    for file in state.files:
+        try:
+            _check_content(folder / file.name, file)
+        except RelookError as error:
+            lines.append(str(error))
+    return lines
+
+
 def write(folder: Path, name: str, lists: Any) -> ListsFile:
-    """Write lists, flushed, under a name that nobody has."""
+    """Write lists to a new file, flushed to disk."""
     path = folder / name
     with write_errors(path), atomic_path(path) as temporary:
         try:
             load_faiss().write_index(lists, str(temporary))
-        except RuntimeError as error:  # FAISS says so of a full disk
+        except RuntimeError as error:  # FAISS raises this on a full disk
             raise RelookError(f"{path}: cannot be written ({' '.join(str(error).split())})") from None
         return ListsFile(name=name, bytes=temporary.stat().st_size, sha256=sha256_of(temporary))
 
@@ -228,12 +247,7 @@ def _mapped(folder: Path, segment: Segment) -> Any:
     """A segment whose lists stay on disk until they are read."""
     faiss = load_faiss()
     path = folder / segment.file.name
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        raise MissingListsError(str(_damaged(path, "missing"))) from None
-    if size != segment.file.bytes:  # what is mapped beyond the end of a file would end the process
-        raise _damaged(path, f"{size} bytes instead of {segment.file.bytes}")
+    _check_length(path, segment.file)
     try:
         lists = faiss.read_index(str(path), faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY)
     except RuntimeError as error:
@@ -245,12 +259,28 @@ def _mapped(folder: Path, segment: Segment) -> Any:
     return lists
 
 
+def _check_length(path: Path, file: ListsFile) -> None:
+    """A file that is mapped beyond its end would end the process when that is read."""
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise MissingListsError(str(_damaged(path, "missing"))) from None
+    if size != file.bytes:
+        raise _damaged(path, f"{size} bytes instead of {file.bytes}")
+
+
+def _check_content(path: Path, file: ListsFile) -> None:
+    _check_length(path, file)
+    if sha256_of(path) != file.sha256:
+        raise _damaged(path, "its checksum differs")
+
+
 def _damaged(path: Path, reason: str) -> RelookError:
     reason = " ".join(reason.split())
-    return RelookError(f"{path}: damaged ({reason}); remove {path.parent} and run: relook upload")
+    return RelookError(f"{path}: damaged ({reason}); rebuild it with: relook verify --store ann --repair")
 
 
 def _search_of(segment: Any) -> Any:
-    """FAISS's own `search`: its module for torch, which other libraries import, puts one in its place that takes no
-    parameters, and keeps the first one under this name."""
+    """FAISS's own `search`: its module for torch, which other libraries import, replaces it by one without
+    parameters, and keeps the original under this name."""
     return getattr(segment, "search_numpy", segment.search)

@@ -1,8 +1,9 @@
 """How many inverted lists a query has to visit, measured on the store's own vectors.
 
-Called by `ann_upkeep.py`. How well lists keep neighbours together depends on the collection: so the number of probes is
-not a setting, the recall is. Of a sample of stored vectors the nearest others are found among all; the list of each
-has a place in the order in which the query would visit the lists, and these places say what any number of probes finds.
+Called by `maintenance.py`. How well lists keep neighbours together depends on the collection: so the recall is a
+setting, and the number of probes follows. For a sample of stored vectors the true nearest others are computed; the list
+of each has a position in the order in which the query visits the lists, and these positions give the recall of any
+number of probes.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.stores.ann.lists import Lists, ListsState
-from pipeline.stores.ann.records import Records, Rows
+from pipeline.stores.ann.records import RecordDatabase, Rows
 from pipeline.types import FloatArray
 
-# The neighbours that have to be found, of so many queries. The second depth says how fast the need for probes grows:
-# the nearest 100 among a tenth of the vectors, or 1,000 among all, lie about as far away.
+# The depths whose recall is measured, and the number of queries. The second says how the number of probes grows with
+# the depth.
 DEPTHS = (100, 1000)
 _QUERIES = 200
-# Of the deeper neighbours every tenth is looked up.
+# Of the deeper neighbours every tenth is used.
 _EVERY = 10
 
 
-def measured(records: Records, state: ListsState, recall: float) -> ListsState:
-    """The state with the fewest probes that reach `recall` at each depth, and with what they reach."""
+def measured(records: RecordDatabase, state: ListsState, recall: float) -> ListsState:
+    """The state with the fewest probes that reach `recall` at each depth, and the recall that they reach."""
     lists = Lists(records.path.parent, state)
     rows = records.rows()
     rows = rows[rows <= state.covered]
@@ -46,8 +47,8 @@ def _fewest(places: Rows, recall: float) -> int:
     return int(np.sort(places)[math.ceil(recall * len(places)) - 1]) + 1 if len(places) else 1
 
 
-def _places(records: Records, lists: Lists, order: Rows, truth: Rows) -> Rows:
-    """After how many others each of `truth` [Q, n] is found, by lists visited in `order` [Q, lists]; flat."""
+def _places(records: RecordDatabase, lists: Lists, order: Rows, truth: Rows) -> Rows:
+    """Position of the list of each of `truth` [Q, n] in the `order` [Q, lists] in which lists are visited; flat."""
     rows, _, vectors = records.numbered(truth[truth >= 0])
     by_row = np.argsort(rows)
     list_of = lists.assigned(vectors)[by_row]
@@ -56,7 +57,7 @@ def _places(records: Records, lists: Lists, order: Rows, truth: Rows) -> Rows:
     return place[query, list_of[np.searchsorted(rows[by_row], truth[query, column])]]
 
 
-def _neighbours(records: Records, rows: Rows, queries: FloatArray, last: int) -> Rows:
+def _neighbours(records: RecordDatabase, rows: Rows, queries: FloatArray, last: int) -> Rows:
     """[Q, deepest] rows up to `last`, nearest first, without the query's own; -1 where there are fewer."""
     depth = max(DEPTHS)
     best = np.full((len(queries), depth), -np.inf, np.float32)

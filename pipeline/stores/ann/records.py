@@ -1,98 +1,31 @@
-"""Ids, metadata and vectors of the embedded approximate store: one SQLite file, from which all else can be made again.
+"""Ids, metadata and vectors of the local ann store, and which inverted lists belong to them.
 
-Below `ann_store.py`. Each change is one transaction on a write-ahead log: a process killed at any instant leaves the
-last one whole, and readers see one state or the next. A vector lies in a numbered row; the inverted lists
-(`ann_lists.py`) know it by that number, which is never given to another vector while a list holds it.
+Tables of one SQLite file (`sqlite_file.py`), from which all else can be made again. A vector lies in a numbered row;
+the inverted lists (`lists.py`) know it by that number, which is never given to another vector while a list holds it.
 """
 
 from __future__ import annotations
 
 import json
-import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import LockedError, RelookError
 from pipeline.stores.ann.lists import ListsState
+from pipeline.stores.ann.sqlite_file import SqliteFile, damaged_database
 from pipeline.types import FloatArray
 
 Rows = npt.NDArray[np.int64]
 
-FORMAT = 1
-
-# Bytes of a page: 15 vectors of 512 values, or three of 2,048.
-_PAGE = 32768
-# Bytes that are read as memory, the most that the library does.
-_MAPPED = 2**31 - 1
 # Rows read at once, and values bound to one statement.
 _CHUNK = 4096
 _BOUND = 900
-# Seconds that a reader waits for the moment in which a writer folds the log.
-_PATIENCE = 10.0
-
-_SCHEMA = """
-    CREATE TABLE IF NOT EXISTS state (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-    CREATE TABLE IF NOT EXISTS record (
-        row INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, metadata TEXT NOT NULL, vector BLOB NOT NULL);
-    CREATE TABLE IF NOT EXISTS attribute (
-        key TEXT, value TEXT, row INTEGER, PRIMARY KEY (key, value, row)) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS dead (row INTEGER PRIMARY KEY);
-"""
 
 
-class Records:
-    """The database of one model's vectors.
-
-    Args:
-        path: of the file. While it is not there, the store is empty; the first change makes it.
-        fingerprint: of the model.
-        dimension: D.
-
-    Raises:
-        RelookError: the file is damaged, of another format, or of another model.
-    """
-
-    def __init__(self, path: Path, fingerprint: str, dimension: int) -> None:
-        self.path, self._fingerprint, self.dimension = path, fingerprint, dimension
-        self._lock = threading.RLock()
-        self._seen = -1
-        self._inside = False
-        with _speaking(self.path):
-            self._open()
-
-    @contextmanager
-    def reading(self) -> Iterator[None]:
-        """One state of the database for all that is read inside; other threads wait."""
-        with self._lock, _speaking(self.path):
-            if self._inside:
-                yield
-                return
-            if not self._filed and self.path.exists():
-                self._open()
-            with self._transaction("BEGIN"):
-                yield
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """What is changed inside is changed together, or not at all."""
-        with self._lock, _speaking(self.path):
-            if not self._filed:
-                self._make()
-            self._seen = -1
-            with self._transaction("BEGIN IMMEDIATE"):
-                yield
-
-    def changed(self) -> bool:
-        """Whether this or another connection changed anything since this was asked last; inside `reading`."""
-        (version,) = self._db.execute("PRAGMA data_version").fetchone()
-        before, self._seen = self._seen, version
-        return bool(before != version)
+class RecordDatabase(SqliteFile):
+    """The records of one model; see `SqliteFile` for its arguments and errors."""
 
     def count(self) -> int:
         """How many vectors there are. Lists know how many they hold: millions of records are not counted each time."""
@@ -100,7 +33,7 @@ class Records:
             state = self.state()
             count = "SELECT (SELECT COUNT(*) FROM record WHERE row > ?) - (SELECT COUNT(*) FROM dead)"
             (change,) = self._db.execute(count, (state.covered,)).fetchone()
-        return state.held + int(change)
+        return state.listed + int(change)
 
     def state(self) -> ListsState:
         """The inverted lists that belong to what is here."""
@@ -109,7 +42,7 @@ class Records:
         try:
             return ListsState.model_validate_json(found[0]) if found else ListsState()
         except ValueError as error:
-            raise _damaged(self.path, error) from None
+            raise damaged_database(self.path, error) from None
 
     def put(self, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> None:
         """Write N vectors with their metadata; records of the same ids are replaced."""
@@ -207,7 +140,7 @@ class Records:
         """[N, D] float32 of N stored vectors. Raises RelookError when one is not of D values."""
         values = np.frombuffer(b"".join(vectors), "<f4")
         if values.size != len(vectors) * self.dimension:
-            raise _damaged(self.path, f"its vectors do not have {self.dimension} values each")
+            raise damaged_database(self.path, f"its vectors do not have {self.dimension} values each")
         return values.reshape(len(vectors), self.dimension)
 
     def _forget(self, ids: Iterable[str]) -> int:
@@ -236,92 +169,6 @@ class Records:
             there = _column(self._db.execute("SELECT row FROM attribute WHERE key = ?", (key,)))
             rows.append(np.setdiff1d(self.rows(), there))
         return np.sort(np.concatenate([np.zeros(0, np.int64), *rows]))
-
-    def _open(self) -> None:
-        """Connect to the file, or to an empty database in memory where there is none, or none was finished."""
-        self._seen = -1
-        self._filed = self.path.exists()
-        if self._filed:
-            self._db = self._connect(str(self.path))
-            self._filed = bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'dead'").fetchone())
-            if self._filed:
-                self._check()
-        if not self._filed:
-            self._db = self._connect(":memory:")
-            self._db.executescript(_SCHEMA)
-
-    def _make(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._db = self._connect(str(self.path))
-        self._db.execute(f"PRAGMA page_size = {_PAGE}")
-        self._db.execute("PRAGMA journal_mode = WAL")
-        with self._transaction("BEGIN IMMEDIATE"):
-            for statement in _SCHEMA.strip().split(";\n"):
-                self._db.execute(statement)
-            about = {"format": str(FORMAT), "fingerprint": self._fingerprint, "dimension": str(self.dimension)}
-            self._db.executemany("INSERT OR REPLACE INTO state VALUES (?, ?)", about.items())
-        self._filed = True
-
-    def _connect(self, name: str) -> sqlite3.Connection:
-        db = sqlite3.connect(name, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-        db.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last changes, and never the rest
-        db.execute(f"PRAGMA mmap_size = {_MAPPED}")
-        return db
-
-    def _check(self) -> None:
-        about = dict(self._db.execute("SELECT key, value FROM state WHERE key <> 'lists'"))
-        if about.get("format") != str(FORMAT):
-            raise RelookError(f"{self.path}: format {about.get('format')}; this relook reads format {FORMAT}")
-        if (about.get("fingerprint"), about.get("dimension")) != (self._fingerprint, str(self.dimension)):
-            raise RelookError(
-                f"{self.path}: holds {about.get('dimension')} values a vector of model {about.get('fingerprint')}, "
-                f"not {self.dimension} of {self._fingerprint}"
-            )
-
-    @contextmanager
-    def _transaction(self, begin: str) -> Iterator[None]:
-        self._db.execute(begin)
-        self._inside = True
-        try:
-            yield
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-        finally:
-            self._inside = False
-
-
-def count_in(path: Path) -> int:
-    """How many vectors a database holds, of whatever model."""
-    with _speaking(path), closing(sqlite3.connect(path, timeout=_PATIENCE)) as db:
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'record'").fetchone():
-            return 0
-        return int(db.execute("SELECT COUNT(*) FROM record").fetchone()[0])
-
-
-@contextmanager
-def _speaking(path: Path) -> Iterator[None]:
-    """What the library says ends in one line that names the file."""
-    try:
-        yield
-    except UnicodeEncodeError as error:
-        raise RelookError(f"{path}: cannot be written ({error.object!r} is not Unicode)") from None
-    except OSError as error:
-        raise RelookError(f"{path}: cannot be written ({error.strerror or error})") from None
-    except sqlite3.Error as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise LockedError(f"{path}: another process is writing to it") from None
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise _damaged(path, error) from None
-        raise RelookError(f"{path}: {error}") from None
-
-
-def _damaged(path: Path, error: object) -> RelookError:
-    reason = " ".join(str(error).split())
-    return RelookError(f"{path}: damaged ({reason}); remove {path.parent} and run: relook upload")
 
 
 def _column(cursor: Iterable[tuple[int]]) -> Rows:

@@ -1,7 +1,8 @@
-"""One query of the embedded approximate store: candidates from the lists, then their exact cosines.
+"""Queries of the local ann store: candidates from the lists, then their exact cosines.
 
-Below `ann_store.py`. Vectors that are in no list yet are compared one by one. A candidate's vector is read from the
-records, so scores are those of an exact store, and equal ones go by id.
+Below `store.py`. Vectors that are in no list yet are all compared. A candidate's vector is read from the records, so
+scores are those of an exact store, and equal ones are ordered by id. A filter may follow the clusters, as labels do,
+and then its nearest rows lie in lists that are far from the query: under a filter all lists are visited.
 """
 
 from __future__ import annotations
@@ -16,138 +17,160 @@ import numpy.typing as npt
 
 from pipeline.stores.ann.lists import Lists
 from pipeline.stores.ann.recall import DEPTHS
-from pipeline.stores.ann.records import Records, Rows
+from pipeline.stores.ann.records import RecordDatabase, Rows
 from pipeline.stores.exact.search import FlatVectors
 from pipeline.types import FloatArray
 
 Queries = npt.NDArray[np.float64]
-Answer = tuple[list[str], FloatArray]
-Where = Mapping[str, Sequence[str]] | None
+# Ids and scores of one query, descending.
+Nearest = tuple[list[str], FloatArray]
 
-# Queries searched at once, while what is kept for them stays small.
+# Queries searched together, while their candidates take little memory.
 _BLOCK = 64
-# Candidates beyond the answers, at first: half as many again, and these.
+# Candidates beyond the results, at first: half as many again, plus this number.
 _SPARE = 32
-# Where the last candidate may be as near as the last answer, so many times more are looked at.
-_MORE = 4
-# Filters that are remembered: a bit a row each.
+# Growth of the number of candidates while the last of them may be as near as the last result.
+_GROWTH = 4
+# Filters that are remembered: one bit per row each, and the vectors of those that select few rows.
 _FILTERS = 16
+# A filter that selects at most this number of rows compares all of them: their vectors are read once.
+_FEW = 1024
 
 
 @dataclass(frozen=True)
-class Among:
+class Selection:
     """The rows that a query may find.
 
     Attributes:
-        count: how many.
-        listed: those in lists, a bit a row, least significant first; None: all.
-        unlisted: places of the others in the order of the ids; None: all.
+        count: number of rows.
+        listed: those in lists, one bit per row, least significant first; None: all.
+        unlisted: positions of the others in the order of the ids; None: all.
+        flat: names and vectors of all the rows where they are few, in the order of the ids; None: the lists are used.
+        filtered: whether a filter made the selection.
     """
 
     count: int
-    listed: npt.NDArray[np.uint8] | None
-    unlisted: npt.NDArray[np.intp] | None
+    listed: npt.NDArray[np.uint8] | None = None
+    unlisted: npt.NDArray[np.intp] | None = None
+    flat: tuple[list[str], FlatVectors] | None = None
+    filtered: bool = False
 
 
 class Snapshot:
-    """One state of the records and their lists; made and asked inside `Records.reading` of that state.
+    """One state of the records and their lists; created and used inside `RecordDatabase.reading` of that state.
 
     Raises:
         RelookError: a file is damaged.
-        MissingListsError: one is not there (any more).
+        MissingListsError: a file is missing.
     """
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: RecordDatabase) -> None:
         self._records, self._state, self._count = records, records.state(), records.count()
         self._lists = Lists(records.path.parent, self._state) if self._state.segments else None
-        self._filters: dict[str, Among] = {}
+        self._filters: dict[str, Selection] = {}
 
-    def nearest(self, queries: Queries, top_k: int, where: Where) -> list[Answer]:
+    def nearest(self, queries: Queries, top_k: int, where: Mapping[str, Sequence[str]] | None) -> list[Nearest]:
         """The nearest of each query [Q, D] of unit length: ids and cosines, descending; equal ones by id."""
-        among = self._among(where) if where else self._all
-        top_k = min(top_k, among.count)
+        selection = self._filtered(where) if where else self._all
+        top_k = min(top_k, selection.count)
         if top_k == 0:
             return [([], np.zeros(0, np.float32)) for _ in queries]
-        answers: list[Answer] = []
+        if selection.flat:
+            return _named(selection.flat, queries, top_k)
+        results: list[Nearest] = []
         for start in range(0, len(queries), _BLOCK):
             block = queries[start : start + _BLOCK]
-            unlisted = self._unlisted(block, top_k, among)
-            answers += self._listed(block, top_k, among, unlisted) if self._lists else unlisted
-        return answers
+            unlisted = _named(self._unlisted, block, top_k, selection.unlisted)
+            results += self._listed(block, top_k, selection, unlisted) if self._lists else unlisted
+        return results
 
-    def _listed(self, queries: Queries, top_k: int, among: Among, unlisted: list[Answer]) -> list[Answer]:
-        """The best of what the lists hold and of `unlisted`; all queries visit the lists at once."""
+    def _listed(self, queries: Queries, top_k: int, selection: Selection, unlisted: list[Nearest]) -> list[Nearest]:
+        """The best of the rows in lists and of `unlisted`; the lists are searched for all queries at once."""
         assert self._lists is not None
-        probes = self._probes(top_k, among)
+        probes = self._state.lists if selection.filtered else self._probes(top_k)
         wanted = top_k + max(top_k // 2, _SPARE)
-        found = zip(*self._lists.search(queries.astype(np.float32), wanted, probes, among.listed), strict=True)
-        answers = []
+        found = zip(*self._lists.search(queries.astype(np.float32), wanted, probes, selection.listed), strict=True)
+        results = []
         for query, rest, (near, rows) in zip(queries, unlisted, found, strict=True):
-            visited, asked = probes, wanted
+            visited, candidates = probes, wanted
             while True:
-                answer = _merged(self._scored(query, rows[rows >= 0], top_k), rest, top_k)
-                if len(answer[0]) < top_k and visited < self._state.lists:
-                    visited = self._state.lists  # what a filter leaves may all lie in other lists
-                elif rows[-1] >= 0 and near[-1] > answer[1][-1] - self._lists.error:
-                    asked *= _MORE  # whatever is behind the last candidate may be as near as the last answer
+                result = _merged(self._scored(query, rows[rows >= 0], top_k), rest, top_k)
+                if len(result[0]) < top_k and visited < self._state.lists:
+                    visited = self._state.lists
+                elif rows[-1] >= 0 and near[-1] > result[1][-1] - self._lists.error:
+                    candidates *= _GROWTH  # a row behind the last candidate may be as near as the last result
                 else:
                     break
-                (near,), (rows,) = self._lists.search(query[None].astype(np.float32), asked, visited, among.listed)
-            answers.append(answer)
-        return answers
+                (near,), (rows,) = self._lists.search(
+                    query[None].astype(np.float32), candidates, visited, selection.listed
+                )
+            results.append(result)
+        return results
 
-    def _unlisted(self, queries: Queries, top_k: int, among: Among) -> list[Answer]:
-        """The best of the rows that are in no list."""
-        _, names, vectors = self._waiting
-        found = vectors.nearest(queries, top_k, among.unlisted)
-        return [([names[row] for row in best], scores) for best, scores in found]
-
-    def _scored(self, query: npt.NDArray[np.float64], candidates: Rows, top_k: int) -> Answer:
+    def _scored(self, query: npt.NDArray[np.float64], candidates: Rows, top_k: int) -> Nearest:
         _, names, vectors = self._records.numbered(candidates)
-        ((best, scores),) = FlatVectors(vectors, np.arange(len(names))).nearest(query[None], top_k)
-        return [names[row] for row in best], scores
+        (result,) = _named((names, FlatVectors(vectors, np.arange(len(names)))), query[None], top_k)
+        return result
 
     @cached_property
-    def _waiting(self) -> tuple[Rows, list[str], FlatVectors]:
-        """The rows that are in no list, sorted by id, so that equal scores go by it."""
-        rows, names, vectors = self._records.numbered(self._records.rows(self._state.covered + 1))
-        return rows, names, FlatVectors(vectors, np.arange(len(names)))
+    def _unlisted_rows(self) -> Rows:
+        """The rows that are in no list, in the order of the ids."""
+        return self._waiting[0]
 
     @cached_property
-    def _all(self) -> Among:
+    def _unlisted(self) -> tuple[list[str], FlatVectors]:
+        _, names, vectors = self._waiting
+        return names, FlatVectors(vectors, np.arange(len(names)))
+
+    @cached_property
+    def _waiting(self) -> tuple[Rows, list[str], FloatArray]:
+        return self._records.numbered(self._records.rows(self._state.covered + 1))
+
+    @cached_property
+    def _all(self) -> Selection:
         dead = self._records.dead()
         if not len(dead):
-            return Among(self._count, None, None)
+            return Selection(self._count)
         alive = np.ones(self._state.covered + 1, np.bool_)
         alive[dead] = False
-        return Among(self._count, np.packbits(alive, bitorder="little"), None)
+        return Selection(self._count, np.packbits(alive, bitorder="little"))
 
-    def _among(self, where: Mapping[str, Sequence[str]]) -> Among:
+    def _filtered(self, where: Mapping[str, Sequence[str]]) -> Selection:
         key = repr(sorted((name, sorted(values)) for name, values in where.items()))
         if key not in self._filters:
             if len(self._filters) == _FILTERS:
                 del self._filters[next(iter(self._filters))]
-            rows, waiting = self._records.matching(where), self._waiting[0]
-            kept = np.zeros(max(self._state.covered, int(waiting.max(initial=0))) + 1, np.bool_)
-            kept[rows] = True
-            listed = np.packbits(kept[: self._state.covered + 1], bitorder="little")
-            self._filters[key] = Among(len(rows), listed, np.flatnonzero(kept[waiting]))
+            self._filters[key] = self._select(self._records.matching(where))
         return self._filters[key]
 
-    def _probes(self, top_k: int, among: Among) -> int:
-        """How many lists to visit. The first k of a share of the rows lie about as deep as the first k / share of all.
+    def _select(self, rows: Rows) -> Selection:
+        if len(rows) <= _FEW:
+            _, names, vectors = self._records.numbered(rows)
+            return Selection(len(rows), flat=(names, FlatVectors(vectors, np.arange(len(names)))), filtered=True)
+        waiting = self._unlisted_rows
+        kept = np.zeros(max(self._state.covered, int(waiting.max(initial=0))) + 1, np.bool_)
+        kept[rows] = True
+        listed = np.packbits(kept[: self._state.covered + 1], bitorder="little")
+        return Selection(len(rows), listed, np.flatnonzero(kept[waiting]), filtered=True)
 
-        Between and beyond the two depths that were measured, the number grows as a power of the depth.
-        """
-        depth = top_k * self._count / among.count
+    def _probes(self, top_k: int) -> int:
+        """Number of lists to visit: between and beyond the two measured depths it grows as a power of the depth."""
         few, many = self._state.probes
         power = math.log(many / few) / math.log(DEPTHS[1] / DEPTHS[0])
-        probes: float = few * max(1.0, depth / DEPTHS[0]) ** power
+        probes: float = few * max(1.0, top_k / DEPTHS[0]) ** power
         return math.ceil(min(self._state.lists, probes))
 
 
-def _merged(one: Answer, other: Answer, top_k: int) -> Answer:
-    """The best of two answers without a common id."""
+def _named(
+    flat: tuple[list[str], FlatVectors], queries: Queries, top_k: int, among: npt.NDArray[np.intp] | None = None
+) -> list[Nearest]:
+    """The best of some vectors, by name."""
+    names, vectors = flat
+    return [([names[row] for row in rows], scores) for rows, scores in vectors.nearest(queries, top_k, among)]
+
+
+def _merged(one: Nearest, other: Nearest, top_k: int) -> Nearest:
+    """The best of two results without a common id."""
     if not other[0]:
         return one
     both = sorted(zip(-np.concatenate([one[1], other[1]]), [*one[0], *other[0]], strict=True))[:top_k]

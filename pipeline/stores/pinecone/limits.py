@@ -20,15 +20,15 @@ PAGE = 100
 URL_BYTES = 6_000
 # A float32 written as a double in JSON has at most 24 characters, and a comma.
 VALUE_BYTES = 25
-# An id of 512 characters stands twice in a reply, and may be escaped there.
+# An id of 512 characters occurs twice in a reply, and may be escaped there.
 ID_BYTES = 2_500
-# Write units: one per kilobyte of a request's records, and at least so many a request.
+# Write units: one per kilobyte of a request's records, and at least this number per request.
 _LEAST_UNITS = 5
 
 
 @dataclass(frozen=True)
 class Fetching:
-    """How much one fetch may ask for.
+    """The limits of one fetch.
 
     Attributes:
         reply: bytes that one record takes in the reply, at most.
@@ -55,11 +55,11 @@ class Fetching:
 
 
 def records_per_request(sizes: Sequence[int]) -> int:
-    """So many records of these sizes in bytes fit a request, whichever they are."""
+    """The number of records that fit a request, whichever of these sizes in bytes they have."""
     return min(RECORDS, max(1, (REQUEST_BYTES - 1_000) // (max(sizes) + 1)))
 
 
 def write_units(sizes: Sequence[int], per_request: int) -> int:
-    """What requests of so many records cost; sizes are those of the records as they are stored."""
+    """The cost of writing records, `per_request` at once; sizes are in bytes, as stored."""
     requests = (sum(sizes[first : first + per_request]) for first in range(0, len(sizes), per_request))
     return sum(max(_LEAST_UNITS, math.ceil(size / 1_000)) for size in requests)

@@ -1,7 +1,6 @@
-"""Global descriptors in Pinecone: one namespace a model, in an index that several models share.
+"""The Pinecone store: global descriptors in one namespace per model, in a Pinecone index that several models share.
 
-A `HostedStore`, filled by `upload`, searched by everything that asks for candidates. docs/pinecone.md says how records,
-namespaces and limits are handled, and why.
+A `HostedStore`, written by `upload`. docs/pinecone.md says how records, namespaces and limits are handled, and why.
 """
 
 from __future__ import annotations
@@ -9,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -16,20 +16,21 @@ import numpy as np
 from pipeline.errors import RelookError
 from pipeline.stores.checks import check_query, check_upsert
 from pipeline.stores.index.directory import Index
-from pipeline.stores.pinecone.api import ORIGINAL, Item, Sending, condition_of
 from pipeline.stores.pinecone.bulk_import import import_parts
 from pipeline.stores.pinecone.ids import in_order, is_hashed, original_id, stored_id
-from pipeline.stores.pinecone.items import cost_of, items_of, metadata_of
 from pipeline.stores.pinecone.limits import RECORDS, TOP_K
 from pipeline.stores.pinecone.models import Models
-from pipeline.stores.pinecone.service import Served, Service, speaking
+from pipeline.stores.pinecone.record_api import ORIGINAL, Record, condition_of
+from pipeline.stores.pinecone.records import cost_of, metadata_of, records_of
+from pipeline.stores.pinecone.requests import RequestSettings, pinecone_errors
+from pipeline.stores.pinecone.service import PineconeService, RemoteIndex
 from pipeline.types import FloatArray, GlobalDescriptors, StoredVectors, WriteCost
 
-# Answers asked for beyond the cut, so that ties there can go by id.
+# Results requested beyond the cut, so that ties there can be ordered by id.
 _BEYOND = 10
 # Scores are sums in float32: what rounds to the same multiple of one over this is equal.
 _STEPS = 2.0**20
-# Seconds between two looks at whether a write can be read: at first, and in the end.
+# Seconds between two checks whether a write can be read: the first and the longest pause.
 _PAUSES = (0.05, 2.0)
 
 One = TypeVar("One")
@@ -41,16 +42,16 @@ class PineconeStore:
 
     Args:
         index: whose model it is.
-        name: of the Pinecone index; made by the first upsert where there is none.
-        collection: tells several collections in one Pinecone index apart; None for the only one.
-        cloud, region: where a new index is made.
-        records: that a new index is made for: "documents", or "vectors", the older one, which imports Parquet.
+        name: of the Pinecone index; the first upsert creates it.
+        collection: prefix of the namespaces, where several collections share the Pinecone index; None: there is one.
+        cloud, region: of a new index.
+        records: of a new index: "documents", or "vectors", the older kind, which imports Parquet.
         concurrency: requests at once.
-        timeout: seconds that a request may take.
-        wait: seconds that may pass until a write can be read.
-        import_wait: seconds that a bulk import may take.
-        resends: how often what the SDK gave up on is sent again.
-        resend_after: seconds before that.
+        timeout: seconds for one request.
+        wait: seconds until a write can be read, at most.
+        import_wait: seconds for a bulk import.
+        resends: how often a request that still fails after the SDK's retries is sent again.
+        resend_after: seconds before each.
         unpromoted: search this model even where another one is current.
     """
 
@@ -75,18 +76,17 @@ class PineconeStore:
         unpromoted: bool,
     ) -> None:
         self._index, self._card = index, index.card
-        self._service = Service(name, timeout)
+        self._service = PineconeService(name, timeout, RequestSettings(concurrency, resends, resend_after))
         self._models = Models(self._service, collection, index.card)
         self._new = {"cloud": cloud, "region": region, "records": records}
-        self._sending = Sending(concurrency, resends, resend_after)
         self._wait, self._import_wait = wait, import_wait
         self._unpromoted = unpromoted
         self._written = 0
 
     def place(self) -> str:
         """See `HostedStore.place`."""
-        served = self._service.find()
-        return f"{served.host if served else self._service.name}/{self._space}"
+        remote = self._service.find()
+        return f"{remote.host if remote else self._service.name}/{self._space}"
 
     def prepare(self) -> None:
         """See `HostedStore.prepare`."""
@@ -102,41 +102,43 @@ class PineconeStore:
         """
         queries = check_query(vectors, top_k, self._card.dimension)
         if top_k > TOP_K:
-            raise RelookError(f"top_k = {top_k}: Pinecone answers with at most {TOP_K}")
-        served = self._existing()
+            raise RelookError(
+                f"top_k = {top_k}: Pinecone returns at most {TOP_K} results per query; lower it, or use --store table"
+            )
+        remote = self._existing()
         if not self._unpromoted:
-            self._models.check_current(served, self._index.directory)
+            self._models.check_current(remote, self._index.directory)
         if not all((where or {}).values()):
             return [([], np.zeros(0, np.float32)) for _ in queries]
         condition = condition_of(where)
-        answers = self._at_once(lambda query: self._answer(served, query, top_k, condition), queries.tolist())
-        if answers and condition is None and not any(ids for ids, _ in answers):
-            self._models.check_not_elsewhere(served)
-        return answers
+        results = self._at_once(lambda query: self._nearest(remote, query, top_k, condition), queries.tolist())
+        if results and condition is None and not any(ids for ids, _ in results):
+            self._models.check_not_elsewhere(remote)
+        return results
 
     def upsert(self, descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str, str]]) -> None:
-        """See `VectorStore.upsert`; a Pinecone index that does not exist yet is made.
+        """See `VectorStore.upsert`; a Pinecone index that does not exist yet is created.
 
-        Raises RelookError also for metadata of more than 40 KB or with a reserved name, before any of 1,000 is sent.
+        Raises RelookError also for metadata of more than 40 KB or with a reremote name, before any of 1,000 is sent.
         """
         check_upsert(descriptors, metadata, self._card.dimension)
         if not len(descriptors.ids):
             return
-        served = self._existing(make=True)
-        self._models.register(served, self._sending)
+        remote = self._existing(make=True)
+        self._models.register(remote)
         for first in range(0, len(metadata), RECORDS):
             some = slice(first, first + RECORDS)
             parts = descriptors.ids[some], descriptors.vectors[some], metadata[some]
-            items, sizes = items_of(served.records, *parts)
-            with speaking(self._service.name):
-                self._wrote(served.records.write(self._space, items, sizes, self._sending))
+            records, sizes = records_of(remote.records, *parts)
+            with pinecone_errors(self._service.name):
+                self._wrote(remote.records.write(self._space, records, sizes, self._service.settings))
 
     def fetch(self, ids: Sequence[str]) -> FloatArray:
         """See `VectorStore.fetch`."""
         found = self._fetch(ids, metadata=False)
         for name in ids:
             if name not in found:
-                raise RelookError(f"{self.place()}: holds no id {name!r}")
+                raise RelookError(f"{self.place()}: has no id {name!r}")
         return self._stack(found[name] for name in ids)
 
     def read(self, ids: Sequence[str]) -> StoredVectors:
@@ -148,20 +150,19 @@ class PineconeStore:
 
     def delete(self, ids: Sequence[str]) -> int:
         """See `VectorStore.delete`."""
-        served = self._service.find()
+        remote = self._service.find()
         there = [stored_id(name) for name in self._fetch(ids, metadata=False)]
         for first in range(0, len(there), RECORDS):
-            with speaking(self._service.name):
+            with pinecone_errors(self._service.name):
                 some = there[first : first + RECORDS]
-                self._wrote(served.records.delete(self._space, some) if served else None)
+                self._wrote(remote.records.delete(self._space, some) if remote else None)
         return len(there)
 
     def ids(self) -> Iterator[str]:
-        """All ids, sorted by code point; asked for page by page."""
-        served = self._service.find()
-        if served is not None:
-            with speaking(self._service.name):
-                yield from in_order(served.records.list(self._space), lambda some: self._originals(served, some))
+        """All ids, sorted by code point; requested page by page."""
+        remote = self._service.find()
+        if remote is not None:
+            yield from in_order(self._stored_ids(remote), lambda some: self._originals(remote, some))
 
     def stats(self) -> Mapping[str, Any]:
         """ "count" (which follows writes by seconds), "dimension", "fingerprint" and "place"."""
@@ -171,8 +172,15 @@ class PineconeStore:
 
     def namespaces(self) -> Mapping[str, int]:
         """See `VectorStore.namespaces`: the models of this collection."""
-        served = self._service.find()
-        return {} if served is None else self._models.counts(served)
+        remote = self._service.find()
+        return {} if remote is None else self._models.counts(remote)
+
+    def damaged_files(self) -> list[str]:
+        """See `VectorStore.damaged_files`: there are none."""
+        return []
+
+    def rebuild(self) -> None:
+        """See `VectorStore.rebuild`: there is nothing to make."""
 
     def settle(self, count: int, tick: Callable[[int], None]) -> int:
         """See `HostedStore.settle`."""
@@ -207,83 +215,96 @@ class PineconeStore:
         self._existing()
         self._models.promote()
 
+    def prunable(self) -> Mapping[str, int]:
+        """See `HostedStore.prunable`."""
+        return self._models.prunable(self._existing())
+
     def prune(self) -> Mapping[str, int]:
         """See `HostedStore.prune`."""
         return self._models.prune(self._existing())
 
     def import_parts(self, uri: str, tick: Callable[[float], None]) -> None:
-        """See `HostedStore.import_parts`; a Pinecone index that does not exist yet is made for vectors."""
-        served = self._existing(make=True, records="vectors")
-        with speaking(self._service.name):
-            import_parts(self._index, served, self._space, uri, self._import_wait, tick)
-        self._models.register(served, self._sending)
+        """See `HostedStore.import_parts`; a Pinecone index that does not exist yet is created for vectors."""
+        remote = self._existing(make=True, records="vectors")
+        with pinecone_errors(self._service.name):
+            import_parts(self._index, remote, self._space, uri, self._import_wait, tick)
+        self._models.register(remote)
 
     @property
     def _space(self) -> str:
         return self._models.namespace
 
-    def _existing(self, make: bool = False, **changes: str) -> Served:
+    def _existing(self, make: bool = False, **changes: str) -> RemoteIndex:
         name, dimension = self._service.name, self._card.dimension
-        served = self._service.find()
-        if served is None and make:
-            served = self._service.create(dimension, **{**self._new, **changes})
-        if served is None:
+        remote = self._service.find()
+        if remote is None and make:
+            remote = self._service.create(dimension, **{**self._new, **changes})
+        if remote is None:
             raise RelookError(f"there is no Pinecone index {name}; run: relook upload --store pinecone")
-        if served.dimension != dimension:
+        if remote.dimension != dimension:
             raise RelookError(
-                f"Pinecone index {name}: holds vectors of {served.dimension} values, and the model makes {dimension}; "
+                f"Pinecone index {name}: has vectors of {remote.dimension} values, and the model makes {dimension}; "
                 "set store.pinecone.name to another one"
             )
-        return served
+        return remote
 
     def _wrote(self, number: int | None) -> None:
         self._written = max(self._written, number or 0)
 
     def _seen(self) -> bool:
-        """Whether a search sees all that was written here; where the service does not say, counts have to do."""
+        """Whether a search sees all that this process wrote; without sequence numbers only the counts tell."""
         if not self._written:
             return True
         probe = [1.0, *[0.0] * (self._card.dimension - 1)]
-        with speaking(self._service.name):
-            _, number = self._existing().records.search(self._space, probe, 1, None)
+        remote = self._existing()
+        _, number = self._service.read(lambda: remote.records.search(self._space, probe, 1, None))
         return number is None or number >= self._written
 
-    def _answer(
-        self, served: Served, query: list[float], top_k: int, condition: Mapping[str, Any] | None
+    def _nearest(
+        self, remote: RemoteIndex, query: list[float], top_k: int, condition: Mapping[str, Any] | None
     ) -> tuple[list[str], FloatArray]:
-        """One query: more is asked for until no tie stretches beyond what came back."""
-        asked = min(top_k + _BEYOND, TOP_K)
+        """The results of one query: more are requested until the last of them is not tied with the cut."""
+        requested = min(top_k + _BEYOND, TOP_K)
         while True:
-            with speaking(self._service.name):
-                found, _ = served.records.search(self._space, query, asked, condition)
+            search = partial(remote.records.search, self._space, query, requested, condition)
+            found, _ = self._service.read(search)
             scores = np.rint(np.array([score for _, score, _ in found]) * _STEPS) / _STEPS + 0.0  # no minus zero
-            if len(found) < asked or asked == TOP_K or scores.min() < np.sort(scores)[-top_k]:
+            if len(found) < requested or requested == TOP_K or scores.min() < np.sort(scores)[-top_k]:
                 break
-            asked = min(4 * asked, TOP_K)
+            requested = min(4 * requested, TOP_K)
         hashed = [stored for stored, _, original in found if original is None and is_hashed(stored)]
-        known = dict(zip(hashed, self._originals(served, hashed), strict=True))
+        known = dict(zip(hashed, self._originals(remote, hashed), strict=True))
         names = [original or known.get(stored) or original_id(stored) for stored, _, original in found]
         first = sorted(range(len(names)), key=lambda row: (-scores[row], names[row]))[:top_k]
         return [names[row] for row in first], np.clip(scores[first], -1, 1).astype(np.float32)
 
-    def _fetch(self, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Item]]:
+    def _fetch(self, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Record]]:
         """What exists of `ids`, each once."""
-        served = self._service.find()
+        remote = self._service.find()
         names = {stored_id(name): name for name in ids}
-        found = {} if served is None else self._fetch_stored(served, list(names), metadata)
+        found = {} if remote is None else self._fetch_stored(remote, list(names), metadata)
         return {names[stored]: one for stored, one in found.items()}
 
-    def _fetch_stored(self, served: Served, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Item]]:
-        def fetch(batch: list[str]) -> dict[str, tuple[FloatArray, Item]]:
-            with speaking(self._service.name):
-                return served.records.fetch(self._space, batch, metadata)
+    def _fetch_stored(
+        self, remote: RemoteIndex, ids: Sequence[str], metadata: bool
+    ) -> dict[str, tuple[FloatArray, Record]]:
+        def fetch(batch: list[str]) -> dict[str, tuple[FloatArray, Record]]:
+            return self._service.read(lambda: remote.records.fetch(self._space, batch, metadata))
 
-        batches = served.records.fetching(self._card.dimension, metadata).batches(ids)
+        batches = remote.records.fetching(self._card.dimension, metadata).batches(ids)
         return {name: one for part in self._at_once(fetch, batches) for name, one in part.items()}
 
-    def _originals(self, served: Served, stored: Sequence[str]) -> list[str]:
-        """What stored ids stand for; hashed ones are looked up."""
-        found = self._fetch_stored(served, [one for one in stored if is_hashed(one)], metadata=True)
+    def _stored_ids(self, remote: RemoteIndex) -> Iterator[str]:
+        token: str | None = None
+        while True:
+            names, token = self._service.read(partial(remote.records.page, self._space, token))
+            yield from names
+            if token is None:
+                return
+
+    def _originals(self, remote: RemoteIndex, stored: Sequence[str]) -> list[str]:
+        """The original ids of stored ones; hashed ones are looked up."""
+        found = self._fetch_stored(remote, [one for one in stored if is_hashed(one)], metadata=True)
         names = []
         for one in stored:
             if is_hashed(one) and one not in found:
@@ -292,9 +313,9 @@ class PineconeStore:
         return names
 
     def _at_once(self, work: Callable[[One], Other], items: Iterable[One]) -> list[Other]:
-        with ThreadPoolExecutor(self._sending.concurrency) as pool:
+        with ThreadPoolExecutor(self._service.settings.concurrency) as pool:
             return list(pool.map(work, items))
 
-    def _stack(self, found: Iterable[tuple[FloatArray, Item]]) -> FloatArray:
+    def _stack(self, found: Iterable[tuple[FloatArray, Record]]) -> FloatArray:
         vectors = [vector for vector, _ in found]
         return np.stack(vectors) if vectors else np.zeros((0, self._card.dimension), np.float32)

@@ -97,6 +97,13 @@ class TableStore:
         """See `VectorStore.namespaces`: an index directory holds one model."""
         return {self._index.manifest.fingerprint: self._index.manifest.counts["images"]}
 
+    def damaged_files(self) -> list[str]:
+        """See `VectorStore.damaged_files`: there are none, `Index.verify` reads the index's own."""
+        return []
+
+    def rebuild(self) -> None:
+        """See `VectorStore.rebuild`: there is nothing to make."""
+
     @once_property
     def _loaded(self) -> InMemoryGlobals:
         return InMemoryGlobals(self._index, self._precision)

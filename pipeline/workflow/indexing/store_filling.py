@@ -25,7 +25,7 @@ def fill_store(
     """Make the store equal to a generation, and wait until it counts as many vectors.
 
     Args:
-        config: `store` matters here.
+        config: `store` and `reindex.max_removed` are used.
         index: the generation; it need not be committed as the index's own yet.
         reporter: told about the progress.
         models: fingerprints of this index before the run. Where one of them is current in a shared service, or none
@@ -44,7 +44,7 @@ def fill_store(
     store = open_store(kind, index, **config.store.options)
     if store.index_backed:
         return {}
-    written = sync_store(kind, index, store, reporter)
+    written = sync_store(kind, index, store, reporter, config.reindex.max_removed)
     service = _choose_current(store, index, models, promote) if is_hosted(store) else {}
     return {
         "store": kind,

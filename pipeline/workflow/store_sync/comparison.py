@@ -1,7 +1,7 @@
-"""An index beside a store, part by part: what the store lacks, what differs, and what it has too much.
+"""Comparison of an index with a store, part by part: what the store lacks, what differs, and what only it has.
 
-Below `upload`, which sends what is found here, and `verify`, which reports it. Memory does not grow with the number of
-images: of the index one part is held at a time, of the store what was asked for, and ids that only the store has are
+Below `upload`, which sends the differences, and `verify`, which reports them. Memory does not grow with the number of
+images: one part of the index and one chunk of the store are in memory at a time, and ids that only the store has are
 found by a table on disk.
 """
 
@@ -22,17 +22,17 @@ from pipeline.types import StoredVectors, VectorStore
 
 # Rows that are compared at once: 1,024 vectors of 2,048 values take 8 MB on each side.
 CHUNK = 1024
-# A store may hand vectors back through decimal text; a difference of one unit in the last place is none.
+# A store may return vectors through decimal text: a difference in the last digit counts as equal.
 TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Rows of one part of the index beside what the store has of them.
+    """Rows of one part of the index, compared with the store.
 
     Attributes:
         part: the part's name.
-        rows: what the index holds, at most `CHUNK` rows.
+        rows: the index's rows, at most `CHUNK`.
         missing: numbers of the rows that the store lacks.
         changed: numbers of the rows whose vector or metadata differ in the store.
     """
@@ -48,30 +48,38 @@ class Compared:
         return sorted([*self.missing, *self.changed])
 
 
-def compare_parts(index: Index, store: VectorStore, skip: Collection[str] = ()) -> Iterator[Compared]:
-    """Every living row of the index, chunk by chunk, beside the store.
+def compare_parts(
+    index: Index, store: VectorStore, skip: Collection[str] = (), new: bool = False
+) -> Iterator[Compared]:
+    """Every living row of the index, chunk by chunk, compared with the store.
 
     Args:
         index: one generation.
         store: opened for the index's model.
-        skip: names of parts that are not looked at.
+        skip: names of parts that are left out.
+        new: the store is known to be empty: it is not read, every row is missing.
     """
     for part in index.manifest.parts:
         if part.name not in skip:
             table = index.globals_of(part)
             for first in range(0, len(table), CHUNK):
-                yield compare_rows(part.name, table.rows(range(first, min(first + CHUNK, len(table)))), store)
+                rows = table.rows(range(first, min(first + CHUNK, len(table))))
+                yield (
+                    Compared(part.name, rows, list(range(len(rows))), [])
+                    if new
+                    else compare_rows(part.name, rows, store)
+                )
 
 
 def own_parts(index: Index, names: Collection[str] | None = None) -> Iterator[Compared]:
-    """Rows of the index where its own tables are the store: they are read, and named as the catalog names them.
+    """Rows of the index where its own tables are the store: they are read, and their ids compared with the catalog.
 
     Args:
         index: one generation.
         names: of the parts to read; None: all.
 
     Raises:
-        RelookError: a part cannot be read, or its globals are of other images than its catalog.
+        RelookError: a part cannot be read, or its globals have other ids than its catalog.
     """
     for part in index.manifest.parts:
         if names is None or part.name in names:
@@ -85,7 +93,7 @@ def own_parts(index: Index, names: Collection[str] | None = None) -> Iterator[Co
 
 
 def compare_rows(part: str, rows: StoredVectors, store: VectorStore) -> Compared:
-    """Some rows of a part beside the store."""
+    """Some rows of a part, compared with the store."""
     return Compared(part, rows, *_wrong(rows, store.read(rows.ids)))
 
 
@@ -96,14 +104,14 @@ def extra_ids(index: Index, store: VectorStore) -> Iterator[list[str]]:
         known.execute("PRAGMA journal_mode = OFF")
         known.execute("CREATE TABLE ids (id TEXT PRIMARY KEY) WITHOUT ROWID")
         for part in index.manifest.parts:
-            # A set is all that is asked for: an id that two parts of a damaged index name must not end the listing.
+            # Two parts of a damaged index may name one id.
             known.executemany("INSERT OR IGNORE INTO ids VALUES (?)", ((name,) for name in index.ids_of(part)))
         ids = store.ids()
         while batch := list(islice(ids, CHUNK)):
-            known.execute("CREATE TEMP TABLE asked (id TEXT)")
-            known.executemany("INSERT INTO asked VALUES (?)", ((name,) for name in batch))
-            rows = known.execute("SELECT id FROM asked WHERE id NOT IN ids ORDER BY rowid").fetchall()
-            known.execute("DROP TABLE asked")
+            known.execute("CREATE TEMP TABLE listed (id TEXT)")
+            known.executemany("INSERT INTO listed VALUES (?)", ((name,) for name in batch))
+            rows = known.execute("SELECT id FROM listed WHERE id NOT IN ids ORDER BY rowid").fetchall()
+            known.execute("DROP TABLE listed")
             if rows:
                 yield [name for (name,) in rows]
         known.close()

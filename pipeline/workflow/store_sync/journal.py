@@ -1,7 +1,7 @@
-"""What an upload remembers between runs: which parts of an index a service has taken.
+"""The journal of uploads: which parts of an index were sent to a service.
 
-Beside the index, in uploads/STORE-PLACE.json. It spares comparisons and decides nothing: where the service's count says
-otherwise, the journal is forgotten and everything is compared.
+Beside the index, in uploads/STORE-PLACE.json. It saves comparisons and decides nothing: where the service's count
+disagrees, the journal is cleared and everything is compared.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from pipeline.stores.index.manifest import Part
 
 
 class Journal:
-    """The parts that one place was sent, and how many rows of each were deleted then.
+    """The parts that were sent to one place, and how many rows of each were deleted at that time.
 
     Args:
         directory: the index directory.
         kind: of the store.
-        place: the service and the part of it that holds this model.
+        place: the service and the namespace of this model.
     """
 
     def __init__(self, directory: Path, kind: str, place: str) -> None:
@@ -29,14 +29,19 @@ class Journal:
         self._file, self._place = directory / "uploads" / f"{kind}-{digest}.json", place
         self._whole, self._parts, self._begun = self._read()
 
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was sent, nor begun to be."""
+        return not self._parts and not self._begun
+
     def known(self, parts: Iterable[Part]) -> list[Part]:
-        """Those of `parts` that were sent; a part never changes, only rows of it are deleted."""
+        """Those of `parts` that were sent; a part never changes, apart from the list of its deleted rows."""
         return [part for part in parts if part.name in self._parts]
 
     def shrunk(self, parts: Iterable[Part]) -> list[Part] | None:
-        """Those of `parts` of which more rows are deleted now than when they were sent.
+        """Those of `parts` that have more deleted rows now than when they were sent.
 
-        None: the place may hold something else that the index does not.
+        None: the place may have other vectors that the index lacks.
         """
         now = {part.name: part for part in parts}
         sent = {**self._begun, **self._parts}
@@ -53,11 +58,11 @@ class Journal:
         self._write(self._whole, {**self._parts, part.name: len(part.deleted)}, {})
 
     def complete(self, parts: Iterable[Part]) -> None:
-        """The place holds these parts and nothing else."""
+        """The place has these parts and nothing else."""
         self._write(True, {part.name: len(part.deleted) for part in parts}, {})
 
     def forget(self) -> None:
-        """Nothing is known of the place."""
+        """Clear the journal: the place may have anything."""
         self._write(False, {}, {})
 
     def _read(self) -> tuple[bool, dict[str, int], dict[str, int]]:

@@ -1,7 +1,7 @@
-"""Making a vector store equal to an index: what is missing or differs is sent, what the index lost is deleted.
+"""Sync of a vector store with an index: what is missing or differs is sent, what the index no longer has is deleted.
 
-The work of `upload`, for every store but the index's own tables. It can be cut off anywhere and begun again: only what
-is still missing is sent then.
+The work of `upload`, for every store but the index's own tables. It can be interrupted anywhere: the next run sends
+only what is still missing.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ from pipeline.types import GlobalDescriptors, VectorStore, WriteCost, is_hosted
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.store_sync.comparison import CHUNK, Compared, compare_parts, extra_ids
 from pipeline.workflow.store_sync.journal import Journal
+from pipeline.workflow.store_sync.removals import Removals
 
 
 @dataclass(frozen=True)
 class SyncCounts:
-    """How many vectors were written or deleted, and what writing them takes (nothing but for a hosted store)."""
+    """Numbers of vectors that were written or deleted, and the cost of writing them (none but for a hosted store)."""
 
     added: int = 0
     changed: int = 0
@@ -31,7 +32,7 @@ class SyncCounts:
     cost: WriteCost = field(default_factory=WriteCost)
 
     def __add__(self, other: SyncCounts) -> SyncCounts:
-        """Both together."""
+        """The sums of both."""
         return SyncCounts(
             self.added + other.added,
             self.changed + other.changed,
@@ -40,7 +41,7 @@ class SyncCounts:
         )
 
 
-def sync_store(kind: str, index: Index, store: VectorStore, reporter: Reporter) -> SyncCounts:
+def sync_store(kind: str, index: Index, store: VectorStore, reporter: Reporter, max_removed: float) -> SyncCounts:
     """Bring the store to the state of the index, and wait until that can be read.
 
     Args:
@@ -48,63 +49,76 @@ def sync_store(kind: str, index: Index, store: VectorStore, reporter: Reporter) 
         index: one generation.
         store: opened for it.
         reporter: told about the progress.
+        max_removed: share of the store's vectors that may be deleted, in [0, 1].
 
     Raises:
-        RelookError: a part is damaged, the store refuses something, or its count is wrong in the end.
+        RelookError: a part is damaged, more than `max_removed` of the store would be deleted (nothing is written
+            then), the store refuses something, or its count is wrong in the end.
     """
     if is_hosted(store):
         store.prepare()
     journal = _journal(kind, index, store)
     parts, count = index.manifest.parts, index.manifest.counts["images"]
     before = store.stats()["count"]
+    new = _is_new(journal, before)
     if journal and before < sum(part.rows - len(part.deleted) for part in journal.known(parts)):
         journal.forget()
-    filled = SyncCounts()
+    synced = SyncCounts()
     for _ in range(2):
-        filled += _send(index, store, journal, reporter)
-        if before or filled.removed:
-            filled += _remove(index, store, journal, max(0, before + filled.added - count), reporter)
+        with Removals(_extra(index, store, journal) if before else ()) as removals:
+            removals.check(kind, store, before, max_removed)
+            synced += _send(index, store, journal, reporter, new)
+            synced += _remove(store, removals, reporter)
         counted = wait_until_settled(store, count, reporter)
         if counted == count:
             if journal:
                 journal.complete(parts)
-            return filled
-        # What the journal says is not so, or something was written from elsewhere: compare everything.
-        before = counted
+            return synced
+        # The journal is wrong, or something else wrote to the store: compare everything.
+        before, new = counted, False
         if journal:
             journal.forget()
     raise RelookError(f"the store counts {counted} vectors where the index has {count}; run: relook upload again")
 
 
 def plan_sync(kind: str, index: Index, store: VectorStore) -> SyncCounts:
-    """What `sync_store` would do now; nothing is written."""
+    """What `sync_store` would write and delete now; nothing is written."""
     journal = _journal(kind, index, store)
-    planned = SyncCounts()
-    for compared in compare_parts(index, store, _names(journal, index)):
+    planned, before = SyncCounts(), store.stats()["count"]
+    for compared in compare_parts(index, store, _names(journal, index), new=_is_new(journal, before)):
         planned += _counted(store, compared)
-    for ids in _extra(index, store, journal) if store.stats()["count"] else ():
-        # To delete a record costs what it did to write it.
+    for ids in _extra(index, store, journal) if before else ():
+        # To delete a record costs as much as writing it.
         units = store.cost(store.read(ids)).units if is_hosted(store) else 0
         planned += SyncCounts(removed=len(ids), cost=WriteCost(units=units))
     return planned
 
 
 def _journal(kind: str, index: Index, store: VectorStore) -> Journal | None:
-    """Stores that are no service are compared in moments."""
+    """The journal of a hosted store; others are compared quickly without one."""
     return Journal(index.directory, kind, store.place()) if is_hosted(store) else None
+
+
+def _is_new(journal: Journal | None, count: int) -> bool:
+    """Whether the store is known to be empty, so that nothing has to be compared.
+
+    The count of a service follows its writes by seconds: where the journal says that something was sent, it is not
+    trusted.
+    """
+    return not count and (journal is None or journal.empty)
 
 
 def _names(journal: Journal | None, index: Index) -> list[str]:
     return [part.name for part in journal.known(index.manifest.parts)] if journal else []
 
 
-def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: Reporter) -> SyncCounts:
-    """Write what the store lacks, part by part."""
+def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: Reporter, new: bool) -> SyncCounts:
+    """Write what the store lacks or has otherwise, part by part."""
     skip, parts = _names(journal, index), {part.name: part for part in index.manifest.parts}
     total = sum(part.rows - len(part.deleted) for part in parts.values() if part.name not in skip)
-    filled, current = SyncCounts(), ""
+    synced, current = SyncCounts(), ""
     with reporter.bar("upload", total, "vectors") as bar:
-        for compared in compare_parts(index, store, skip):
+        for compared in compare_parts(index, store, skip, new=new):
             if compared.part != current:
                 if journal and current:
                     journal.add(parts[current])
@@ -112,7 +126,7 @@ def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: R
                 _check_whole(index, parts[current])
                 if journal:
                     journal.begin(parts[current])
-            filled += _counted(store, compared)
+            synced += _counted(store, compared)
             if compared.wrong:
                 rows = compared.rows.rows(compared.wrong)
                 fault_point("sending")
@@ -121,14 +135,14 @@ def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: R
             bar.advance(len(compared.rows))
     if journal and current:
         journal.add(parts[current])
-    return filled
+    return synced
 
 
-def _remove(index: Index, store: VectorStore, journal: Journal | None, total: int, reporter: Reporter) -> SyncCounts:
-    """Delete what the index no longer has: some `total`, as far as the store's count can be trusted."""
+def _remove(store: VectorStore, removals: Removals, reporter: Reporter) -> SyncCounts:
+    """Delete what the index no longer has."""
     removed = 0
-    with reporter.bar("delete", total, "vectors") as bar:
-        for ids in _extra(index, store, journal):
+    with reporter.bar("delete", removals.count, "vectors") as bar:
+        for ids in removals:
             fault_point("deleting")
             removed += store.delete(ids)
             fault_point("deleted")
@@ -137,7 +151,7 @@ def _remove(index: Index, store: VectorStore, journal: Journal | None, total: in
 
 
 def _extra(index: Index, store: VectorStore, journal: Journal | None) -> Iterator[list[str]]:
-    """Ids that the store has too much. Where the journal knows all that was sent, the store need not list its own."""
+    """Ids that only the store has. Where the journal knows all that was sent, the store is not listed."""
     parts = index.manifest.parts
     shrunk = journal.shrunk(parts) if journal else None
     if shrunk is None:
@@ -145,7 +159,7 @@ def _extra(index: Index, store: VectorStore, journal: Journal | None) -> Iterato
         return
     dead = {name for part in shrunk for name in index.deleted_ids(part)}
     for part in parts if dead else ():
-        dead.difference_update(index.ids_of(part))  # deleted there, and alive here
+        dead.difference_update(index.ids_of(part))  # deleted in one part, present in another
     names = sorted(dead)
     for first in range(0, len(names), CHUNK):
         found = list(store.read(names[first : first + CHUNK]).ids)
@@ -154,7 +168,7 @@ def _extra(index: Index, store: VectorStore, journal: Journal | None) -> Iterato
 
 
 def wait_until_settled(store: VectorStore, count: int, reporter: Reporter) -> int:
-    """Wait until what was written can be read; returns how many vectors the store counts."""
+    """Wait until the writes can be read; returns the store's count of vectors."""
     if not is_hosted(store):
         counted: int = store.stats()["count"]
         return counted
@@ -173,14 +187,14 @@ def _counted(store: VectorStore, compared: Compared) -> SyncCounts:
     missing, changed = compared.missing, compared.changed
     cost = WriteCost()
     if is_hosted(store) and compared.wrong:
-        # To replace a record costs what the old one did as well.
+        # Replacing a record also costs what the old one did.
         cost = store.cost(compared.rows.rows(compared.wrong))
         cost = replace(cost, units=cost.units + store.cost(compared.rows.rows(changed)).units)
     return SyncCounts(len(missing), len(changed), 0, cost)
 
 
 def _check_whole(index: Index, part: Part) -> None:
-    """Nothing is sent of a part that is not what was once written."""
+    """Raises RelookError for a part whose content is not what was written: nothing of it is sent."""
     file = part.files["globals"]
     path = index.directory / file.path
     with suppress(OSError):

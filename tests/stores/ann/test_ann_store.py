@@ -287,16 +287,16 @@ def garbage(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "harm", "said"),
+    ("pattern", "harm", "said", "remedy"),
     [
-        ("lists-*", truncate, "bytes instead of"),
-        ("lists-*", Path.unlink, "missing"),
-        ("records.sqlite", garbage, "not a database"),
-        ("records.sqlite", truncate, "malformed"),
+        ("lists-*", truncate, "bytes instead of", "relook verify --store ann --repair"),
+        ("lists-*", Path.unlink, "missing", "relook verify --store ann --repair"),
+        ("records.sqlite", garbage, "not a database", "relook upload --store ann"),
+        ("records.sqlite", truncate, "malformed", "relook upload --store ann"),
     ],
 )
 def test_a_damaged_file_is_an_error_that_names_it(
-    tmp_path: Path, pattern: str, harm: Callable[[Path], None], said: str
+    tmp_path: Path, pattern: str, harm: Callable[[Path], None], said: str, remedy: str
 ) -> None:
     vectors = clustered(400)
     fill(open_in(tmp_path), vectors)
@@ -305,7 +305,7 @@ def test_a_damaged_file_is_an_error_that_names_it(
     db.close()
     (path, *_) = sorted(folder_of(tmp_path).glob(pattern))
     harm(path)
-    with pytest.raises(RelookError, match=f"{path.name}: damaged .*{said}.*relook upload"):
+    with pytest.raises(RelookError, match=f"{path.name}: damaged .*{said}.*{remedy}"):
         open_in(tmp_path).query(vectors[:1], 3)
     shutil.rmtree(folder_of(tmp_path))
     fill(open_in(tmp_path), vectors)

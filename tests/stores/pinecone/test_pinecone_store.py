@@ -144,7 +144,7 @@ class TestLimits:
     def test_no_more_answers_than_the_service_gives(self, opened: Opener) -> None:
         store = opened()
         put(store, ["a", "b"])
-        with pytest.raises(RelookError, match="top_k = 10001: Pinecone answers with at most 10000"):
+        with pytest.raises(RelookError, match="top_k = 10001: Pinecone returns at most 10000 results"):
             store.query(unit_vectors(1), 10_001)
         assert len(store.query(unit_vectors(1), 10_000)[0][0]) == 2
 
@@ -186,12 +186,12 @@ class TestIndexes:
         server.create("short", 7)
         store = open_pinecone(server, index_of(tmp_path / "index", make_card()), name="short")
         for ask in (lambda: put(store, ["a"]), lambda: store.query(unit_vectors(1), 1)):
-            with pytest.raises(RelookError, match="index short: holds vectors of 7 values, and the model makes 8"):
+            with pytest.raises(RelookError, match="index short: has vectors of 7 values, and the model makes 8"):
                 ask()
 
     def test_another_metric(self, server: PineconeServer, tmp_path: Path) -> None:
         server.create("far", 8, metric="euclidean")
-        with pytest.raises(RelookError, match="its metric is euclidean; it has to be cosine or dotproduct"):
+        with pytest.raises(RelookError, match="its metric is euclidean; it must be cosine or dotproduct"):
             put(open_pinecone(server, index_of(tmp_path / "index", make_card()), name="far"), ["a"])
 
     def test_none_at_all(self, server: PineconeServer, tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ class TestModels:
 @pytest.mark.parametrize("options", [{"promote": True}, {"prune": True}, {"bulk": "gs://here"}])
 def test_what_only_a_service_can_do_is_not_asked_of_the_table(tmp_path: Path, options: dict[str, Any]) -> None:
     index = filled(tmp_path / "index", IDS[:5])
-    with pytest.raises(UsageError, match="store table is none"):
+    with pytest.raises(UsageError, match="table is a local store"):
         upload(configured(index.directory, "store.kind=table"), **options)
 
 
@@ -353,7 +353,7 @@ class TestImport:
 
     def test_only_buckets_are_imported_from(self, server: PineconeServer, tmp_path: Path) -> None:
         index = filled(tmp_path / "index", IDS[:10])
-        with pytest.raises(UsageError, match="has to begin with gs:// or s3://"):
+        with pytest.raises(UsageError, match="must begin with gs:// or s3://"):
             upload(configured(index.directory), bulk="/tmp/parts")
 
 

@@ -1,4 +1,4 @@
-"""`verify`: finds every difference between an index and a store, and mends it with the fewest writes.
+"""`verify`: finds every difference between an index and a store, and repairs it with the fewest writes.
 
 Differences are made on purpose and compared with what two dictionaries say; the command line is run against the table
 and against a service over HTTP.
@@ -24,7 +24,7 @@ from stores_helpers import ROOT, make_card, make_index, make_items, unit_vectors
 from pipeline.config import parse_config
 from pipeline.errors import RelookError
 from pipeline.stages.upload import upload
-from pipeline.stages.verify import VerifyResult, _compare, _look_for_extra, verify
+from pipeline.stages.verify import VerifyResult, _compare, _extra, verify
 from pipeline.stores import Index, IndexWriter, TableStore
 from pipeline.types import GlobalDescriptors, StoredVectors
 from pipeline.workflow.progress import Silent
@@ -76,7 +76,7 @@ contents = st.dictionaries(st.text(max_size=3), item, max_size=12)
 
 @settings(max_examples=25)
 @given(here=contents, there=contents, parts=st.integers(1, 3))
-def test_what_differs_is_what_two_dictionaries_say_and_mending_writes_no_more(
+def test_what_differs_is_what_two_dictionaries_say_and_repair_writes_no_more(
     tmp_path_factory: pytest.TempPathFactory, here: Any, there: Any, parts: int
 ) -> None:
     folder = tmp_path_factory.mktemp("verify")
@@ -86,8 +86,10 @@ def test_what_differs_is_what_two_dictionaries_say_and_mending_writes_no_more(
 
     def looked(repair: bool) -> tuple[int, int, int | None, int]:
         result = VerifyResult("table", "", index_count=len(here))
-        _compare(result, index, store, None, repair, Silent())
-        _look_for_extra(result, index, store, repair)
+        with _extra(result, index, store) as removals:
+            _compare(result, index, store, None, repair, Silent())
+            for ids in removals if repair else ():
+                store.delete(ids)
         return result.added, result.changed, result.removed, result.equal
 
     extra = len(there.keys() - here)
@@ -100,14 +102,15 @@ def test_what_differs_is_what_two_dictionaries_say_and_mending_writes_no_more(
     assert list(store.ids()) == sorted(here)
 
 
-def test_many_extra_ids_are_forgotten_in_several_listings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.stages.verify._BATCHES", 2)
+def test_many_extra_ids_are_deleted_after_they_were_all_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.workflow.store_sync.comparison.CHUNK", 7)
     index = Index(made(tmp_path / "here", {"keep": (0, "x")}, 1))
     there = {f"{number}": (0, "x") for number in range(60)} | {"keep": (0, "x")}
     store: Any = Counting(TableStore.open(made(tmp_path / "there", there, 1)))
     result = VerifyResult("table", "")
-    _look_for_extra(result, index, store, repair=True)
+    with _extra(result, index, store) as removals:
+        assert store.forgotten == 0
+        assert sum(store.delete(ids) for ids in removals) == 60
     assert (result.removed, store.forgotten, list(store.ids())) == (60, 60, ["keep"])
     assert len(result.examples["removed"]) == 5
 
@@ -192,7 +195,7 @@ def test_a_part_whose_tables_name_other_images_is_refused(tmp_path: Path) -> Non
         list(own_parts(index))
 
 
-def test_a_service_is_verified_by_sample_or_whole_and_mended(tmp_path: Path) -> None:
+def test_a_service_is_verified_by_sample_or_whole_and_repaired(tmp_path: Path) -> None:
     ids = [f"{number:02d}" for number in range(30)]
     index = make_index(tmp_path / "index", ids=ids)
     with PineconeServer() as server:

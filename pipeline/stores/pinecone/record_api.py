@@ -1,20 +1,20 @@
-"""The two APIs by which an index of Pinecone is read and written, behind one: documents, and the older vectors.
+"""The two APIs by which records of a Pinecone index are read and written, behind one protocol: documents and vectors.
 
-Below the Pinecone store. New indexes declare a schema and hold documents; an index that was made by its dimension
-alone holds vectors and answers to no other API. Batches, retries and Retry-After are the SDK's.
+Below the Pinecone store. New indexes declare a schema and hold documents; an index that was created by its dimension
+alone holds vectors, the older kind, and has no other API. Batches, retries and Retry-After are the SDK's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from pipeline.stores.pinecone.limits import ID_BYTES, METADATA_BYTES, PAGE, VALUE_BYTES, Fetching, records_per_request
+from pipeline.stores.pinecone.requests import RequestSettings
 from pipeline.types import FloatArray
 
 if TYPE_CHECKING:
@@ -23,32 +23,26 @@ if TYPE_CHECKING:
 # The field that holds an id which could only be stored as a hash.
 ORIGINAL = "relook_id"
 
-Item = dict[str, Any]
-# An id as it is stored, its score, and what it stands for where the answer says so.
+# A record as it is sent, and the metadata of one that is read.
+Record = dict[str, Any]
+# An id as it is stored, its score, and the original id where the reply has it.
 Match = tuple[str, float, str | None]
 
 
-@dataclass(frozen=True)
-class Sending:
-    """How writes are sent: so many requests at once, what failed again so often, after so many seconds."""
-
-    concurrency: int
-    resends: int
-    resend_after: float
-
-
-class Records(Protocol):
-    """What can be done with the records of one index; ids are those that are stored."""
+class RecordApi(Protocol):
+    """Reads and writes records of one index; ids are those that are stored (`ids.py`)."""
 
     @property
     def reserved(self) -> frozenset[str]:
-        """Names that no metadata may have."""
+        """Names that metadata must not have."""
 
-    def item(self, stored: str, values: Sequence[float], metadata: Mapping[str, str]) -> Item:
+    def record(self, stored: str, values: Sequence[float], metadata: Mapping[str, str]) -> Record:
         """A record as it is sent."""
 
-    def write(self, namespace: str, items: Sequence[Item], sizes: Sequence[int], sending: Sending) -> int | None:
-        """Write records of so many bytes each; returns the last sequence number where the service gives one."""
+    def write(
+        self, namespace: str, records: Sequence[Record], sizes: Sequence[int], settings: RequestSettings
+    ) -> int | None:
+        """Write records, `sizes` bytes each; returns the last sequence number where the service gives one."""
 
     def search(
         self, namespace: str, vector: Sequence[float], top_k: int, condition: Mapping[str, Any] | None
@@ -56,42 +50,44 @@ class Records(Protocol):
         """The nearest, and the sequence number up to which writes were seen."""
 
     def fetching(self, dimension: int, metadata: bool) -> Fetching:
-        """How much `fetch` may ask for."""
+        """The limits of one `fetch`."""
 
-    def fetch(self, namespace: str, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Item]]:
-        """Vectors and metadata of those ids that exist; without `metadata` what is needed of it is left out."""
+    def fetch(self, namespace: str, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Record]]:
+        """Vectors and metadata of those ids that exist; without `metadata` these may be left out."""
 
     def delete(self, namespace: str, ids: Sequence[str]) -> int | None:
-        """Forget ids; returns the sequence number where the service gives one."""
+        """Delete ids; returns the sequence number where the service gives one."""
 
-    def list(self, namespace: str) -> Iterator[str]:
-        """All ids, sorted."""
+    def page(self, namespace: str, token: str | None) -> tuple[list[str], str | None]:
+        """Ids of one page, sorted as all are, and the token of the next page; None after the last."""
 
 
-class Documents:
-    """The documents of an index that declares its fields, among them one dense vector, `field`."""
+class DocumentApi:
+    """The documents of an index that declares its fields, one of them a dense vector, `field`."""
 
     def __init__(self, client: Client, field: str) -> None:
         self._documents, self._field = client.documents, field
 
     @property
     def reserved(self) -> frozenset[str]:
-        """See `Records.reserved`."""
+        """See `RecordApi.reserved`."""
         return frozenset({self._field, ORIGINAL})
 
-    def item(self, stored: str, values: Sequence[float], metadata: Mapping[str, str]) -> Item:
-        """See `Records.item`."""
+    def record(self, stored: str, values: Sequence[float], metadata: Mapping[str, str]) -> Record:
+        """See `RecordApi.record`."""
         return {"_id": stored, self._field: values, **metadata}
 
-    def write(self, namespace: str, items: Sequence[Item], sizes: Sequence[int], sending: Sending) -> int | None:
-        """See `Records.write`."""
+    def write(
+        self, namespace: str, records: Sequence[Record], sizes: Sequence[int], settings: RequestSettings
+    ) -> int | None:
+        """See `RecordApi.write`."""
         upsert = partial(self._documents.batch_upsert, namespace=namespace)
-        return _send_all(lambda some, how: upsert(documents=some, **how), items, sizes, sending)
+        return _send_all(lambda some, how: upsert(documents=some, **how), records, sizes, settings)
 
     def search(
         self, namespace: str, vector: Sequence[float], top_k: int, condition: Mapping[str, Any] | None
     ) -> tuple[list[Match], int | None]:
-        """See `Records.search`."""
+        """See `RecordApi.search`."""
         clause = {"type": "dense_vector", "field": self._field, "values": vector}
         reply = self._documents.search(
             namespace=namespace, score_by=[clause], top_k=top_k, filter=condition, include_fields=[ORIGINAL]
@@ -99,11 +95,11 @@ class Documents:
         return [(one.id, one.score or 0.0, one.get(ORIGINAL)) for one in reply.matches], _seen(reply)
 
     def fetching(self, dimension: int, metadata: bool) -> Fetching:
-        """See `Records.fetching`."""
+        """See `RecordApi.fetching`."""
         return Fetching(_reply_bytes(dimension, metadata), in_url=False)
 
-    def fetch(self, namespace: str, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Item]]:
-        """See `Records.fetch`."""
+    def fetch(self, namespace: str, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Record]]:
+        """See `RecordApi.fetch`."""
         shown = None if metadata else [self._field]
         reply = self._documents.fetch(namespace=namespace, ids=ids, include_fields=shown)
         found = {}
@@ -114,47 +110,51 @@ class Documents:
         return found
 
     def delete(self, namespace: str, ids: Sequence[str]) -> int | None:
-        """See `Records.delete`."""
+        """See `RecordApi.delete`."""
         return _committed(self._documents.delete(namespace=namespace, ids=ids))
 
-    def list(self, namespace: str) -> Iterator[str]:
-        """See `Records.list`."""
-        return (one.id for one in self._documents.list(namespace=namespace, limit=PAGE))
+    def page(self, namespace: str, token: str | None) -> tuple[list[str], str | None]:
+        """See `RecordApi.page`."""
+        pages = self._documents.list(namespace=namespace, limit=PAGE, pagination_token=token).pages()
+        page = next(iter(pages))
+        return [one.id for one in page.items], page.pagination_token
 
 
-class Vectors:
-    """The records of an index of the older kind."""
+class VectorApi:
+    """The vectors of an index of the older kind."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
 
     @property
     def reserved(self) -> frozenset[str]:
-        """See `Records.reserved`."""
+        """See `RecordApi.reserved`."""
         return frozenset({ORIGINAL})
 
-    def item(self, stored: str, values: Sequence[float], metadata: Mapping[str, str]) -> Item:
-        """See `Records.item`."""
+    def record(self, stored: str, values: Sequence[float], metadata: Mapping[str, str]) -> Record:
+        """See `RecordApi.record`."""
         return {"id": stored, "values": values, "metadata": dict(metadata)}
 
-    def write(self, namespace: str, items: Sequence[Item], sizes: Sequence[int], sending: Sending) -> int | None:
-        """See `Records.write`."""
+    def write(
+        self, namespace: str, records: Sequence[Record], sizes: Sequence[int], settings: RequestSettings
+    ) -> int | None:
+        """See `RecordApi.write`."""
         upsert = partial(self._client.upsert, namespace=namespace)
-        return _send_all(lambda some, how: upsert(vectors=some, **how), items, sizes, sending)
+        return _send_all(lambda some, how: upsert(vectors=some, **how), records, sizes, settings)
 
     def search(
         self, namespace: str, vector: Sequence[float], top_k: int, condition: Mapping[str, Any] | None
     ) -> tuple[list[Match], int | None]:
-        """See `Records.search`; metadata come all or not at all, so a hashed id has to be looked up."""
+        """See `RecordApi.search`; metadata come all or not at all, so a hashed id has to be looked up."""
         reply = self._client.query(namespace=namespace, vector=vector, top_k=top_k, filter=condition)
         return [(one.id, one.score, None) for one in reply.matches], _seen(reply)
 
     def fetching(self, dimension: int, metadata: bool) -> Fetching:
-        """See `Records.fetching`; this API always answers with all of a record."""
+        """See `RecordApi.fetching`; this API always returns whole records."""
         return Fetching(_reply_bytes(dimension, metadata=True), in_url=True)
 
-    def fetch(self, namespace: str, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Item]]:
-        """See `Records.fetch`."""
+    def fetch(self, namespace: str, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Record]]:
+        """See `RecordApi.fetch`."""
         reply = self._client.fetch(ids=ids, namespace=namespace)
         return {
             name: (np.asarray(one.values, dtype=np.float32), dict(one.metadata or {}))
@@ -162,33 +162,33 @@ class Vectors:
         }
 
     def delete(self, namespace: str, ids: Sequence[str]) -> int | None:
-        """See `Records.delete`; this API says nothing of where the write stands."""
+        """See `RecordApi.delete`; this API gives no sequence number."""
         self._client.delete(ids=list(ids), namespace=namespace)
         return None
 
-    def list(self, namespace: str) -> Iterator[str]:
-        """See `Records.list`."""
-        for page in self._client.list(namespace=namespace, limit=PAGE):
-            yield from (one.id for one in page.vectors if one.id)
+    def page(self, namespace: str, token: str | None) -> tuple[list[str], str | None]:
+        """See `RecordApi.page`."""
+        reply = self._client.list_paginated(namespace=namespace, limit=PAGE, pagination_token=token)
+        return [one.id for one in reply.vectors if one.id], reply.pagination.next if reply.pagination else None
 
 
 def _send_all(
-    send: Callable[[Sequence[Item], dict[str, Any]], Any],
-    items: Sequence[Item],
+    send: Callable[[Sequence[Record], dict[str, Any]], Any],
+    records: Sequence[Record],
     sizes: Sequence[int],
-    sending: Sending,
+    settings: RequestSettings,
 ) -> int | None:
-    """Send until nothing failed: the SDK has tried each batch several times, what is left is sent anew.
+    """Send until nothing failed: the SDK tries each batch several times, what still failed is sent again.
 
-    Raises the first error that sending again cannot mend, or the last one that it did not.
+    Raises the first error that is not transient, or the last one after all resends.
     """
     size = records_per_request(sizes)
-    how = {"batch_size": size, "max_concurrency": sending.concurrency, "show_progress": False}
+    how = {"batch_size": size, "max_concurrency": settings.concurrency, "show_progress": False}
     numbers: list[int] = []
-    for round_ in range(sending.resends + 1):
+    for round_ in range(settings.resends + 1):
         if round_:
-            time.sleep(sending.resend_after)
-        result = send(items, how)
+            time.sleep(settings.resend_after)
+        result = send(records, how)
         number = _committed(result)
         numbers += [] if number is None else [number]
         for failure in result.errors:
@@ -196,7 +196,7 @@ def _send_all(
                 raise failure.error
         if not result.errors:
             return max(numbers, default=None)
-        items = result.failed_items
+        records = result.failed_items
     raise result.errors[0].error
 
 
@@ -215,7 +215,7 @@ def _reply_bytes(dimension: int, metadata: bool) -> int:
 
 
 def condition_of(where: Mapping[str, Iterable[str]] | None) -> Mapping[str, Any] | None:
-    """A filter in Pinecone's words. A record without a key counts as one whose value is empty."""
+    """A filter in Pinecone's syntax. A record without a key counts as one whose value is empty."""
     parts: list[dict[str, Any]] = []
     for key, values in (where or {}).items():
         some: dict[str, Any] = {key: {"$in": list(values)}}
