@@ -43,6 +43,9 @@ class ImageConfig(Section):
     std: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = Field(
         None, description="per RGB channel, of values in [0, 1]"
     )
+    icc: Literal["srgb", "ignore"] = Field(
+        "srgb", description="srgb: colours are converted by the file's profile; ignore: taken as they are"
+    )
     max_pixels: Positive = Field(200_000_000, description="larger images are refused before they are decoded")
     max_bytes: Positive = Field(500_000_000, description="larger files are refused before they are read")
 

@@ -4,6 +4,7 @@ Between the catalog's photos and the index directory. `load_describer` is the wa
 over many photos while reading, computing and writing overlap.
 """
 
+from pipeline.describe.describer import icc_of
 from pipeline.describe.registry import describer_for_card, load_describer
 from pipeline.describe.stream import (
     Described,
@@ -22,6 +23,7 @@ __all__ = [
     "ReadOptions",
     "describe_stream",
     "describer_for_card",
+    "icc_of",
     "load_describer",
     "observe_stream",
     "prepare_stream",

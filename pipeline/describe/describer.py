@@ -26,6 +26,7 @@ from pipeline.describe.preprocessing import prepare
 from pipeline.describe.presets import PRESETS
 from pipeline.describe.selection import Cells, all_cells, strongest_cells
 from pipeline.errors import RelookError
+from pipeline.imaging import ColourRule
 from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared
 
 
@@ -114,7 +115,7 @@ class NetworkDescriber:
             weights=self.network.backbone.weights,
             settings={
                 "precision": config.precision,
-                "image": self._image.model_dump(mode="json", exclude={"max_pixels", "max_bytes"}),
+                "image": self._image_card(),
                 "globals": {**config.globals.model_dump(mode="json"), "p": self._exponent()},
                 "superglobal": config.superglobal.model_dump(mode="json") if config.superglobal else None,
                 "locals": {
@@ -127,6 +128,11 @@ class NetworkDescriber:
             dimension=self._fitted.width("globals"),
             local_dimension=self._local_dimension,
         )
+
+    @property
+    def icc(self) -> ColourRule:
+        """What the pictures that `prepare` takes are read with: see `pipeline.imaging.read_image`."""
+        return self._image.icc
 
     @property
     def to_fit(self) -> tuple[str, ...]:
@@ -343,6 +349,11 @@ class NetworkDescriber:
             return nullcontext()
         return torch.autocast(self._device.type, getattr(torch, self._config.precision))
 
+    def _image_card(self) -> dict[str, Any]:
+        """The settings that change a descriptor; `icc` only where profiles are applied, as on cards from before."""
+        left_out = {"max_pixels", "max_bytes"} | ({"icc"} if self.icc == "ignore" else set())
+        return self._image.model_dump(mode="json", exclude=left_out)
+
     @torch.inference_mode()
     def _measure_widths(self) -> dict[str, int]:
         """Channels of the global descriptor, of the map that locals come from, and of the maps."""
@@ -359,6 +370,11 @@ class NetworkDescriber:
         return {"globals": pooled.shape[1], "locals": locals_.shape[1], "maps": levels[0].shape[1]}
 
 
+def icc_of(card: ModelCard) -> ColourRule:
+    """How the pictures of a card's describer are read. Cards from before colour profiles were applied do not say it."""
+    return "srgb" if (card.settings.get("image") or {}).get("icc") == "srgb" else "ignore"
+
+
 def settings_of(card: ModelCard) -> dict[str, Any]:
     """The options of `load_describer` that make a describer like the one on the card.
 
@@ -369,6 +385,7 @@ def settings_of(card: ModelCard) -> dict[str, Any]:
     return {
         **card.settings,
         "weights": "random" if card.random else "pretrained",
+        "image": {**card.settings["image"], "icc": icc_of(card)},
         "locals": {**card.settings["locals"], "projection": None},
         "maps": maps,
     }

@@ -23,6 +23,7 @@ _CVNET_IMAGE = {
     "mean": IMAGENET_MEAN,
     "std": IMAGENET_STD,
     "multiple": 1,
+    "icc": "ignore",  # no published code reads colour profiles
 }
 _STAGE_3 = {"stage": 3, "pre_relu": True}
 
@@ -47,6 +48,7 @@ _SOP: dict[str, Any] = {
         "mean": IMAGENET_MEAN,
         "std": IMAGENET_STD,
         "multiple": 1,
+        "icc": "ignore",
     },
     "globals": {"p": 1.0, "scales": (1.0,)},
     "locals": {"count": 49, "kind": "map", "stage": "final", "scales": (1.0,), "dimension": None},
@@ -62,6 +64,7 @@ def _delg(threshold: float) -> dict[str, Any]:
             "mean": (0.5, 0.5, 0.5),
             "std": (0.5, 0.5, 0.5),
             "multiple": 1,
+            "icc": "ignore",
         },
         "globals": {"p": "learned", "scales": DELG_SCALES[3:6]},
         "locals": {

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.describe.prefetch import In, Out, Patience, prefetch
 from pipeline.errors import ImageError, RelookError
-from pipeline.imaging import ImageFile, Picture, read_picture, too_slow
+from pipeline.imaging import ColourRule, ImageFile, Picture, read_picture, too_slow
 from pipeline.types import Describer, Description, FittableDescriber, ImageRecord, Prepared
 
 # Seconds that a reader has to notice that its time is over.
@@ -71,9 +71,19 @@ class ReadOptions:
     max_bytes: int
     seconds: float = 60.0
 
-    def read(self, picture: Picture, name: str = "the picture") -> ImageFile:
-        """A picture within these limits; errors call it `name` unless it is a file. Raises ImageError."""
-        return read_picture(picture, name, max_pixels=self.max_pixels, max_bytes=self.max_bytes, seconds=self.seconds)
+    def read(self, picture: Picture, name: str = "the picture", *, icc: ColourRule) -> ImageFile:
+        """An image within these limits.
+
+        Args:
+            picture: see `read_picture`.
+            name: what errors call it, unless it is a file.
+            icc: how its colours are read: that of the describer, `icc_of` its card.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        limits = {"max_pixels": self.max_pixels, "max_bytes": self.max_bytes}
+        return read_picture(picture, name, **limits, seconds=self.seconds, icc=icc)
 
     @property
     def too_slow(self) -> str:
@@ -132,10 +142,12 @@ def prepare_stream(
     reading: ReadOptions,
 ) -> Iterator[list[Ready] | Failed]:
     """Read photos into batches of one shape, ready for `describer`."""
+    # Only describers that convert colours say how; any other one takes values as they are.
+    icc: ColourRule = getattr(describer, "icc", "ignore")
 
     def read(record: ImageRecord) -> Ready | Failed:
         try:
-            file = reading.read(locate(record), record.path)
+            file = reading.read(locate(record), record.path, icc=icc)
             return Ready(_with_facts(record, file), describer.prepare(file.pixels, record.bbox))
         except ImageError as error:
             return Failed(record, error.reason)

@@ -11,6 +11,7 @@ import importlib
 import random
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -23,7 +24,7 @@ from pipeline.imaging.colour import ColourRule, to_srgb
 from pipeline.imaging.colour_spaces import coded_profile
 from pipeline.imaging.container import Container
 from pipeline.imaging.depth import deep_colours, deep_to_grey, is_deep
-from pipeline.imaging.exif import exif_orientation, upright, xmp_orientation
+from pipeline.imaging.exif import ORIENTATION, exif_orientation, upright, xmp_orientation
 from pipeline.imaging.formats import describe_other, identify
 from pipeline.imaging.heif import read_heif, read_jxl
 from pipeline.imaging.jpeg import has_every_scan, read_jpeg
@@ -91,6 +92,16 @@ def decode_image(
         ImageError: it is no picture, damaged, too large or too slow.
     """
     return decode_within(data, name, max_pixels, Deadline(seconds), icc)
+
+
+def upright_rgb(image: Image.Image, icc: ColourRule) -> Image.Image:
+    """A loaded Pillow image of any mode as its file would be decoded: upright, RGB, transparency on white."""
+    orientation, profile = _stated(image, None)
+    if orientation == 1:  # set by a program, without a block of bytes
+        with suppress(Exception):  # Pillow's parser raises many types, for tags that nobody needs
+            stated = image.getexif().get(ORIENTATION, 1)
+            orientation = stated if stated in range(1, 9) else 1
+    return upright(_to_rgb(image, None, profile if icc == "srgb" else None), orientation)
 
 
 def decode_within(data: bytes, name: str, max_pixels: int, deadline: Deadline, icc: ColourRule = "ignore") -> Pixels:
@@ -195,17 +206,25 @@ def _open(kind: str | None, stream: TimedBytes) -> ImageFile.ImageFile:
     prefix = stream.read(16)
     first: Exception | None = None
     for name in _formats() if kind is None or kind not in Image.OPEN else (kind,):
-        accept = Image.OPEN[name][1]
+        accepted = _accepts(name, prefix)
+        if isinstance(accepted, str):
+            raise _UnsupportedError(accepted)
         try:
-            accepted = accept is None or accept(prefix)
-            if isinstance(accepted, str):
-                raise _UnsupportedError(accepted)
-            if accepted:
+            if accepted is not False:
                 return _from_plugin(name, stream)
         except (SyntaxError, IndexError, TypeError, struct.error) as error:
-            if accept is not None and first is None:
+            if accepted and first is None:
                 first = _DamagedError(name, error) if kind is None else error
     raise first or _UnknownError
+
+
+def _accepts(name: str, prefix: bytes) -> bool | str | None:
+    """Whether a format of Pillow's begins so; None where the format has no such test; a text: Pillow cannot read it."""
+    accept = Image.OPEN[name][1]
+    try:
+        return None if accept is None else accept(prefix)
+    except (IndexError, TypeError, struct.error):  # of a file of a few bytes
+        return False
 
 
 def _from_plugin(name: str, stream: TimedBytes) -> ImageFile.ImageFile:

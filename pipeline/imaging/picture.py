@@ -6,20 +6,18 @@ Beside `read`, for queries from Python and from stdin. Whatever the form, the sa
 from __future__ import annotations
 
 import hashlib
-import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from pipeline.errors import ImageError
-from pipeline.imaging.decode import decode_image
+from pipeline.imaging.colour import ColourRule
+from pipeline.imaging.decode import decode_image, upright_rgb
 from pipeline.imaging.limits import Pixels
 from pipeline.imaging.read import ImageFile, read_image
 
 Picture = Path | bytes | Image.Image | Pixels
-
-_ORIENTATION = 0x0112
 
 
 def read_picture(
@@ -29,6 +27,7 @@ def read_picture(
     max_pixels: int = 200_000_000,
     max_bytes: int = 500_000_000,
     seconds: float = 60.0,
+    icc: ColourRule = "ignore",
 ) -> ImageFile:
     """Read a picture.
 
@@ -38,25 +37,23 @@ def read_picture(
         max_pixels: larger pictures are refused.
         max_bytes: longer files are refused, and longer bytes.
         seconds: limit on reading and decoding.
+        icc: "srgb" converts by the colour profile of a file or Pillow image, "ignore" takes its values as they are.
 
     Raises:
         ImageError: it cannot be read; of an array, its shape or type is another one.
     """
     if isinstance(picture, Path):
-        return read_image(picture, max_pixels=max_pixels, max_bytes=max_bytes, seconds=seconds)
+        return read_image(picture, max_pixels=max_pixels, max_bytes=max_bytes, seconds=seconds, icc=icc)
     if isinstance(picture, np.ndarray):
         check_pixels(picture, name)
         return _in_memory(picture, max_pixels, name)
     if isinstance(picture, Image.Image):
-        _load(picture, name)
-        if _is_plain(picture):
-            return _in_memory(np.asarray(picture), max_pixels, name)
-        picture = _as_tiff(picture, name)
-    elif not picture:
+        return _in_memory(_from_pillow(picture, name, icc), max_pixels, name)
+    if not picture:
         raise ImageError(name, "no bytes")
     if len(picture) > max_bytes:
         raise ImageError(name, f"{len(picture):,} bytes, more than the {max_bytes:,} allowed")
-    pixels = decode_image(picture, name=name, max_pixels=max_pixels, seconds=seconds)
+    pixels = decode_image(picture, name=name, max_pixels=max_pixels, seconds=seconds, icc=icc)
     return ImageFile(pixels, len(picture), 0, hashlib.sha256(picture).hexdigest())
 
 
@@ -78,30 +75,11 @@ def _in_memory(pixels: Pixels, max_pixels: int, name: str) -> ImageFile:
     return ImageFile(np.ascontiguousarray(pixels), 0, 0, "")
 
 
-def _load(image: Image.Image, name: str) -> None:
-    """Have Pillow decode an image that it opened only. Raises ImageError for a closed or damaged file."""
+def _from_pillow(image: Image.Image, name: str, icc: ColourRule) -> Pixels:
+    """The pixels that a file of the image gives. Raises ImageError for a closed or damaged file."""
     try:
         image.load()
+        return np.asarray(upright_rgb(image, icc))
     except Exception as error:  # Pillow's parsers raise many types
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(name, f"a Pillow image that cannot be read ({reason})") from None
-
-
-def _is_plain(image: Image.Image) -> bool:
-    """Whether its pixels are what a file of it gives: nothing to turn, to convert or to put on white."""
-    special = {"icc_profile", "transparency"} & image.info.keys()
-    return image.mode == "RGB" and not special and image.getexif().get(_ORIENTATION, 1) == 1
-
-
-def _as_tiff(image: Image.Image, name: str) -> bytes:
-    """The image as an uncompressed file, so that orientation, profile, alpha and depth are treated as those of one."""
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    orientation = image.getexif().get(_ORIENTATION, 1)
-    tags = {_ORIENTATION: orientation} if orientation in range(1, 9) else {}
-    data = io.BytesIO()
-    try:
-        image.save(data, "TIFF", tiffinfo=tags, icc_profile=image.info.get("icc_profile") or b"", compression=None)
-    except (OSError, ValueError) as error:  # a mode that no file has
-        raise ImageError(name, f"a Pillow image that cannot be read ({error})") from None
-    return data.getvalue()

@@ -171,7 +171,7 @@ def _fresh_views(
     files = [catalog.file(record) for record in photos.learn]
 
     def read(number: int) -> Any:
-        return limits.read(files[number]).pixels
+        return limits.read(files[number], icc=describer.icc).pixels
 
     return FreshViews(read, config.train_global.augment, describer.as_read, frozen)
 

@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from pipeline.config import Config
-from pipeline.describe import ReadOptions, describer_for_card, load_describer
+from pipeline.describe import ReadOptions, describer_for_card, icc_of, load_describer
 from pipeline.errors import RelookError, UsageError
+from pipeline.imaging import ColourRule
 from pipeline.rerank import RerankStep, load_reranker
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import NAME, STAGED, read_manifest
@@ -60,6 +61,7 @@ def open_describer(config: Config, index: Index) -> Describer:
         "name": card.name,
         "weights": "random" if card.random else "pretrained",
         **card.settings,
+        "image": {**card.settings.get("image", {}), "icc": icc_of(card)},
     }
     differences = _differences(requested, have)
     checkpoint = config.describe.checkpoint
@@ -77,6 +79,8 @@ def new_describer(config: Config) -> FittableDescriber:
     """The describer of a configuration, with the projections of `describe.fit_from` where that is set."""
     # Settings that are not given have the published values of the describer.
     options = config.describe.model_dump(exclude={"name", "checkpoint"}, exclude_unset=True)
+    if "icc" not in config.describe.image.model_fields_set and (icc := _icc_of_index(config)):
+        options["image"] = {**options.get("image", {}), "icc": icc}
     describer = load_describer(config.describe.name, config.describe.checkpoint, choose_device(config), **options)
     if config.describe.fit_from is not None:
         describer.use_fitted(Index(config.describe.fit_from).fitted())
@@ -128,6 +132,19 @@ def _is_being_made(config: Config, index: Index) -> bool:
             if read_manifest(index.directory, name).asked == requested:
                 return True
     return False
+
+
+def _icc_of_index(config: Config) -> ColourRule | None:
+    """How an index of the requested describer reads colours: one from before `describe.image.icc` keeps its way.
+
+    Where nobody sets it, an upgrade of relook does not change the model of an index.
+    """
+    for name in (NAME, STAGED):
+        if (config.index / name).exists():
+            card = read_manifest(config.index, name).card
+            if card.name == config.describe.name:
+                return icc_of(card)
+    return None
 
 
 def _settings(config: Config, name: str) -> dict[str, Any]:

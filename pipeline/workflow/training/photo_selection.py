@@ -105,7 +105,7 @@ def _unreadable(catalog: Catalog, records: Sequence[ImageRecord], config: Config
 
     def look(record: ImageRecord) -> tuple[str, str] | None:
         try:
-            limits.read(catalog.file(record))
+            limits.read(catalog.file(record), icc="ignore")  # whether it can be read, not its colours
         except ImageError as error:
             return record.path, error.reason
         return None
