@@ -1,6 +1,6 @@
-"""Pictures that were described this moment: an index and its store for as long as a validation lasts.
+"""A gallery in memory: images that were just described, searched exactly.
 
-Used where a describer is trained, so that what is stored of its pictures says nothing any more.
+Used in validation while a describer is trained, when the stored descriptors are out of date.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.errors import RelookError
+from pipeline.stores.exact.named_vectors import NamedVectors
 from pipeline.types import Description, FeatureMaps, FloatArray, LocalDescriptors
 
 Part = TypeVar("Part")
@@ -20,14 +21,13 @@ class InMemoryGallery:
     """A `DescriptorSource`, and a store that is searched exactly.
 
     Args:
-        ids: of N pictures.
-        descriptions: one each.
+        ids: of N images.
+        descriptions: one per image.
     """
 
     def __init__(self, ids: Sequence[str], descriptions: Sequence[Description]) -> None:
-        self._ids = np.array(ids)
         self._found = dict(zip(ids, descriptions, strict=True))
-        self._vectors = np.stack([description.vector for description in descriptions])
+        self._vectors = NamedVectors(ids, np.stack([description.vector for description in descriptions]))
 
     def __getitem__(self, name: str) -> Description:
         return self._found[name]
@@ -39,11 +39,7 @@ class InMemoryGallery:
 
     def query(self, vectors: FloatArray, top_k: int) -> list[tuple[list[str], FloatArray]]:
         """See `VectorStore.query`."""
-        found = []
-        for scores in vectors @ self._vectors.T:
-            order = np.lexsort((self._ids, -scores))[:top_k]
-            found.append((self._ids[order].tolist(), scores[order]))
-        return found
+        return self._vectors.query(vectors, top_k)
 
     def globals(self, ids: Sequence[str]) -> FloatArray:
         """See `DescriptorSource.globals`."""
@@ -61,5 +57,5 @@ class InMemoryGallery:
 def _all(parts: Sequence[Part | None]) -> list[Part]:
     there = [part for part in parts if part is not None]
     if len(there) < len(parts):
-        raise RelookError("the describer that is trained does not give what its reranker reads")
+        raise RelookError("the trained describer does not give what its reranker reads")
     return there

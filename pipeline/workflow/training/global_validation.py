@@ -6,7 +6,9 @@ scale.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 
@@ -16,6 +18,7 @@ from pipeline.describe import Failed, prepare_stream
 from pipeline.describe.describer import NetworkDescriber
 from pipeline.errors import RelookError
 from pipeline.evaluate import by_labels
+from pipeline.stores.exact.named_vectors import NamedVectors
 from pipeline.train import Validation
 from pipeline.train.loop.distributed import rank
 from pipeline.types import FloatArray, ImageRecord, Prepared, Ranking
@@ -68,18 +71,23 @@ class GlobalValidator:
         if not self._ids:
             return Validation(None, {})
         vectors = np.stack([d.vector for batch in self._batches for d in self._describer.describe(batch)])
-        rankings = [self._ranking(row, vectors) for row in self._queries]
+        rankings = self._rankings(vectors)
         labels = [self._labels[row] for row in self._queries]
         itself = [{self._ids[row]} for row in self._queries]
         scores = by_labels(rankings, labels, dict(zip(self._ids, self._labels, strict=True)), itself)[0].summary()
         return Validation(scores["mAP"], {"mAP": scores["mAP"], "R@1": scores["R@1"]})
 
-    @property
+    @cached_property
     def _queries(self) -> list[int]:
-        return [row for row, label in enumerate(self._labels) if label and self._labels.count(label) > 1]
+        """Rows of the images whose label another image has."""
+        counts = Counter(self._labels)
+        return [row for row, label in enumerate(self._labels) if label and counts[label] > 1]
 
-    def _ranking(self, row: int, vectors: FloatArray) -> Ranking:
-        scores = vectors @ vectors[row]
-        others = np.delete(np.arange(len(scores)), row)
-        order = others[np.lexsort((np.array(self._ids)[others], -scores[others]))]
-        return Ranking(self._ids[row], [self._ids[other] for other in order], scores[order])
+    def _rankings(self, vectors: FloatArray) -> list[Ranking]:
+        """All other images by similarity to each query."""
+        found = NamedVectors(self._ids, vectors).query(vectors[self._queries], len(self._ids))
+        rankings = []
+        for row, (ids, scores) in zip(self._queries, found, strict=True):
+            others = [place for place, name in enumerate(ids) if name != self._ids[row]]
+            rankings.append(Ranking(self._ids[row], [ids[place] for place in others], scores[others]))
+        return rankings

@@ -5,6 +5,7 @@ Called by `train-rerank` after every epoch. What counts is what a user gets: the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -57,8 +58,8 @@ class RerankerValidator:
     """
 
     def __init__(self, gallery: Gallery, records: list[ImageRecord], name: str, recipe: Recipe, config: Config) -> None:
-        labels = [record.label for record in records]
-        asked = [record for record in records if record.label and labels.count(record.label) > 1]
+        counts = Counter(record.label for record in records)
+        asked = [record for record in records if record.label and counts[record.label] > 1]
         if not asked:
             raise RelookError(
                 "too few labels to hold some out for validation: train_rerank.hold_out = labels needs four with two "
