@@ -1,4 +1,4 @@
-"""The verbs that measure: evaluate, compare.
+"""The verbs that measure: evaluate and compare.
 
 Each parses, calls its stage and shows the result.
 """
@@ -19,12 +19,15 @@ from pipeline.report import show_comparison, show_evaluation, show_sweep, write_
 @app.command()
 def evaluate(
     images: Annotated[
-        str | None, typer.Option("--images", help="Ground truth, or NAME:FOLDER; without it the index's labels.")
+        str | None,
+        typer.Option("--images", help="A manifest or NAME:FOLDER; without it the index's labels."),
     ] = None,
-    queries: Annotated[str | None, typer.Option("--queries", help="Photos to ask with; without it every one.")] = None,
+    queries: Annotated[
+        str | None, typer.Option("--queries", help="Labelled query photos; without it all labelled images.")
+    ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only this split of the ground truth.")] = None,
     protocol: Annotated[
-        str | None, typer.Option("--protocol", help="labels, revisited, gldv2, ...; without it the data set's own.")
+        str | None, typer.Option("--protocol", help="labels, revisited, gldv2, ...; without it that of the data set.")
     ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write JSON, CSV, Markdown and the configuration.")
@@ -32,6 +35,9 @@ def evaluate(
     axes: Annotated[
         list[str] | None,
         typer.Option("--sweep", metavar="KEY=V1,V2", help="Try settings on the validation split; repeatable."),
+    ] = None,
+    fill: Annotated[
+        bool | None, typer.Option("--fill", help="Sync a hosted store first, which costs money.", show_default=False)
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -43,7 +49,7 @@ def evaluate(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """How good the search is, before and after the second look."""
+    """Metrics of the global search and of the re-ranked results."""
     from pipeline.stages import evaluate as stage
     from pipeline.stages import sweep as sweeping
 
@@ -55,11 +61,12 @@ def evaluate(
         "evaluate.split": split,
         "evaluate.protocol": protocol,
         "evaluate.report": report,
+        "evaluate.fill": fill,
     }
     run = Run(config, settings, flags, as_json, verbose, quiet)
     if axes:
         found = sweeping.sweep(run.config, axes, images, queries, run.reporter)
-        run.note(f"looked at the validation split {found.split!r} alone")
+        run.note(f"settings are compared on the validation split {found.split!r}")
         run.show(found.to_json(), lambda document: show_sweep(out, document))
         return
     result = stage.evaluate(run.config, images, queries, run.reporter)
@@ -72,15 +79,16 @@ def evaluate(
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="An evaluation.json, or the folder of one.")],
     after: Annotated[
-        Path | None, typer.Argument(metavar="[B]", help="Another; without it A's second look with its global search.")
+        Path | None,
+        typer.Argument(metavar="[B]", help="Another; without it A's re-ranking with its global search."),
     ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="What wins and losses are counted by.")] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="The metric that counts wins and losses.")] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Which queries does one evaluation answer better than another?"""
+    """Compare two evaluations query by query, with a paired test."""
     from pipeline.stages import compare as stage
 
     run = Run(None, None, {}, as_json, verbose, quiet)

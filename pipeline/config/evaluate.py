@@ -35,6 +35,9 @@ class EvaluateConfig(Section):
     )
     validation: str = Field("val", description="the only split that --sweep uses")
     report: Path | None = Field(None, description="a folder for evaluation.json, .csv and .md; null: none is written")
+    fill: bool = Field(
+        False, description="sync a hosted store with the index first, which costs money; others are synced as needed"
+    )
     timed: Annotated[int, Field(ge=0)] = Field(
         32, description="queries that run one at a time, to measure the latency of each"
     )

@@ -115,19 +115,19 @@ def evaluate(
 
 
 def bring_up_to_date(config: Config, reporter: Reporter) -> None:
-    """Extract the data set where the index lacks images of it, and fill a store that is empty or was behind that."""
+    """Extract the data set where the index lacks images of it, and sync a store that is empty or out of date.
+
+    Writes to a hosted store cost money: it is synced only with `evaluate.fill`; opening it says what it lacks.
+    """
     source = config.evaluate.dataset
-    if source is None:
-        return
-    lacking = _lacks(config, source)
-    if lacking:
-        logger.info("%s: %s lacks images of it, so it is extracted first", source, config.index)
+    lacking = source is not None and _lacks(config, source)
+    if source is not None and lacking:
+        logger.info("%s: %s lacks images of it; they are extracted first", source, config.index)
         extract(config, source, reporter)
     store = open_gallery(config, searched=False).store
-    if store.index_backed:
+    if store.index_backed or (store.hosted and not config.evaluate.fill):
         return
-    # What is sent to a service costs money, so it is only sent what was extracted just now.
-    if lacking or not (store.hosted or store.stats()["count"]):
+    if store.hosted or lacking or (source is not None and not store.stats()["count"]):
         upload(config, reporter)
 
 

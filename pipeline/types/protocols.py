@@ -82,10 +82,12 @@ class VectorStore(Protocol):
     Attributes:
         index_backed: it reads the index's own tables, so that it always holds what the index does and is never synced.
         hosted: it is a `HostedStore`: writes cost and are read later (`is_hosted` narrows the type).
+        max_results: the most results that a query can have; None: any number.
     """
 
     index_backed: bool
     hosted: bool
+    max_results: int | None
 
     def query(
         self, vectors: FloatArray, top_k: int, where: Mapping[str, Sequence[str]] | None = None

@@ -47,6 +47,7 @@ class AnnStore:
 
     index_backed = False
     hosted = False
+    max_results: int | None = None
 
     def __init__(
         self, index: Index, directory: Path | None = None, recall: float = 0.99, flat_below: int = 8192

@@ -57,6 +57,7 @@ class PineconeStore:
 
     index_backed = False
     hosted = True
+    max_results: int | None = TOP_K
 
     def __init__(
         self,

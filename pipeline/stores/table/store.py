@@ -33,6 +33,7 @@ class TableStore:
 
     index_backed = True
     hosted = False
+    max_results: int | None = None
 
     def __init__(self, index: Index, precision: Precision = "float32", device: str = "cpu") -> None:
         self._index, self._precision, self._device = index, precision, device

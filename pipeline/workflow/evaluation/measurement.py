@@ -15,6 +15,7 @@ from typing import Self
 
 import numpy as np
 
+from pipeline.config import with_values
 from pipeline.evaluate import RankedRelevance, Scores, rank_relevance
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.types import (
@@ -28,7 +29,7 @@ from pipeline.types import (
 )
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries
 from pipeline.workflow.gallery import Gallery
-from pipeline.workflow.progress import Reporter
+from pipeline.workflow.progress import Reporter, logger
 from pipeline.workflow.queries import find_candidates
 
 # Queries of a block, at most, and places of their rankings, which bound the memory.
@@ -81,6 +82,7 @@ def measure(
     Raises:
         RelookError: nothing can be scored.
     """
+    gallery = _deep_enough(gallery, _depth(query_set, chains))
     clock = _Clock()
     chains = [[clock.timed_step(step) for step in chain] for chain in chains]
     run = _Run(gallery, chains, query_set, clock)
@@ -223,6 +225,21 @@ class _Run:
             rank_relevance(ranking, query_set.groups(number), self._labels, query_set.labels(number))
             for ranking, number in zip(rankings, numbers, strict=True)
         ]
+
+
+def _deep_enough(gallery: Gallery, depth: int) -> Gallery:
+    """A gallery whose store returns `depth` results: where a service cannot, the exact search of the index."""
+    limit = gallery.store.max_results
+    if limit is None or depth <= limit:
+        return gallery
+    kind = gallery.config.store.kind
+    logger.warning(
+        "the store %s returns at most %d results per query, this protocol ranks %d images: the exact search of the "
+        "index is measured instead",
+        *(kind, limit, depth),
+    )
+    own = "csv" if gallery.index.manifest.tables == "csv" else "table"
+    return Gallery(with_values(gallery.config, {"store.kind": own}, "evaluate"))
 
 
 def _depth(query_set: EvaluationQueries, chains: Sequence[Sequence[RerankStep]]) -> int:

@@ -24,6 +24,7 @@ from pinecone_server import Fault, PineconeServer
 from pipeline.cli import app
 from pipeline.errors import RelookError, UsageError
 from pipeline.stores import Index
+from pipeline.stores.pinecone.store import PineconeStore
 
 __all__ = ["index", "photos"]  # fixtures
 
@@ -136,3 +137,26 @@ def test_the_commands_of_the_page_run(
     assert said[-3]["pruned"] == {first.card.fingerprint: 40}
     assert_equal(server, better)
     assert_equal(server, first, name="large")
+
+
+def test_evaluate_writes_to_the_service_only_with_fill(server: PineconeServer, index: Path, photos: Path) -> None:
+    words = ["evaluate", "--index", index, "--images", photos, "--rerank", "none", *STORE]
+    with pytest.raises(RelookError, match="run: relook upload"):
+        verb(*words)
+    assert not server.received
+    here = verb(*words[:-2])
+    assert verb(*words, "--fill")["global"] == here["global"]
+    sent = dict(server.received)
+    assert len(sent) == 41  # and the model card
+    assert verb(*words)["global"] == here["global"]
+    assert dict(server.received) == sent
+
+
+def test_evaluate_ranks_more_images_than_a_query_returns(
+    server: PineconeServer, index: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = ["evaluate", "--index", index, "--rerank", "none"]
+    verb("upload", "--index", index, *STORE)
+    monkeypatch.setattr(PineconeStore, "max_results", 39)
+    assert verb(*words, *STORE)["global"] == verb(*words)["global"]
+    assert "returns at most 39 results per query, this protocol ranks 40 images" in caplog.text
