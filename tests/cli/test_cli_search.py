@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
-from cli_helpers import QUICK, document, index, photos, relook, trained
+from cli_helpers import QUICK, document, index, photos, refused, relook, trained
+
+from pipeline.stores import Index
 
 __all__ = ["index", "photos", "trained"]
 
@@ -51,6 +55,58 @@ class TestSearch:
         page = (tmp_path / "page.html").read_text()
         assert page.count("data:image/jpeg;base64,") == 11
         assert "http" not in page
+
+    def test_ids_filters_and_lines_for_programs(self, photos: Path, index: Path) -> None:
+        arguments = ("search", "--index", index, "--id", "thing 2/view_1.jpg", "--where", "label=thing 2,thing 3")
+        arguments = (*arguments, "--where", 'split="val"', "--top-k", 40)
+        result = document(*arguments)
+        (query,) = result["queries"]
+        labels = {record.label for record in Index(index).records.values() if record.split == "val"}
+        assert query["query"] == "thing 2/view_1.jpg"
+        assert {hit["label"] for hit in query["results"]} == {"thing 2", "thing 3"} < labels
+        assert len(query["results"]) == 4
+        least = query["results"][1]["score"]
+        done = relook(*arguments, "--min-score", least - 1e-9, "--tsv", COLUMNS="20")
+        assert done.returncode == 0, done.stderr
+        head, *lines = [line.split("\t") for line in done.stdout.splitlines()]
+        assert head == [
+            *("query", "rank", "id", "path", "label", "score", "global_rank", "global_score"),
+            "superglobal",
+        ]
+        assert [dict(zip(head, line, strict=True)) for line in lines] == [
+            {"query": query["query"], **{name: str(value) for name, value in hit.items()}}
+            for hit in query["results"][:2]
+        ]
+
+    def test_a_photo_on_stdin_and_a_part_of_one(self, photos: Path, index: Path) -> None:
+        path = photos.parent / "thing 2" / "view_1.jpg"
+        with path.open("rb") as stream:
+            done = relook("search", "-", "--index", index, "--top-k", 1, "--json", stdin=stream)
+        (query,) = json.loads(done.stdout)["queries"]
+        assert (query["query"], query["results"][0]["path"]) == ("-", str(path))
+        boxed = document("search", path, "--bbox", "0,0,64,48", "--index", index, "--rerank", "none")["queries"][0]
+        assert 0 < boxed["results"][0]["score"] < 0.999
+
+    def test_names_with_a_colon_are_files_and_urls_are_refused(self, photos: Path, index: Path, tmp_path: Path) -> None:
+        for name in ("C:\\x.jpg", "10:30 a.jpg", "grocery:x.jpg"):
+            shutil.copy(photos.parent / "thing 2" / "view_1.jpg", tmp_path / name)
+        done = relook(
+            *("search", "C:\\x.jpg", "10:30 a.jpg", "grocery:x.jpg", "--index", index, "--json", "--top-k", 1),
+            cwd=tmp_path,
+        )
+        assert [query["results"][0]["id"] for query in json.loads(done.stdout)["queries"]] == ["thing 2/view_1.jpg"] * 3
+        line = refused(1, "search", "https://example.org/a.jpg", "--index", index)
+        expected = "https://example.org/a.jpg: relook reads files and fetches no URLs; download it and give the file"
+        assert line == f"relook: {expected}"
+
+    def test_wrong_usage_is_one_line(self, index: Path) -> None:
+        for words, line in {
+            (): "search: which photos? give a QUERY, or an image of the index with --id",
+            ("a.jpg", "--where", "label"): "--where label: expected KEY=VALUE[,VALUE], such as label=cat,dog",
+            ("a.jpg", "--bbox", "1,2,x,4"): "--bbox 1,2,x,4: expected X0,Y0,X1,Y1, such as 10,20,300,400",
+            ("a.jpg", "--tsv", "--json"): "--tsv and --json cannot be combined",
+        }.items():
+            assert refused(2, "search", *words, "--index", index) == f"relook: {line}"
 
     def test_every_stage_on_nothing_but_csv_and_hdf5_with_the_same_ranking_as_parquet(
         self, photos: Path, index: Path, tmp_path: Path
@@ -118,6 +174,16 @@ class TestTrainAndEvaluate:
     def test_chains(self, index: Path, trained: dict) -> None:
         result = document("evaluate", "--index", index, "--rerank", "superglobal,rrt")
         assert result["rerank"] == ["superglobal", "rrt"]
+
+    def test_the_default_of_an_index_is_used_and_said(self, index: Path, trained: dict) -> None:
+        default = index / "rerankers" / "default.json"
+        default.write_text('{"chain": ["rrt"]}')
+        try:
+            done = relook("search", "--id", "thing 2/view_1.jpg", "--index", index, "--json")
+            assert json.loads(done.stdout)["rerank"] == ["rrt"]
+            assert "re-ranking with rrt, the default of" in done.stderr
+        finally:
+            default.unlink()
 
     def test_upload_verifies(self, index: Path) -> None:
         result = document("upload", "--index", index)

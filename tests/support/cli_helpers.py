@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pytest
@@ -21,10 +22,13 @@ QUICK = ["--set", "describe.image.size=96", "--set", "describe.locals.scales=[1.
 QUICK += ["--set", "describe.globals.scales=[1.0]"]
 
 
-def relook(*arguments: object, cwd: Path = ELSEWHERE, **environment: str) -> subprocess.CompletedProcess[str]:
+def relook(
+    *arguments: object, cwd: Path = ELSEWHERE, stdin: IO[bytes] | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(ROOT / "cli.py"), *map(str, arguments)],
         capture_output=True,
+        stdin=stdin,
         text=True,
         cwd=cwd,
         env={**os.environ, "COLUMNS": "160", **environment},
