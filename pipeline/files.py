@@ -15,11 +15,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
+from typing import TYPE_CHECKING
 
 from pipeline.errors import LockedError, RelookError
 from pipeline.faults import fault_point
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 TEMPORARY = ".tmp"
 
@@ -103,10 +105,7 @@ def exclusive_lock(lock: Path, busy: str) -> Iterator[None]:
     """
     with write_errors(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            acquired = _acquire(lock)
-        except Timeout:
-            raise LockedError(busy) from None
+        acquired = _acquire(lock, busy)
     try:
         yield
     finally:
@@ -119,16 +118,25 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _acquire(lock: Path) -> BaseFileLock:
-    try:
-        acquired: BaseFileLock = FileLock(lock)
-        acquired.acquire(timeout=0)
-    except OSError as error:
-        if isinstance(error, Timeout) or error.errno not in NO_LOCKS:
-            raise
-        acquired = SoftFileLock(lock.with_name(f"{lock.name}.soft"))
-        acquired.acquire(timeout=0)
-    return acquired
+def _acquire(lock: Path, busy: str) -> BaseFileLock:
+    """The lock of the operating system, or where the file system has none, a file that exists while it is held."""
+    from filelock import FileLock, SoftFileLock, Timeout
+
+    kinds: list[tuple[type[BaseFileLock], Path]] = [
+        (FileLock, lock),
+        (SoftFileLock, lock.with_name(f"{lock.name}.soft")),
+    ]
+    for kind, file in kinds:
+        acquired = kind(file)
+        try:
+            acquired.acquire(timeout=0)
+            return acquired
+        except Timeout:
+            raise LockedError(busy) from None
+        except OSError as error:
+            if kind is SoftFileLock or error.errno not in NO_LOCKS:
+                raise
+    raise AssertionError("unreachable")
 
 
 def _disk_reason(error: BaseException) -> str | None:

@@ -7,11 +7,12 @@ from.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import Config, DescribeConfig
 from pipeline.errors import RelookError
 from pipeline.files import sha256_of
 from pipeline.stores import Index
@@ -66,6 +67,36 @@ def remembered_checkpoint(index: Index) -> Path | None:
             "with --set describe.checkpoint=FILE, or describe again with relook reindex"
         )
     return file
+
+
+def with_settings_of(index: Index, config: Config) -> Config:
+    """The configuration with the `describe` settings that an index was made with, where it contradicts none of them.
+
+    So a run that names no model, or only a part of its settings, continues the model of the index.
+
+    Raises:
+        RelookError: the index was made from a checkpoint that is missing, or has another content by now.
+    """
+    made: dict[str, Any] = (index.manifest.asked or {}).get("describe") or {}
+    given = requested_model(config)
+    if not _is_part(given["describe"], made) or given["describe"] == made:
+        return config
+    if "checkpoint" not in given["describe"]:
+        remembered_checkpoint(index)
+    return config.model_copy(update={"describe": DescribeConfig.model_validate(made)})
+
+
+def _is_part(given: Mapping[str, Any], made: Mapping[str, Any]) -> bool:
+    """Whether every value that is `given` is the one of `made`."""
+    for key, value in given.items():
+        if key not in made:
+            return False
+        if isinstance(value, Mapping) and isinstance(made[key], Mapping):
+            if not _is_part(value, made[key]):
+                return False
+        elif value != made[key]:
+            return False
+    return True
 
 
 def _absolute(file: str | Path) -> str:

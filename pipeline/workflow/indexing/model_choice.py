@@ -17,7 +17,7 @@ from pipeline.stores.registry import table_format
 from pipeline.types import FittableDescriber
 from pipeline.workflow.indexing.policy import SyncPolicy
 from pipeline.workflow.progress import Reporter
-from pipeline.workflow.requested_model import requested_model
+from pipeline.workflow.requested_model import requested_model, with_settings_of
 
 if TYPE_CHECKING:
     from pipeline.workflow.indexing.fitting import FitSample
@@ -48,9 +48,13 @@ class ModelChoice:
     def begin(self, catalog: Catalog) -> None:
         """Have the writer continue the index of the requested model, or begin one.
 
+        Settings of `describe` that are not given are those that the index was made with.
+
         Raises:
             RelookError: the model cannot be loaded, or is not that of the index and the policy does not change it.
         """
+        if self._made:
+            self._config = with_settings_of(self._made[0], self._config)
         requested, tables = requested_model(self._config), table_format(self._config.store.kind)
         change = self._policy.change_model
         for index in self._made:
