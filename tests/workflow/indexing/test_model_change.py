@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 import time
@@ -181,4 +180,4 @@ class TestOrder:
         paint(tmp_path / "photos" / "1.png", 1)
         result = reindex(plain)
         assert (result.model, result.added, result.equal) == ("same", 1, 1)
-        assert os.listdir(tmp_path / "index" / "generations")
+        assert any((tmp_path / "index" / "generations").iterdir())
