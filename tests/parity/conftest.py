@@ -1,5 +1,7 @@
-"""The official numbers, folder by folder: the one named by RELOOK_PARITY, else `../shared/parity` beside the
-project."""
+"""The official numbers, folder by folder: those of the project, extended by `../shared/parity` where it is there.
+
+RELOOK_PARITY names other folders, separated as in PATH.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ class Official:
         expected = self.outputs[name]
         found = found.detach().cpu().numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
         assert found.shape == expected.shape, f"{self.folder.name}/{name}: {found.shape}, expected {expected.shape}"
-        parity_ledger.compared.add(f"{self.folder.name}/{name}")
+        parity_ledger.compared.add(f"{self.folder.parent.name}/{self.folder.name}/{name}")
         return found, expected
 
     def picture(self, name: str) -> np.ndarray:
@@ -78,41 +80,27 @@ class Official:
 
 
 @pytest.fixture(scope="session")
-def parity() -> Path:
-    folder = parity_ledger.parity_folder()
-    if not folder.is_dir():
-        if os.environ.get("CI") or os.environ.get("RELOOK_PARITY"):
-            pytest.fail(f"{folder} is missing")
-        pytest.skip(f"{folder} is not there: the official implementations' numbers are not part of the project")
-    return folder
-
-
-@pytest.fixture(scope="session")
-def official_folder(parity: Path) -> Callable[[str], Official]:
-    """A folder of official numbers by name."""
+def official_folder() -> Callable[[str], Official]:
+    """A folder of official numbers by the name that `folders` gives it."""
 
     def load(name: str) -> Official:
-        if not (parity / name).is_dir():
-            missing = f"{parity} has no folder {name}"
-            if os.environ.get("RELOOK_PARITY"):  # other folders need not hold every kind of fixture
+        folder = parity_ledger.folder_named(name)
+        if folder is None:
+            missing = f"no folder {name} in {', '.join(map(str, parity_ledger.parity_roots()))}"
+            if os.environ.get("RELOOK_PARITY"):  # other folders need not have every kind of fixture
                 pytest.skip(missing)
             pytest.fail(missing)
-        return Official(parity / name)
+        return Official(folder)
 
     return load
 
 
 @pytest.fixture(scope="session")
-def official_file(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def official_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """A file as the authors would have released it: tensors drawn by rule from the official state-dict keys.
 
     `official_file(official, "state", manifest="manifest.json", rename=lambda key: key)`; the wrapper may be None.
     """
-    spec = importlib.util.spec_from_file_location("official_weights", parity / "official_weights.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module: Any = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
 
     def write(
         official: Official,
@@ -120,10 +108,20 @@ def official_file(parity: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
         manifest: str = "manifest.json",
         rename: Callable[[str], str] = lambda key: key,
     ) -> Path:
-        made = module.make_state_dict(str(official.folder / manifest), official.salt)
+        made = weights_rule(official.folder.parent).make_state_dict(str(official.folder / manifest), official.salt)
         state = {rename(key): value for key, value in made.items()}
         path = tmp_path_factory.mktemp("official") / "official.pt"
         torch.save({wrapper: state} if wrapper else state, path)
         return path
 
     return write
+
+
+def weights_rule(root: Path) -> Any:
+    """The rule of the weights, `official_weights.py` beside the folders."""
+    spec = importlib.util.spec_from_file_location("official_weights", root / "official_weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -19,7 +19,7 @@ FOLDERS = parity_ledger.folders("ames_fp*") + parity_ledger.folders("ames_bin*")
 CASES = [
     (folder, manifest.stem.removeprefix("manifest_"))
     for folder in FOLDERS
-    for manifest in sorted((parity_ledger.parity_folder() / folder).glob("manifest_*.json"))
+    for manifest in sorted((parity_ledger.folder_named(folder) or Path()).glob("manifest_*.json"))
 ] or [(folder, "none") for folder in FOLDERS]
 
 Side = tuple[torch.Tensor, torch.Tensor]

@@ -26,37 +26,69 @@ compared: set[str] = set()
 _workers: set[str] = set()
 
 
-def parity_folder() -> Path:
-    """Where the official numbers lie: the variable RELOOK_PARITY, or `shared/parity` beside the checkout."""
-    return Path(os.environ.get("RELOOK_PARITY") or ROOT.parent / "shared" / "parity").resolve()
+# The numbers that are part of the project: synthetic images and tensors.
+OWN = ROOT / "tests" / "parity" / "official"
+
+
+def parity_roots() -> list[Path]:
+    """Folders of official numbers: those of RELOOK_PARITY, separated as in PATH.
+
+    By default they are the project's own, extended by `shared/parity` beside the checkout where it is there.
+    """
+    given = os.environ.get("RELOOK_PARITY")
+    if given:
+        return [Path(part).resolve() for part in given.split(os.pathsep) if part]
+    beside = ROOT.parent / "shared" / "parity"
+    return [OWN, *([beside.resolve()] if beside.is_dir() else [])]
+
+
+def named_roots() -> dict[str, Path]:
+    """The roots by a name of their own: that of the folder, with a number where two have the same."""
+    named: dict[str, Path] = {}
+    for root in parity_roots():
+        name = root.name if root.name not in named else f"{root.name}-{len(named)}"
+        named[name] = root
+    return named
 
 
 def folders(pattern: str) -> list[str]:
-    """Names of the folders of official numbers that a pattern such as "cvnet_r[0-9]*" means, for parametrised tests."""
-    root = parity_folder()
-    names = sorted(path.name for path in root.glob(pattern) if path.is_dir()) if root.is_dir() else []
-    return names or [pattern]
+    """Folders of official numbers that a pattern such as "cvnet_r[0-9]*" means, as "ROOT/NAME", for parameters."""
+    found = [
+        f"{name}/{path.name}"
+        for name, root in named_roots().items()
+        for path in sorted(root.glob(pattern))
+        if path.is_dir()
+    ]
+    return found or [pattern]
+
+
+def folder_named(name: str) -> Path | None:
+    """The folder that `folders` calls so; None where there is none."""
+    root, _, own = name.partition("/")
+    folder = named_roots().get(root, Path()) / own
+    return folder if root in named_roots() and own and folder.is_dir() else None
 
 
 def forgotten() -> list[str]:
-    """Output arrays that nothing compared, as "folder/array"."""
+    """Output arrays that nothing compared, as "root/folder/array"."""
     seen = compared | _workers
     missing = []
-    for folder in sorted(parity_folder().iterdir()):
+    for folder in sorted(folder for root in parity_roots() for folder in root.iterdir()):
         if not folder.is_dir() or folder.name in ("images", "__pycache__"):
             continue
+        label = f"{folder.parent.name}/{folder.name}"
         file = folder / "outputs.npz"
         if not file.is_file():
-            missing.append(f"{folder.name} (holds no outputs.npz)")
+            missing.append(f"{label} (has no outputs.npz)")
             continue
         with np.load(file) as arrays:
-            names = [f"{folder.name}/{name}" for name in arrays.files]
+            names = [f"{label}/{name}" for name in arrays.files]
         missing += [name for name in names if name not in seen and not _excepted(name)]
     return missing
 
 
 def _excepted(name: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for pattern in EXCEPTIONS)
+    return any(fnmatch.fnmatchcase(name.partition("/")[2], pattern) for pattern in EXCEPTIONS)
 
 
 def _is_whole_run(config: Any) -> bool:
@@ -66,7 +98,7 @@ def _is_whole_run(config: Any) -> bool:
         return False
     here = ROOT / "tests" / "parity"
     paths = [Path(config.invocation_params.dir, argument).resolve() for argument in config.args]
-    return parity_folder().is_dir() and any(path == here or path in here.parents for path in paths)
+    return all(root.is_dir() for root in parity_roots()) and any(path == here or path in here.parents for path in paths)
 
 
 def pytest_testnodedown(node: Any, error: Any) -> None:
