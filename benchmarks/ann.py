@@ -1,6 +1,7 @@
 """Approximate indexes beside an exact search: recall, latency, build time, bytes on disk and in memory; kills.
 
     python benchmarks/ann.py [--vectors 100000] [--dimension 512] [--only NAME...] [--folder DIR] [--threads 1]
+    python benchmarks/ann.py --filters [--vectors 200000]
     python benchmarks/ann.py --kill
 
 Vectors lie in clusters, as descriptors do: kinds hold clusters, a cluster is as wide as it happens to be, and few of
@@ -27,6 +28,7 @@ from typing import Any
 
 import numpy as np
 from ann_contenders import CONTENDERS
+from ann_filters import filters_and_batches
 from ann_kill import kill_all
 from rich.console import Console
 from rich.table import Table
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--recall", type=float, default=0.98)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="for the files; they are removed")
+    parser.add_argument("--filters", action="store_true", help="relook's store alone, under filters and for batches")
     parser.add_argument("--kill", action="store_true", help="kill writers instead, and see what they leave")
     arguments = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": str(arguments.threads), "RAYON_NUM_THREADS": str(arguments.threads)}
@@ -52,6 +55,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         if arguments.kill:
             kill_all(Path(folder))
+        elif arguments.filters:
+            make_vectors(Path(folder), arguments.vectors, arguments.dimension)
+            filters_and_batches(Path(folder), console)
         else:
             compare(Path(folder), arguments)
 
