@@ -18,6 +18,12 @@ from pipeline.types import ImageRecord
 
 NOT_UTF8 = "its name is not UTF-8; rename the file"
 
+# HEIC, JPEG XL and the raw files of cameras: without the extra that reads them they are failures that name it.
+_HEIC_AND_JXL = {".heic", ".heif", ".hif", ".jxl"}
+_RAW = {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"}
+_RAW |= {".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
+_BY_EXTRAS = frozenset(_HEIC_AND_JXL | _RAW)
+
 
 def load_folder(folder: Path, labels: Literal["none", "folder"] = "none") -> Catalog:
     """Every picture below `folder`; hidden files and folders are left out, links to folders are not followed.
@@ -66,8 +72,8 @@ def printable(path: Path) -> str:
 
 @cache
 def _suffixes() -> frozenset[str]:
-    """File endings of what Pillow can open, of stereo pairs, which it opens as JPEG, and of HEIC, for which it needs an
-    extra package; documents and films that merely hold pictures are left out."""
+    """File endings of what Pillow can open, of stereo pairs, which it opens as JPEG, and of what needs an extra;
+    documents and films that merely hold pictures are left out."""
     no_photos = {
         ".pdf",
         ".eps",
@@ -84,7 +90,7 @@ def _suffixes() -> frozenset[str]:
     }
     extensions = Image.registered_extensions()
     known = {ext for ext, name in extensions.items() if name in Image.OPEN}
-    return frozenset(known | {".mpo", ".heic", ".heif", ".hif"}) - no_photos
+    return frozenset(known | _BY_EXTRAS | {".mpo"}) - no_photos
 
 
 def _refuse(error: OSError) -> None:
