@@ -6,6 +6,7 @@ Read from the source by `ast`, so that an import inside a function or under TYPE
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +213,9 @@ def test_the_launcher_only_launches() -> None:
     launcher = ROOT / "cli.py"
     assert imported_rooms(tree_of(launcher)) == {"cli"}
     assert len(launcher.read_text(encoding="utf-8").splitlines()) <= 12
+
+
+def test_the_picture_of_the_rooms_names_each_of_them() -> None:
+    text = (ROOT / "docs" / "architecture.svg").read_text(encoding="utf-8")
+    named = set(re.findall(r'class="name"[^>]*>([\w.]+)<', text))
+    assert named == {room for room in RULES if room} | {"relook.py"}

@@ -16,6 +16,7 @@ SAMPLES = ROOT / "data" / "samples"
 PAGES = [
     "README.md",
     "docs/training.md",
+    "docs/architecture.md",
     "docs/exchange.md",
     "docs/duplicates.md",
     "docs/results.md",
