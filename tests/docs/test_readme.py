@@ -18,6 +18,7 @@ PAGES = [
     "docs/training.md",
     "docs/architecture.md",
     "docs/exchange.md",
+    "docs/python-api.md",
     "docs/duplicates.md",
     "docs/results.md",
     "docs/evaluation.md",
