@@ -125,13 +125,19 @@ def measure_records(folder: Path, how: str) -> tuple[float, float, float]:
     rows = sum(part.rows for part in index.manifest.parts)
     rng = np.random.default_rng(0)
     wanted = [[record(n).id for n in rng.integers(0, rows, 10).tolist()] for _ in range(2)]
-    before, times = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, []
+    before, times = resident(), []
     for ids in wanted:
         started = time.perf_counter()
         found = index.find_records(ids) if how == "by id" else [index.records[name] for name in ids]
         times.append(time.perf_counter() - started)
         assert [one.id for one in found] == ids
-    return times[0], times[1], (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return times[0], times[1], resident() - before
+
+
+def resident() -> float:
+    """Megabytes that this process has in memory now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
 
 
 if __name__ == "__main__":

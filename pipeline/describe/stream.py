@@ -106,15 +106,24 @@ def describe_stream(
     Results come in the order in which batches of one shape fill, which is the same in every run.
     """
 
-    def describe(batch: list[Ready] | Failed) -> list[Described | Failed]:
-        if isinstance(batch, Failed):
-            return [batch]
-        descriptions = describer.describe([item.prepared for item in batch])
-        return [Described(item.record, description) for item, description in zip(batch, descriptions, strict=True)]
-
     batches = prepare_stream(describer, records, locate, reading)
+
+    def describe(batch: list[Ready] | Failed) -> list[Described | Failed]:
+        return _described(describer, batch)
+
     for results in prefetch(describe, batches, reading.models, 2 * reading.models, _threads_of(reading)):
         yield from results
+
+
+def describe_few(
+    describer: Describer,
+    records: Iterable[ImageRecord],
+    locate: Callable[[ImageRecord], Picture],
+    reading: ReadOptions,
+) -> Iterator[Described | Failed]:
+    """The same for a few photos, such as one query: the network runs in the caller's thread and uses all cores."""
+    for batch in prepare_stream(describer, records, locate, reading):
+        yield from _described(describer, batch)
 
 
 def observe_stream(
@@ -169,6 +178,13 @@ def prepare_stream(
         if len(bucket) == reading.batch_size or sum(map(len, waiting.values())) >= limit:
             yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
     yield from waiting.values()
+
+
+def _described(describer: Describer, batch: list[Ready] | Failed) -> list[Described | Failed]:
+    if isinstance(batch, Failed):
+        return [batch]
+    descriptions = describer.describe([item.prepared for item in batch])
+    return [Described(item.record, description) for item, description in zip(batch, descriptions, strict=True)]
 
 
 def _threads_of(reading: ReadOptions) -> Callable[[], None] | None:

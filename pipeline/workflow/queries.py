@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.describe import Failed, describe_stream
+from pipeline.describe import Failed, describe_few, describe_stream
 from pipeline.imaging import Picture
 from pipeline.stores import Index
 from pipeline.types import Candidates, Describer, Description, ImageRecord
@@ -82,7 +82,10 @@ def describe_records(
         def locate(record: ImageRecord) -> Picture:
             return Path(record.path) if pictures is None else pictures[int(record.id)]
 
-        for item in describe_stream(describer, numbered, locate, read_options(config)):
+        reading = read_options(config)
+        # One batch would leave all cores idle but one.
+        describe = describe_few if len(records) <= reading.batch_size else describe_stream
+        for item in describe(describer, numbered, locate, reading):
             bar.advance()
             number = int(item.record.id)
             if isinstance(item, Failed):
