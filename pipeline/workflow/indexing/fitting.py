@@ -54,7 +54,9 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
     """Fit the projections on a sample of `describe.fit_images` photos that depends on the seed alone.
 
     Returns:
-        What the network computed for the sample.
+        What the network computed, where the sample is the whole collection: then its batches are those of describing,
+        and descriptions are the same to the last bit. Of a larger collection other photos would share the batches,
+        which changes what float32 rounds, so nothing is kept.
 
     Raises:
         RelookError: none of the sample can be read, or it is too small.
@@ -72,7 +74,8 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
                     failed.append(batch)
                     bar.advance()
                 else:
-                    kept.keep(batch)
+                    if count == len(catalog):
+                        kept.keep(batch)
                     yield batch.output
                     bar.advance(len(batch.records))
             if len(failed) == len(sample):
