@@ -240,6 +240,7 @@ def test_a_card_from_before_is_made_again_exactly() -> None:
     made = load_describer("efficientnet_lite0", image={"icc": "ignore"}, locals={"count": 0})
     keys = ["size", "resize", "max_side", "multiple", "crop", "interpolation", "scaling", "antialias", "channels"]
     assert list(made.card.settings["image"]) == [*keys, "mean", "std"]
+    assert made.card.fingerprint == "e81629db790182ad"  # as printed by the version before
     assert icc_of(made.card) == "ignore"
     again = describer_for_card(made.card, {})
     assert again.icc == "ignore"
