@@ -80,6 +80,8 @@ class PineconeServer:
         buckets: the folder that stands for each "gs://..." or "s3://...".
         import_seconds: how long an import takes.
         silent: say nothing of sequence numbers.
+        older: the control plane describes indexes by dimension and metric, and knows no schema.
+        most_at_once: the largest number of requests that were open at the same time.
     """
 
     def __init__(self) -> None:
@@ -96,6 +98,8 @@ class PineconeServer:
         self.buckets: dict[str, Path] = {}
         self.import_seconds = 0.0
         self.silent = False
+        self.older = False
+        self.open, self.most_at_once = 0, 0
         self.lock = threading.RLock()
 
     def __enter__(self) -> PineconeServer:
@@ -182,6 +186,11 @@ class PineconeServer:
 
 
 def _create_index(server: PineconeServer, request: Request) -> Reply:
+    if server.older:
+        if "dimension" not in request.body:
+            raise RefusedError(422, "missing field dimension")
+        server.create(request.body["name"], request.body["dimension"], "vectors", request.body["metric"])
+        return _described(server, request.body["name"], 201)
     fields = request.body["schema"]["fields"]
     if any(kind.get("type") != "dense_vector" for kind in fields.values()):
         raise RefusedError(400, "fields that are not searched are not declared")
@@ -189,14 +198,27 @@ def _create_index(server: PineconeServer, request: Request) -> Reply:
 
 
 def _describe(server: PineconeServer, request: Request, name: str) -> Reply:
-    return Reply(server.served(name).description)
+    return _described(server, name)
+
+
+def _described(server: PineconeServer, name: str, status: int = 200) -> Reply:
+    description = server.served(name).description
+    if server.older:
+        (field,) = description["schema"]["fields"].values()
+        description = {key: description[key] for key in ("name", "status", "tags", "deletion_protection")} | {
+            "host": description["host"].partition("://")[2],
+            "dimension": field["dimension"],
+            "metric": field["metric"],
+            "spec": {"serverless": {"cloud": "aws", "region": "us-east-1"}},
+        }
+    return Reply(description, status=status)
 
 
 def _configure(server: PineconeServer, request: Request, name: str) -> Reply:
     description = server.served(name).description
     merged = {**description["tags"], **(request.body.get("tags") or {})}
     description["tags"] = {key: value for key, value in merged.items() if value}
-    return Reply(description)
+    return _described(server, name)
 
 
 def _upsert_documents(server: PineconeServer, request: Request, name: str, space: str) -> Reply:
@@ -403,6 +425,16 @@ def _handler(server: PineconeServer) -> type[BaseHTTPRequestHandler]:
             """Quiet."""
 
         def serve(self) -> None:
+            with server.lock:
+                server.open += 1
+                server.most_at_once = max(server.most_at_once, server.open)
+            try:
+                self.respond()
+            finally:
+                with server.lock:
+                    server.open -= 1
+
+        def respond(self) -> None:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             path = urlsplit(self.path).path
             with server.lock:

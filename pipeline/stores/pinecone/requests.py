@@ -20,6 +20,8 @@ logger = logging.getLogger("relook")
 
 KEY = "PINECONE_API_KEY"
 
+_HINT = "; run it again"
+
 Reply = TypeVar("Reply")
 
 
@@ -56,7 +58,7 @@ def with_resends(name: str, settings: RequestSettings, request: Callable[[], Rep
             if not left:
                 raise
             left -= 1
-            logger.warning("%s; sent again in %g s", error, settings.resend_after)
+            logger.warning("%s; sent again in %g s", str(error).removesuffix(_HINT), settings.resend_after)
             time.sleep(settings.resend_after)
 
 
@@ -72,7 +74,7 @@ def pinecone_errors(name: str) -> Iterator[None]:
         kind = TransientError if error.status_code >= 500 or error.status_code == 429 else RelookError
         raise kind(f"Pinecone index {name}: {_refusal(error.status_code)} ({_clean(error)})") from None
     except (PineconeTimeoutError, PineconeConnectionError) as error:
-        raise TransientError(f"Pinecone index {name}: {_failure(error)} ({_clean(error)}); run it again") from None
+        raise TransientError(f"Pinecone index {name}: {_failure(error)} ({_clean(error)}){_HINT}") from None
     except PineconeError as error:
         raise RelookError(f"Pinecone index {name}: {_clean(error)}") from None
 

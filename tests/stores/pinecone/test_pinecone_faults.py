@@ -7,10 +7,11 @@ again, sends what is still missing.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pinecone_helpers import assert_equal, configured, filled, open_pinecone, serving
 from pinecone_server import Fault, PineconeServer
@@ -18,6 +19,7 @@ from pinecone_server import Fault, PineconeServer
 from pipeline.errors import RelookError
 from pipeline.stages.upload import upload
 from pipeline.stores import Index
+from pipeline.stores.pinecone.store import PineconeStore
 
 IDS = [f"photo {number:04d}.jpg" for number in range(90)]
 ALWAYS = 10**9
@@ -191,6 +193,49 @@ def test_searches_outlast_a_fault(either: PineconeServer, index: Index, fault: d
     assert [ids[0] for ids, _ in store.query(vectors, 3)] == IDS[:12]
     assert list(store.ids()) == IDS
     assert store.fetch(IDS[:12]).tolist() == vectors.tolist()
+
+
+READS: dict[str, Callable[[PineconeStore], object]] = {
+    "fetch": lambda store: store.fetch(IDS[:12]),
+    "search": lambda store: store.query(np.eye(8, dtype=np.float32)[:2], 3),
+    "list": lambda store: list(store.ids()),
+    "stats": lambda store: store.stats(),
+    "indexes/": lambda store: store.stats(),
+}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_reads_are_sent_again_like_writes(either: PineconeServer, index: Index, read: str) -> None:
+    run(index)
+    ask, path = READS[read], "/query" if read == "search" and either.indexes["relook"].kind == "vectors" else read
+    expected = ask(open_pinecone(either, index))
+    # The SDK tries four times; what fails then is sent again, once here.
+    either.faults.append(Fault(path, times=4, status=503, retry_after=0.01))
+    assert repr(ask(open_pinecone(either, index, resends=1, concurrency=1))) == repr(expected)
+    either.faults.append(Fault(path, times=ALWAYS, status=503, retry_after=0.01))
+    with pytest.raises(RelookError, match=r"failed; run it again \(\[503"):
+        ask(open_pinecone(either, index, resends=1, concurrency=1))
+
+
+def test_a_refused_read_is_not_sent_again(server: PineconeServer, index: Index) -> None:
+    run(index)
+    store = open_pinecone(server, index)
+    server.calls.clear()
+    server.faults.append(Fault("fetch", times=ALWAYS, status=400))
+    with pytest.raises(RelookError, match=r"refused \(\[400"):
+        store.fetch(IDS[:3])
+    assert server.calls["POST /documents/fetch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "said"),
+    [("http://127.0.0.1:9", "cannot be reached"), ("http://no-such-host.invalid", "cannot be reached")],
+)
+def test_only_a_host_that_cannot_be_reached_is_called_so(
+    server: PineconeServer, index: Index, monkeypatch: pytest.MonkeyPatch, host: str, said: str
+) -> None:
+    monkeypatch.setenv("PINECONE_CONTROLLER_HOST", host)
+    assert said in fails(index, resends=0)
 
 
 def test_a_service_that_is_not_there(tmp_path: Path) -> None:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from pinecone_helpers import assert_equal, configured, filled, open_pinecone, serving
-from pinecone_server import PineconeServer
+from pinecone_server import Fault, PineconeServer
 from stores_helpers import make_card
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.stages.upload import UploadResult, plan_upload, upload
+from pipeline.stages.verify import verify
 from pipeline.stores import Index, IndexWriter
 from pipeline.types import GlobalDescriptors
 
@@ -206,6 +207,102 @@ def test_writes_that_cannot_be_read_in_time_end_in_an_error_and_are_not_lost(
     assert_equal(server, index)
 
 
+@pytest.mark.parametrize("kind", ["documents", "vectors"])
+def test_a_new_namespace_is_not_read_before_it_is_written(server: PineconeServer, tmp_path: Path, kind: str) -> None:
+    server.create("relook", 8, kind)
+    index = filled(tmp_path / "index", IDS)
+    config = configured(index.directory)
+    plan_upload(config)
+    assert requests(server, "fetch") == requests(server, "list") == 0
+    assert counts(run(index)) == (380, 0, 0, 0)
+    assert (requests(server, "fetch"), requests(server, "list")) == (1, 0)  # the model card
+    assert_equal(server, index)
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_no_more_requests_at_once_than_the_setting_says(server: PineconeServer, index: Index, concurrency: int) -> None:
+    server.faults.append(Fault("", times=10**9, slow=0.02))
+    run(index, concurrency=concurrency)
+    store = open_pinecone(server, index, concurrency=concurrency)
+    store.query(store.fetch(IDS[:20]), 3)
+    assert len(list(store.ids())) == 380
+    assert 1 <= server.most_at_once <= concurrency
+    assert server.most_at_once == concurrency
+
+
+class TestGuard:
+    """A second collection of the same model in one namespace must not delete the first."""
+
+    def test_another_collection_in_the_namespace_is_not_deleted(
+        self, server: PineconeServer, index: Index, tmp_path: Path
+    ) -> None:
+        run(index)
+        before = server.content()
+        other = filled(tmp_path / "other", [f"another {number}" for number in range(40)], seed=5)
+        with pytest.raises(RelookError) as caught:
+            run(other)
+        line = str(caught.value)
+        assert "380 of 380 vectors are not in the index, the first is 'photo 0000.jpg'; nothing was written" in line
+        assert "store.pinecone.collection" in line
+        assert "--set reindex.max_removed=1" in line
+        assert server.content().keys() == before.keys()
+        assert_equal(server, index)
+        with pytest.raises(RelookError, match=r"380 of 380 vectors are not in the index"):
+            verify(configured(other.directory), repair=True)
+        assert_equal(server, index)
+        assert plan_upload(configured(other.directory)).removed == 380
+        result = upload(configured(other.directory, "reindex.max_removed=1"))
+        assert counts(result) == (40, 0, 380, 0)
+        assert_equal(server, other)
+
+    def test_a_share_below_the_guard_is_deleted(self, server: PineconeServer, index: Index) -> None:
+        run(index)
+        with IndexWriter(index.directory) as writer:
+            writer.delete(IDS[:190])
+        assert counts(run(Index(index.directory))) == (0, 0, 190, 190)
+        with IndexWriter(index.directory) as writer:
+            writer.delete(IDS[190:290])
+        with pytest.raises(RelookError, match="100 of 190 vectors"):
+            run(Index(index.directory))
+
+    def test_the_local_ann_store_has_the_same_guard(self, tmp_path: Path) -> None:
+        directory = f"store.ann.directory={tmp_path / 'ann'}"
+        index = filled(tmp_path / "index", IDS[:30])
+        other = filled(tmp_path / "other", ["a", "b"], seed=5)
+        upload(configured(index.directory, "store.kind=ann", directory))
+        with pytest.raises(RelookError, match=r"store ann: 30 of 30 .*store\.ann\.directory"):
+            upload(configured(other.directory, "store.kind=ann", directory))
+        assert upload(configured(index.directory, "store.kind=ann", directory)).equal == 30
+
+
+class TestOlderControlPlane:
+    """Self-hosted servers describe an index by dimension and metric."""
+
+    def test_an_index_is_recognised_and_used(self, server: PineconeServer, index: Index) -> None:
+        server.indexes.clear()
+        server.create("relook", 8, "vectors")
+        server.older = True
+        assert counts(run(index)) == (380, 0, 0, 0)
+        assert_equal(server, index)
+        store = open_pinecone(server, index)
+        assert store.current() == index.card.fingerprint
+        assert [ids[0] for ids, _ in store.query(store.fetch(IDS[:3]), 2)] == IDS[:3]
+        assert counts(run(index)) == (0, 0, 0, 380)
+
+    def test_one_is_created(self, server: PineconeServer, tmp_path: Path) -> None:
+        server.older = True
+        index = filled(tmp_path / "index", IDS[:20])
+        assert counts(run(index)) == (20, 0, 0, 0)
+        assert server.indexes["relook"].kind == "vectors"
+
+    def test_another_metric_is_refused(self, server: PineconeServer, index: Index) -> None:
+        server.indexes.clear()
+        server.create("relook", 8, "vectors", metric="euclidean")
+        server.older = True
+        with pytest.raises(RelookError, match="its metric is euclidean"):
+            run(index)
+
+
 class TestModels:
     def test_a_new_model_fills_its_own_namespace_and_searches_move_when_told(
         self, server: PineconeServer, index: Index, tmp_path: Path
@@ -250,6 +347,28 @@ class TestModels:
         assert_equal(server, index, collection="elsewhere")
         with pytest.raises(RelookError, match=r"another model is current.*weights"):
             open_pinecone(server, index).query(open_pinecone(server, new).fetch(IDS[:1]), 1)
+
+    def test_prune_deletes_only_what_relook_made_and_a_dry_run_lists_it(
+        self, server: PineconeServer, index: Index, tmp_path: Path
+    ) -> None:
+        new = filled(tmp_path / "new", IDS[:60], OTHER, seed=3)
+        run(index)
+        foreign, forged = "0123456789abcdef", "fedcba9876543210"
+        vector = [1.0] + [0.0] * 7
+        for space in (foreign, forged):
+            server.indexes["relook"].upsert(space, [(f"{n}", vector, {}) for n in range(11)])
+        server.indexes["relook"].upsert("models", [(forged, vector, {"card": json.dumps(OTHER.to_json())})])
+        upload(configured(new.directory), promote=True)
+        before = set(server.content())
+        planned = plan_upload(configured(new.directory), prune=True)
+        assert planned.to_json()["pruned"] == {index.card.fingerprint: 380}
+        assert plan_upload(configured(new.directory)).pruned == {}
+        assert set(server.content()) == before
+        result = upload(configured(new.directory), prune=True)
+        assert result.service["pruned"] == {index.card.fingerprint: 380}
+        content = server.content()
+        assert (len(content[foreign]), len(content[forged])) == (11, 11)
+        assert index.card.fingerprint not in content
 
     def test_a_search_before_any_upload_of_this_model_says_what_differs(
         self, server: PineconeServer, index: Index, tmp_path: Path
