@@ -89,7 +89,7 @@ def decode_image(
         icc: "srgb" converts by the picture's colour profile, "ignore" takes its values as they are.
 
     Raises:
-        ImageError: it is no picture, damaged, too large or too slow.
+        ImageError: it is not a picture, damaged, too large or too slow.
     """
     return decode_within(data, name, max_pixels, Deadline(seconds), icc)
 
@@ -98,7 +98,7 @@ def upright_rgb(image: Image.Image, icc: ColourRule) -> Image.Image:
     """A loaded Pillow image of any mode as its file would be decoded: upright, RGB, transparency on white."""
     orientation, profile = _stated(image, None)
     if orientation == 1:  # set by a program, without a block of bytes
-        with suppress(Exception):  # Pillow's parser raises many types, for tags that nobody needs
+        with suppress(Exception):  # Pillow's parser raises many types, for tags that are not needed
             stated = image.getexif().get(ORIENTATION, 1)
             orientation = stated if stated in range(1, 9) else 1
     return upright(_to_rgb(image, None, profile if icc == "srgb" else None), orientation)
@@ -110,7 +110,7 @@ def decode_within(data: bytes, name: str, max_pixels: int, deadline: Deadline, i
 
 
 class _Decoder:
-    """The limits that one picture has to keep, and what is done with its colours."""
+    """Decodes one picture within limits."""
 
     def __init__(self, name: str, max_pixels: int, deadline: Deadline, icc: ColourRule) -> None:
         self._name, self._max_pixels, self._deadline, self._icc = name, max_pixels, deadline, icc

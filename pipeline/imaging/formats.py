@@ -1,4 +1,4 @@
-"""Which format a file has, by its first bytes, and what a file is that is no picture.
+"""Which format a file has, by its first bytes, and what a file is that is not a picture.
 
 Below `decode`. The ending of a name plays no part.
 """
@@ -47,7 +47,7 @@ _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]+")
 
 
 def identify(data: bytes) -> str | None:
-    """JPEG, PNG, WEBP, TIFF, RAW, HEIF, AVIF or JXL; None for what only Pillow knows, and for no picture."""
+    """JPEG, PNG, WEBP, TIFF, RAW, HEIF, AVIF or JXL; None for what only Pillow knows, and for other files."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(PNG_MAGIC):
@@ -69,7 +69,7 @@ def identify(data: bytes) -> str | None:
 
 
 def describe_other(data: bytes) -> str:
-    """What a file is that is no picture, in words; "" where its first bytes do not say."""
+    """What a file that is not a picture is, in words; "" where its first bytes do not say."""
     for magic, name in _OTHERS:
         if data.startswith(magic):
             return name

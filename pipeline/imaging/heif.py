@@ -1,6 +1,6 @@
 """HEIF and AVIF files without their EXIF metadata, and JPEG XL's size before it is decoded.
 
-Below `decode`. These formats turn pictures themselves (`irot`, `imir`); EXIF's orientation counts for nothing.
+Below `decode`. These formats turn pictures themselves (`irot`, `imir`); EXIF's orientation is ignored.
 Sources: ISO/IEC 23008-12; ISO/IEC 14496-12; ISO/IEC 18181-1, annex D.
 """
 

@@ -15,11 +15,11 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class SlowError(Exception):
-    """Reading or decoding takes longer than it may."""
+    """Reading or decoding exceeds its time limit."""
 
 
 class Deadline:
-    """When to give up. Raises SlowError once it has passed."""
+    """The end of the time for one picture; `check` raises SlowError after it."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -31,10 +31,10 @@ class Deadline:
 
 
 class TimedBytes(io.BytesIO):
-    """Bytes that stop a decoder which comes back for more of them when its time is over.
+    """Bytes whose `read` raises SlowError after the deadline.
 
-    Pillow asks in blocks of 64 KB, so this ends a slow decoder in its own thread, with its memory freed. One that
-    stays in a single call for long is left to whoever waits for the thread (`describe.ahead`).
+    Pillow reads blocks of 64 KB, so a slow decoder ends in its own thread and frees its memory. A decoder that stays
+    in one call for long is abandoned by `describe.prefetch`.
     """
 
     def __init__(self, data: bytes, deadline: Deadline) -> None:
@@ -47,5 +47,5 @@ class TimedBytes(io.BytesIO):
 
 
 def too_slow(seconds: float) -> str:
-    """The reason given for a picture that took longer than it may."""
+    """The reason for a picture that exceeds its time limit."""
     return f"not read within {seconds:g} seconds"

@@ -18,12 +18,12 @@ from pipeline.imaging.colour import ColourRule
 from pipeline.imaging.decode import decode_within
 from pipeline.imaging.limits import Deadline, Pixels, SlowError
 
-# Opening a pipe must not wait for somebody to write into it. Windows has neither such pipes nor this flag.
+# Opening a pipe must not wait for a writer. Windows has neither such pipes nor this flag.
 _OPENING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _BLOCK = 16 << 20
 
 
-# A file that changes while it is read is read again, after so many seconds each time.
+# A file that changes while it is read is read again after these pauses, in seconds.
 _PAUSES = (0.1, 0.5, 0.0)
 
 
@@ -55,7 +55,7 @@ def read_image(
         icc: "srgb" converts by the picture's colour profile, "ignore" takes its values as they are.
 
     Raises:
-        ImageError: missing, unreadable, no regular file, empty, too large, truncated, too slow, or no picture.
+        ImageError: missing, unreadable, no regular file, empty, too large, truncated, too slow, or not a picture.
     """
     deadline = Deadline(seconds)
     try:
@@ -83,7 +83,7 @@ def _read_bytes(path: Path, max_bytes: int, deadline: Deadline) -> tuple[bytes, 
 
 
 def _read_once(path: Path, max_bytes: int, deadline: Deadline) -> tuple[bytes, os.stat_result, os.stat_result]:
-    """All of a regular file, and its facts before and after; of a file that grows no more than it had."""
+    """All of a regular file, and its facts before and after; of a file that grows, no more than its first size."""
     try:
         descriptor = os.open(path, _OPENING)
     except OSError as error:
@@ -92,7 +92,7 @@ def _read_once(path: Path, max_bytes: int, deadline: Deadline) -> tuple[bytes, o
         raise
     try:
         facts = os.fstat(descriptor)
-        if not S_ISREG(facts.st_mode):  # a pipe or a device would be read for ever
+        if not S_ISREG(facts.st_mode):  # a pipe or a device has no end
             raise ImageError(str(path), "not a regular file")
         if facts.st_size > max_bytes:
             raise ImageError(str(path), f"{facts.st_size:,} bytes, more than the {max_bytes:,} allowed")
