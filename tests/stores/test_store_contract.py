@@ -15,8 +15,9 @@ from store_places import CARD, OTHER_CARD, PLACES, Place
 from stores_helpers import DIMENSION, unit_vectors
 
 from pipeline.errors import RelookError
+from pipeline.stores import TableStore
 from pipeline.stores.registry import STORES, is_index_backed
-from pipeline.types import FloatArray, GlobalDescriptors, VectorStore
+from pipeline.types import FloatArray, GlobalDescriptors, VectorStore, is_hosted
 
 LONG = "long/" + "ü" * 595
 IDS = ["b", "a", "Z", "10", "9", "ä", "🗼", "a\nb", LONG, "a/b c.jpg", "#x", "'; --", " padded "]
@@ -296,3 +297,59 @@ def test_a_store_says_what_it_is(place: Place) -> None:
 def store_kind(store: VectorStore) -> str:
     """The registry name of a store's class."""
     return next(kind for kind, made in STORES.items() if type(store) is made)
+
+
+class TestFaults:
+    """What can go wrong with every store."""
+
+    def test_traits_say_what_a_store_is(self, place: Place) -> None:
+        store = place.open(CARD)
+        assert store.hosted == is_hosted(store)
+        assert not (store.hosted and store.index_backed)
+        assert store.index_backed == isinstance(store, TableStore)
+
+    def test_a_store_that_is_partly_written_counts_what_it_has(self, place: Place) -> None:
+        vectors = unit_vectors(40)
+        ids = [f"{row:02d}" for row in range(40)]
+        store = put(place, ids[:5], vectors[:5])
+        assert store.stats()["count"] == 5
+        assert list(store.read(ids).ids) == ids[:5]
+        assert sorted(store.query(vectors[:1], 40)[0][0]) == ids[:5]
+        with pytest.raises(RelookError, match="'05'"):
+            store.fetch(ids)
+
+    def test_a_namespace_that_is_missing_is_empty_and_not_an_error(self, place: Place) -> None:
+        put(place, IDS, unit_vectors(len(IDS)))
+        other = place.open(OTHER_CARD)
+        assert other.stats()["count"] == 0
+        assert list(other.ids()) == []
+        assert not other.namespaces().get(OTHER_CARD.fingerprint)
+        assert list(other.read(["a"]).ids) == []
+        with pytest.raises(RelookError, match="'a'"):
+            other.fetch(["a"])
+
+    def test_nothing_is_damaged_and_a_rebuild_changes_no_result(self, place: Place) -> None:
+        ids, vectors = [f"{row:03d}" for row in range(120)], directions(120)
+        store = put(place, ids, vectors, times=3)
+        assert store.damaged_files() == []
+        before = store.query(directions(4, 9), 10)
+        store.rebuild()
+        assert store.damaged_files() == []
+        for (names, scores), (found, values) in zip(place.open(CARD).query(directions(4, 9), 10), before, strict=True):
+            assert names == found
+            np.testing.assert_allclose(scores, values, atol=1e-6)
+
+    @pytest.mark.parametrize("share", [0.01, 0.1, 0.5])
+    def test_a_filter_that_follows_the_clusters_finds_all_of_its_nearest(self, place: Place, share: float) -> None:
+        count, rng = 200, np.random.default_rng(3)
+        centres = np.eye(DIMENSION, dtype=np.float32)
+        which = np.sort(rng.integers(0, DIMENSION, count))
+        vectors = centres[which] + 0.2 * rng.normal(size=(count, DIMENSION))
+        vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+        kept = max(1, int(share * count))
+        metadata = [{"label": "kept" if row < kept else "other"} for row in range(count)]
+        ids = [f"{row:03d}" for row in range(count)]
+        store = put(place, ids, vectors, metadata)
+        for query in (centres[0], centres[-1]):  # beside the kept rows, and far from all of them
+            ((names, _),) = store.query(query[None], 10, {"label": ["kept"]})
+            assert names == [name for name, _ in ranked(ids[:kept], vectors[:kept], query, 10)]
