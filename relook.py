@@ -21,10 +21,10 @@ from pipeline.errors import ImageError, LockedError, RelookError, UsageError
 if TYPE_CHECKING:
     from pipeline.config import Config
     from pipeline.describe.describer import NetworkDescriber
-    from pipeline.stages.extract import ExtractResult
     from pipeline.types import Reranker
     from pipeline.workflow.gallery import Gallery
     from pipeline.workflow.hits import Hit, Hits
+    from pipeline.workflow.indexing.summary import SyncSummary
 
 __all__ = [
     "Gallery",
@@ -91,7 +91,7 @@ def extract(
     device: str | None = None,
     config: str | Path | None = None,
     **settings: Any,
-) -> ExtractResult:
+) -> SyncSummary:
     """Bring an index to the state of photos: new and changed ones are described, those that are gone are deleted.
 
     Args:

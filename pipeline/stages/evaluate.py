@@ -6,82 +6,16 @@ every labelled image; a query is never its own result.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
-
 from pipeline.catalog import load_catalog
 from pipeline.config import Config
-from pipeline.evaluate import Scores, confidence_intervals, paired_difference
 from pipeline.report import write_evaluation
 from pipeline.stages.extract import extract
 from pipeline.stages.upload import upload
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import NAME
-from pipeline.workflow.evaluation.measurement import Measurement, measure
-from pipeline.workflow.evaluation.per_query import per_query
-from pipeline.workflow.evaluation.provenance import bytes_per_image, extraction, provenance
-from pipeline.workflow.evaluation.query_sets import EvaluationQueries, open_queries
-from pipeline.workflow.gallery import Gallery, open_gallery
-from pipeline.workflow.model_loading import open_chain
+from pipeline.workflow.evaluation.result import EvaluateResult, evaluate_gallery
+from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.progress import Reporter, Silent, logger
-
-
-@dataclass(frozen=True)
-class EvaluateResult:
-    """What was measured. `before` and `after` hold the values of each query; `after` is None without re-ranking.
-
-    Attributes:
-        queries: that are in the means.
-        unscored: queries without any positive, left out of the means.
-        failed: photos that could not be read, now or when the index was extracted; left out too.
-        ignored: queries that the data set says to ignore.
-        seconds: of the global search and of the re-ranking, for all queries.
-        details: what a report holds besides: costs, versions, configuration, and every query.
-    """
-
-    protocol: str
-    dataset: str
-    split: str | None
-    queries: int
-    gallery: int
-    unscored: int
-    failed: int
-    ignored: int
-    rerank: list[str]
-    before: Scores
-    after: Scores | None
-    seconds: Mapping[str, float]
-    weights: str
-    details: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for `--json`; the keys are the CLI's contract, metrics in percent."""
-        last = self.after or self.before
-        return {
-            "protocol": self.protocol,
-            "dataset": self.dataset,
-            "split": self.split,
-            "queries": self.queries,
-            "gallery": self.gallery,
-            "unscored": self.unscored,
-            "failed": self.failed,
-            "ignored": self.ignored,
-            "rerank": self.rerank,
-            "global": self.before.summary(),
-            "reranked": self.after.summary() if self.after else None,
-            "difference": paired_difference(self.before, self.after) if self.after else None,
-            "intervals": _percent(confidence_intervals(last)),
-            "seconds": self.seconds,
-            "weights": self.weights,
-            **{key: self.details[key] for key in ("latency", "bytes_per_image", "extraction")},
-        }
-
-    def to_report(self) -> dict[str, Any]:
-        """Everything, for `evaluation.json`: the document, provenance, configuration, and the values of each query."""
-        return {**self.to_json(), **self.details}
 
 
 def evaluate(
@@ -103,12 +37,8 @@ def evaluate(
     if images is not None:
         config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"dataset": images})})
     bring_up_to_date(config, reporter)
-    gallery = open_gallery(config, partial="error")
-    chain = open_chain(config, gallery.index.card)
-    needs = {need for step in chain for need in step.reranker.needs}
-    query_set = open_queries(config, gallery, needs, config.evaluate.dataset, queries)
-    measured = measure(gallery, [chain] if chain else [], query_set, reporter, config.evaluate.timed)
-    result = _result(config, gallery, [step.name for step in chain], query_set, measured)
+    with open_gallery(config, partial="error") as gallery:
+        result = evaluate_gallery(gallery, gallery.chain(), config, queries, reporter)
     if config.evaluate.report is not None:
         write_evaluation(config.evaluate.report, result.to_report())
     return result
@@ -142,58 +72,3 @@ def _lacks(config: Config, source: str) -> bool:
     known = index.records.keys() | set(index.failures())
     wanted = {record.id for record in load_catalog(source, config.catalog.labels, config.catalog.outside)}
     return not wanted <= known and index.records.keys() <= wanted
-
-
-def _result(
-    config: Config, gallery: Gallery, chain: list[str], query_set: EvaluationQueries, measured: Measurement
-) -> EvaluateResult:
-    index, after = gallery.index, measured.after[0] if measured.after else None
-    costs = {
-        "latency": _latency(measured.single),
-        "bytes_per_image": bytes_per_image(index),
-        "extraction": extraction(config.index),
-    }
-    return EvaluateResult(
-        protocol=query_set.protocol.name,
-        dataset=config.evaluate.dataset or str(config.index),
-        split=config.evaluate.split,
-        queries=len(measured.numbers) - measured.before.unscored,
-        gallery=query_set.size,
-        unscored=measured.before.unscored,
-        failed=query_set.failed + measured.failed,
-        ignored=query_set.ignored,
-        rerank=chain,
-        before=measured.before,
-        after=after,
-        seconds={"search": 0.0, "rerank": 0.0, **measured.seconds},
-        weights=index.card.weights,
-        details={
-            **costs,
-            "headline": query_set.protocol.headline,
-            "provenance": provenance(config, index),
-            "configuration": _resolved(config),
-            "per_query": per_query(gallery, query_set, measured),
-        },
-    )
-
-
-def _latency(single: Mapping[str, list[float]]) -> dict[str, dict[str, float]]:
-    """Milliseconds of one query by stage."""
-    return {
-        stage: {
-            "queries": len(values),
-            "median_ms": round(1000 * float(np.median(values)), 2),
-            "p95_ms": round(1000 * float(np.percentile(values, 95)), 2),
-        }
-        for stage, values in single.items()
-    }
-
-
-def _resolved(config: Config) -> dict[str, Any]:
-    """Every value; of the describer those that were set, since the others are its own and stand on the model card."""
-    describe = config.describe.model_dump(mode="json", exclude_unset=True)
-    return {**config.model_dump(mode="json"), "describe": describe}
-
-
-def _percent(intervals: Mapping[str, tuple[float, float]]) -> dict[str, list[float]]:
-    return {name: [round(100 * end, 2) for end in ends] for name, ends in intervals.items()}

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.config.loading import with_values
 from pipeline.errors import ImageError, RelookError, UsageError
 from pipeline.stores import GlobalStore, Index, open_store
 from pipeline.stores.once import once_property
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline.rerank import RerankStep
+    from pipeline.workflow.evaluation.result import EvaluateResult
     from pipeline.workflow.query_inputs import Query
 
 Rerank = str | Sequence[str] | None
@@ -170,6 +172,42 @@ class Gallery:
         )
         return run_queries(self, queries, self.chain(rerank), options, reporter or Silent())
 
+    def evaluate(
+        self,
+        images: str | None = None,
+        *,
+        queries: str | None = None,
+        split: str | None = None,
+        protocol: str | None = None,
+        rerank: Rerank = "default",
+        reporter: Reporter | None = None,
+    ) -> EvaluateResult:
+        """The metrics of the global search and of the re-ranked results. The index is left as it is.
+
+        Args:
+            images: a manifest, a folder or NAME:FOLDER that says what is relevant; None: the labels of the index.
+            queries: photos with labels; None: the data set's own queries, or every labelled image of the gallery.
+            split: only images of this split; None: `evaluate.split`.
+            protocol: of `pipeline.evaluate`; None: `evaluate.protocol`, or that of the data set.
+            rerank: see `search`.
+            reporter: told about the progress.
+
+        Raises:
+            UsageError: no such protocol, or it is not one for this data set.
+            RelookError: images are not in the index, the store lacks vectors of it, or nothing can be scored.
+        """
+        from pipeline.workflow.evaluation.result import evaluate_gallery
+
+        if self._closed:
+            raise RelookError(f"{self.config.index}: this gallery is closed; open another one")
+        check_store(self.config.store.kind, self.index, self.store, "error")
+        given = {"dataset": images, "split": split, "protocol": protocol}
+        values: dict[str, Any] = {f"evaluate.{key}": value for key, value in given.items() if value is not None}
+        chain = self.chain(rerank)
+        values["rerank.chain"] = [step.name for step in chain]
+        config = with_values(self.config, values, "evaluate")
+        return evaluate_gallery(self, chain, config, queries, reporter or Silent())
+
     # --- what is in it ---
 
     def __len__(self) -> int:
@@ -266,6 +304,12 @@ class Gallery:
         if Index(self.config.index).manifest.generation == self.index.manifest.generation:
             return self
         return Gallery(self.config, partial=self._partial, like=self)
+
+    def with_store(self, kind: str) -> Gallery:
+        """The same generation, searched in another store, with the same models."""
+        other = Gallery(with_values(self.config, {"store.kind": kind}, "store"), partial=self._partial, like=self)
+        other.index = self.index
+        return other
 
     def close(self) -> None:
         """Close files and let go of models; a search raises RelookError from now on."""

@@ -9,20 +9,18 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import Config
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stores import Index
-from pipeline.types import Candidates, Describer, Description, DescriptorSource, FloatArray, ImageRecord, Ranking
-from pipeline.types import VectorStore as Store
+from pipeline.types import Candidates, Description, FloatArray, ImageRecord, Ranking
 from pipeline.workflow.hits import Hit, Hits
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.queries import describe_records
 from pipeline.workflow.query_inputs import Query
+from pipeline.workflow.searchable import SearchableGallery
 
 logger = logging.getLogger("relook")
 
@@ -37,26 +35,8 @@ class SearchOptions:
     skip_itself: bool
 
 
-class SearchedGallery(DescriptorSource, Protocol):
-    """What a search needs of a gallery."""
-
-    config: Config
-    index: Index
-
-    @property
-    def store(self) -> Store:
-        """Where candidates come from."""
-
-    @property
-    def describer(self) -> Describer:
-        """What pictures are described with."""
-
-    def describe(self, ids: Sequence[str], needs: frozenset[str]) -> list[Description]:
-        """Stored descriptors of images of the index."""
-
-
 def run_queries(
-    gallery: SearchedGallery,
+    gallery: SearchableGallery,
     queries: Sequence[Query],
     chain: Sequence[RerankStep],
     options: SearchOptions,
@@ -82,7 +62,7 @@ def run_queries(
 
 
 def _describe(
-    gallery: SearchedGallery, queries: Sequence[Query], chain: Sequence[RerankStep], reporter: Reporter
+    gallery: SearchableGallery, queries: Sequence[Query], chain: Sequence[RerankStep], reporter: Reporter
 ) -> tuple[dict[int, Description], dict[int, str]]:
     """The description of each query by its number, or the reason why it has none."""
     errors = {number: query.error for number, query in enumerate(queries) if query.error}
@@ -110,7 +90,7 @@ def _describe(
 class _Finder:
     """Candidates that are in the generation that is searched, and are not the query itself."""
 
-    def __init__(self, gallery: SearchedGallery, options: SearchOptions) -> None:
+    def __init__(self, gallery: SearchableGallery, options: SearchOptions) -> None:
         self._gallery, self._options = gallery, options
 
     def find(self, queries: Sequence[Query], descriptions: Sequence[Description], depth: int) -> Candidates:
@@ -166,7 +146,7 @@ def _is_file(path: Path, resolved: Path | None) -> bool:
     return resolved is not None and path.resolve() == resolved
 
 
-def _hits(gallery: SearchedGallery, ranking: Ranking, options: SearchOptions) -> tuple[Hit, ...]:
+def _hits(gallery: SearchableGallery, ranking: Ranking, options: SearchOptions) -> tuple[Hit, ...]:
     """The first `top_k` of a ranking; only their records are read."""
     rows = [
         row

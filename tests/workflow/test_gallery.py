@@ -17,6 +17,7 @@ import relook
 from pipeline.config import load_config
 from pipeline.describe import load_describer
 from pipeline.describe.checkpoints import save_describer
+from pipeline.stages.evaluate import evaluate
 from pipeline.stages.search import search
 from pipeline.stages.upload import upload
 from pipeline.stores import Index, IndexWriter, open_store
@@ -250,6 +251,16 @@ class TestContent:
             assert frame["bbox"].tolist() == [None, (1, 2, 50, 60), (1, 2, 50, 60)]
             assert opened.vectors()[0] == frame["id"].tolist()
             assert opened.vectors()[1].shape[0] == 3
+
+
+class TestEvaluate:
+    def test_an_open_gallery_measures_what_the_verb_measures(self, gallery: Gallery, index: Path) -> None:
+        verb = evaluate(load_config(overrides=[f"index={index}", "evaluate.split=val"])).to_json()
+        result = gallery.evaluate(split="val").to_json()
+        for key in ("protocol", "queries", "gallery", "global", "reranked", "difference", "rerank"):
+            assert result[key] == verb[key]
+        plain = gallery.evaluate(split="val", rerank=None).to_json()
+        assert (plain["reranked"], plain["global"]) == (None, verb["global"])
 
 
 class TestThreads:

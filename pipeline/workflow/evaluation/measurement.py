@@ -15,7 +15,6 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.config import with_values
 from pipeline.evaluate import RankedRelevance, Scores, rank_relevance
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.types import (
@@ -28,9 +27,9 @@ from pipeline.types import (
     Reranker,
 )
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries
-from pipeline.workflow.gallery import Gallery
 from pipeline.workflow.progress import Reporter, logger
 from pipeline.workflow.queries import find_candidates
+from pipeline.workflow.searchable import SearchableGallery
 
 # Queries of a block, at most, and places of their rankings, which bound the memory.
 _BLOCK = 64
@@ -64,7 +63,7 @@ class Measurement:
 
 
 def measure(
-    gallery: Gallery,
+    gallery: SearchableGallery,
     chains: Sequence[Sequence[RerankStep]],
     query_set: EvaluationQueries,
     reporter: Reporter,
@@ -148,7 +147,7 @@ class _TimedReranker:
 class _Run:
     """Collects the results of blocks of queries."""
 
-    gallery: Gallery
+    gallery: SearchableGallery
     chains: Sequence[Sequence[RerankStep]]
     query_set: EvaluationQueries
     clock: _Clock
@@ -227,7 +226,7 @@ class _Run:
         ]
 
 
-def _deep_enough(gallery: Gallery, depth: int) -> Gallery:
+def _deep_enough(gallery: SearchableGallery, depth: int) -> SearchableGallery:
     """A gallery whose store returns `depth` results: where a service cannot, the exact search of the index."""
     limit = gallery.store.max_results
     if limit is None or depth <= limit:
@@ -239,7 +238,7 @@ def _deep_enough(gallery: Gallery, depth: int) -> Gallery:
         *(kind, limit, depth),
     )
     own = "csv" if gallery.index.manifest.tables == "csv" else "table"
-    return Gallery(with_values(gallery.config, {"store.kind": own}, "evaluate"))
+    return gallery.with_store(own)
 
 
 def _depth(query_set: EvaluationQueries, chains: Sequence[Sequence[RerankStep]]) -> int:

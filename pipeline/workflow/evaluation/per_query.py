@@ -13,10 +13,10 @@ import numpy as np
 from pipeline.evaluate import Scores
 from pipeline.workflow.evaluation.measurement import Measurement
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries
-from pipeline.workflow.gallery import Gallery
+from pipeline.workflow.searchable import SearchableGallery
 
 
-def per_query(gallery: Gallery, query_set: EvaluationQueries, measured: Measurement) -> list[dict[str, Any]]:
+def per_query(gallery: SearchableGallery, query_set: EvaluationQueries, measured: Measurement) -> list[dict[str, Any]]:
     """One plain object per query that could be read, in the order of the query set.
 
     "query" is its id; "path", "bbox" and "label" are those of the query; "global" and "reranked" are metrics as
@@ -44,7 +44,9 @@ def per_query(gallery: Gallery, query_set: EvaluationQueries, measured: Measurem
     return rows
 
 
-def _answers(gallery: Gallery, query_set: EvaluationQueries, number: int, ids: Sequence[str]) -> list[dict[str, str]]:
+def _answers(
+    gallery: SearchableGallery, query_set: EvaluationQueries, number: int, ids: Sequence[str]
+) -> list[dict[str, str]]:
     groups, shown = query_set.groups(number), set(query_set.labels(number))
     answers = []
     for name in ids:

@@ -30,11 +30,12 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.evaluate import PROTOCOLS, RevisitedTruth, by_revisited, cvnet_order, rrt_order
 from pipeline.rerank import RerankStep
 from pipeline.stages.compare import compare
-from pipeline.stages.evaluate import EvaluateResult, evaluate
+from pipeline.stages.evaluate import evaluate
 from pipeline.stages.sweep import sweep
 from pipeline.types import Candidates, Description, ImageRecord, Reranker
 from pipeline.workflow.evaluation.measurement import measure
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries
+from pipeline.workflow.evaluation.result import EvaluateResult
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.model_loading import open_describer
 from pipeline.workflow.progress import Silent
