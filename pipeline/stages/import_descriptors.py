@@ -1,7 +1,7 @@
 """`import`: descriptors that another program made, into an index directory.
 
-In the place of extract. The model card says that the weights are not known here, so that no query of another describer
-is compared with what was imported; what the source lacks is made up for only as the card says.
+In the place of extract. The model card says that the weights are not known here, so that queries of another describer
+are never compared with imported descriptors. What the source lacks is computed only as the card says.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class ImportResult:
     """What an import did.
 
     Attributes:
-        index, generation: where it all is.
+        index, generation: the directory, and its generation after the import.
         format: of the source.
         images: of the source; all of them are in the index now.
-        replaced: how many of them it held before.
+        replaced: how many of them were in the index before.
         unmatched: how many are not among `--images`, and have neither path nor label.
         dimension, local_dimension: of the descriptors; 0 where there are no local ones.
         globals: "given", or "mean of local descriptors" where the source has none.
@@ -73,18 +73,18 @@ def import_descriptors(
     normalise: bool = False,
     reporter: Reporter | None = None,
 ) -> ImportResult:
-    """Bring foreign descriptors into `config.index`; images that it holds already are replaced.
+    """Write descriptors of another program into `config.index`; images that are there already are replaced.
 
     Args:
         config: `index`, `catalog`, `extract.part_size` and `store.kind` matter here.
         source, format, options: see `open_external`.
         images: a folder, a manifest or NAME:FOLDER that has paths and labels of the ids.
-        model: what made the descriptors, in the user's words; imports with the same words may share an index.
+        model: the name of what made the descriptors; imports with the same name may share an index.
         normalise: divide global descriptors by their lengths.
         reporter: told about the progress.
 
     Raises:
-        RelookError: the source is damaged, an id stands twice, a vector is not of unit length, only some images have
+        RelookError: the source is damaged, duplicate ids, a vector is not of unit length, only some images have
             local descriptors, or the index is of another model.
     """
     started = time.monotonic()
@@ -93,13 +93,13 @@ def import_descriptors(
     known, root = _known_images(config, images, source)
     card = _card(source, foreign, first, model)
     with IndexWriter(config.index) as writer:
-        held = set(writer.index.records) if writer.index else set()
+        before = set(writer.index.records) if writer.index else set()
         writer.begin(card, {}, root, table_format(config.store.kind))
         seen: set[str] = set()
         unmatched = 0
         with (reporter or Silent()).bar("import", 0, "images") as bar:
             for part in _parts(rest, card, normalise, config.extract.part_size):
-                _refuse_twice(part, seen)
+                _refuse_duplicates(part, seen)
                 records = [known.get(item.id) or ImageRecord(item.id, item.id, item.label) for item, _ in part]
                 writer.add(records, [description for _, description in part])
                 unmatched += sum(item.id not in known for item, _ in part) if images is not None else 0
@@ -111,7 +111,7 @@ def import_descriptors(
             generation=index.manifest.generation,
             format=foreign.format,
             images=len(seen),
-            replaced=len(seen & held),
+            replaced=len(seen & before),
             unmatched=unmatched,
             dimension=card.dimension,
             local_dimension=card.local_dimension,
@@ -132,7 +132,7 @@ def _known_images(config: Config, images: str | None, source: Path) -> tuple[Map
 
 
 def _card(source: Path, foreign: ExternalSource, first: ExternalImage, model: str | None) -> ModelCard:
-    """Who says nothing of the model gets a card that only another import of the same source shares."""
+    """The card of the import; without a `model` only another import of the same source has the same card."""
     width = 0 if first.locals is None else first.locals.descriptors.shape[1]
     given = first.vector is not None
     local: dict[str, Any] = {"kind": "imported", "geometry": True, "projection": None}
@@ -197,10 +197,10 @@ def _mean(image: ExternalImage) -> FloatArray:
     return unit_vector(image.locals.descriptors.mean(axis=0), image.where, normalise=True)
 
 
-def _refuse_twice(part: list[tuple[ExternalImage, Description]], seen: set[str]) -> None:
+def _refuse_duplicates(part: list[tuple[ExternalImage, Description]], seen: set[str]) -> None:
     for image, _ in part:
         if not image.id:
             raise RelookError(f"{image.where}: its id is empty")
         if image.id in seen:
-            raise RelookError(f"{image.where}: the id {image.id!r} stands twice")
+            raise RelookError(f"{image.where}: duplicate id {image.id!r}; ids must be unique")
         seen.add(image.id)

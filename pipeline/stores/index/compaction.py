@@ -14,7 +14,7 @@ from pipeline.stores.index.rows import neighbours
 from pipeline.stores.index.writer import IndexWriter
 from pipeline.types import Description, ImageRecord
 
-# A part that holds so many bytes is large enough, however few images these are.
+# A part of this size is large enough, however few images it has.
 MOST_BYTES = 256 << 20
 
 
@@ -24,7 +24,7 @@ def fold_parts(writer: IndexWriter, part_size: int, *, tombstones: bool = True) 
     Args:
         writer: of an index that is there.
         part_size: images in a part at most.
-        tombstones: also write anew what has deleted rows and cannot be folded with a neighbour.
+        tombstones: also rewrite parts that have deleted rows and cannot be folded with a neighbour.
 
     Returns:
         How many parts there are fewer, or without tombstones.

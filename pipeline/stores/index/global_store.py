@@ -1,4 +1,4 @@
-"""Global descriptors of single images, read from the index's parts when they are asked for.
+"""Global descriptors of single images, read from the index's parts on demand.
 
 For rerankers and training where the vectors are searched elsewhere: a service would have to send them, and holding all
 of them in memory is what it was chosen to avoid.

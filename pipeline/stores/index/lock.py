@@ -71,7 +71,7 @@ class IndexLock:
         self._me = Holder(os.getpid(), socket.gethostname(), started, secrets.token_hex(8))
 
     def acquire(self) -> None:
-        """Take the lock. Raises LockedError when somebody else has it, RelookError when there can be none."""
+        """Take the lock. Raises LockedError when another process has it, RelookError where it cannot be made."""
         try:
             self._take()
         except OSError as error:
@@ -104,7 +104,11 @@ class IndexLock:
             owner = self._owner()
             if owner is None or owner.host != self._me.host or not exclusive:
                 self._watch(owner)
-            logger.warning("%s: the lock of %s is taken over; that run has died", self._directory, owner or "somebody")
+            logger.warning(
+                "%s: the lock of %s is taken over, because that run has died",
+                self._directory,
+                owner or "an unknown run",
+            )
             self._replace()
         self._alive.clear()
         self._beating = threading.Thread(target=self._beat, name="lock", daemon=True)
@@ -176,7 +180,7 @@ class IndexLock:
         return json.dumps(vars(self._me))
 
     def _held_by(self, owner: Holder | None) -> LockedError:
-        return LockedError(f"{self._directory}: another run holds the lock ({owner or 'it has just begun'})")
+        return LockedError(f"{self._directory}: another run holds the lock ({owner or 'which has just started'})")
 
     def _let_go(self) -> None:
         if self._file is not None:

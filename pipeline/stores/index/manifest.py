@@ -150,7 +150,7 @@ def as_bytes(manifest: IndexManifest) -> bytes:
 
 
 def _refuse_links(directory: Path, manifest: IndexManifest) -> None:
-    """An index that somebody sends must not have us read what lies elsewhere on our disk."""
+    """Refuse links: an index from elsewhere must not make relook read other files of this disk."""
     home = os.path.realpath(directory)
     for file in (*manifest.files(), *manifest.earlier):
         if os.path.realpath(directory / file.path) != os.path.join(home, file.path):  # noqa: PTH118

@@ -41,8 +41,8 @@ class PartFiles:
         """A part of N images.
 
         Raises:
-            RelookError: an id stands twice, a vector is of another dimension or not finite, only some have locals or
-                maps.
+            RelookError: duplicate ids, a vector of another dimension or not finite, local descriptors or maps of some
+                images only.
         """
         ids = [record.id for record in records]
         vectors = np.stack([description.vector for description in descriptions])
@@ -114,7 +114,7 @@ def write_file(directory: Path, relative: str, write: Callable[[Path], object]) 
 
 
 def _new_name(directory: Path, manifest: IndexManifest) -> str:
-    """A part's name that no file has: an earlier generation may still need its own of the same number."""
+    """A part's name that no file has: an earlier generation may still need a part of the same number."""
     while True:
         name = f"part-{manifest.generation + 1:06d}-{secrets.token_hex(3)}"
         files = [f"{kind}/{name}.{_suffix(kind, manifest)}" for kind in get_args(PartKind)]
@@ -137,7 +137,7 @@ def _all_or_none(items: Sequence[Item | None], what: str) -> list[Item]:
 def _check(ids: Sequence[str], vectors: FloatArray, dimension: int) -> None:
     if len(set(ids)) != len(ids):
         twice, _ = Counter(ids).most_common(1)[0]
-        raise RelookError(f"the id {twice!r} stands twice in what is written")
+        raise RelookError(f"duplicate id {twice!r} in one part; ids must be unique")
     if vectors.shape != (len(ids), dimension):
         raise RelookError(f"vectors of shape {vectors.shape} for {len(ids)} ids; expected [{len(ids)}, {dimension}]")
     wrong = np.flatnonzero(~np.isfinite(vectors).all(axis=1))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ logger = logging.getLogger("relook")
 
 _PART = r"part-\d{6,}-[0-9a-f]{6}\.(parquet|csv|h5)"
 _TEMPORARY = rf"\.\d+{re.escape(TEMPORARY)}"
-# Names of files that a killed writer leaves, by folder; whatever else lies there is not ours to remove.
+# Names of files that a killed writer leaves, by folder; other files in these folders are never removed.
 _LEFTOVERS = {
     "catalog": rf"{_PART}({_TEMPORARY})?",
     "globals": rf"{_PART}({_TEMPORARY})?",
@@ -60,8 +61,8 @@ def read_earlier(directory: Path, file: PartFile) -> IndexManifest:
 def collect(directory: Path, head: IndexManifest | None, staged: IndexManifest | None) -> Collected:
     """Remove temporary files, and whatever neither `head`, nor a generation that it keeps, nor `staged` names.
 
-    Without a manifest, or where one that is kept cannot be read, there is no telling what is needed: only temporary
-    files are removed then.
+    Without a manifest, or where one that is kept cannot be read, it is not known which files are needed: only
+    temporary files are removed then.
     """
     kept = _needed(directory, head, staged)
     files = size = 0
@@ -77,8 +78,32 @@ def collect(directory: Path, head: IndexManifest | None, staged: IndexManifest |
     return Collected(files, size)
 
 
+def collect_local_stores(directory: Path, head: IndexManifest | None, staged: IndexManifest | None) -> Collected:
+    """Remove the local ann stores of models that no kept generation has; `ann/` has a folder per fingerprint."""
+    manifests = _manifests(directory, head, staged)
+    if manifests is None:
+        return Collected(0, 0)
+    kept = {manifest.fingerprint for manifest in manifests}
+    files = size = 0
+    for folder in sorted((directory / "ann").glob("*")):
+        if re.fullmatch("[0-9a-f]{16}", folder.name) and folder.name not in kept and not folder.is_symlink():
+            found = [path for path in folder.rglob("*") if path.is_file()]
+            with write_errors(folder):
+                files, size = files + len(found), size + sum(path.stat().st_size for path in found)
+                shutil.rmtree(folder)
+    return Collected(files, size)
+
+
 def _needed(directory: Path, head: IndexManifest | None, staged: IndexManifest | None) -> set[str] | None:
     """Paths of all files that a manifest names; None where that is not known."""
+    manifests = _manifests(directory, head, staged)
+    if manifests is None:
+        return None
+    return {file.path for manifest in manifests for file in (*manifest.files(), *manifest.earlier)}
+
+
+def _manifests(directory: Path, head: IndexManifest | None, staged: IndexManifest | None) -> list[IndexManifest] | None:
+    """The committed manifest, the staged one and those that can be returned to; None where one cannot be read."""
     if head is None:
         return None
     manifests = [head, *([staged] if staged else [])]
@@ -87,4 +112,4 @@ def _needed(directory: Path, head: IndexManifest | None, staged: IndexManifest |
     except RelookError as error:
         logger.warning("%s; nothing is collected until gc has dropped that generation", error)
         return None
-    return {file.path for manifest in manifests for file in (*manifest.files(), *manifest.earlier)}
+    return manifests

@@ -20,7 +20,7 @@ from pipeline.stores.index.directory import Index
 from pipeline.stores.index.lock import IndexLock
 from pipeline.stores.index.manifest import IndexManifest, Part, TableFormat
 from pipeline.stores.index.part_files import PartFiles
-from pipeline.stores.index.retention import Collected, collect
+from pipeline.stores.index.retention import Collected, collect, collect_local_stores
 from pipeline.stores.index.rows import Places, places_of, revised, without
 from pipeline.stores.index.run_reports import write_report
 from pipeline.stores.index.tables import FAILURES_SCHEMA, write_table
@@ -180,14 +180,18 @@ class IndexWriter:
         self._places = None
 
     def collect(self, keep: int) -> Collected:
-        """Forget all but `keep` generations (the committed one included), and remove files that none of them names.
+        """Forget all but `keep` generations (the committed one included), and remove what none of them needs.
+
+        That is files that no manifest names, and local ann stores of models that no kept generation has.
 
         Returns:
             What was removed since the index was opened.
         """
         self._commits.forget(keep)
-        now, before = collect(self.directory, self._commits.head, self._commits.staged), self._collected
-        return Collected(now.files + before.files, now.bytes + before.bytes)
+        manifests = self._commits.head, self._commits.staged
+        removed = [self._collected, collect(self.directory, *manifests)]
+        removed.append(collect_local_stores(self.directory, *manifests))
+        return Collected(sum(one.files for one in removed), sum(one.bytes for one in removed))
 
     def write_failures(self, failures: Sequence[tuple[str, str, str]]) -> None:
         """Replace the list of images that could not be read: (id, path, reason) each."""

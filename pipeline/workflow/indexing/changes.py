@@ -1,7 +1,7 @@
-"""What changed in a collection since it was indexed: the least that has to be done.
+"""What changed in a collection since it was indexed, and the smallest work that follows from it.
 
-Between the catalog and the stages that write an index. Size and time of a file are looked at first; where they differ,
-its content decides. No network is needed, and a photo is only read where there is a doubt.
+Between the catalog and the engine. Size and time of a file are compared first; where they differ, its content decides.
+No network is needed, and a photo is read only where size and time leave a doubt.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ class Changes:
     equal: int = 0
 
     def todo(self) -> Iterator[ImageRecord]:
-        """The images to describe: of a million there is no list, they are made as they are read."""
+        """The images to describe, made one by one: a list of a million records would take much memory."""
         return compress(self.catalog, self.fresh)
 
 
 def find_changes(catalog: Catalog, known: Mapping[str, ImageRecord], *, check_content: bool = False) -> Changes:
-    """Compare a catalog with what an index holds.
+    """Compare a catalog with an index.
 
     Args:
         catalog: what is there now.
         known: the index's records by id.
-        check_content: read every photo, also those whose size and time are as they were.
+        check_content: read every photo, also those whose size and time are unchanged.
     """
     changes = Changes(catalog, np.zeros(len(catalog), dtype=bool))
-    free = dict(known)  # rows that nobody has a claim to
+    free = dict(known)  # rows that no photo has been matched with
     for row, record in enumerate(catalog):
         old = known.get(record.id)
         same = None if old is None else _same(catalog, record, old, check_content)
@@ -82,7 +82,7 @@ def find_changes(catalog: Catalog, known: Mapping[str, ImageRecord], *, check_co
 
 
 def _same(catalog: Catalog, record: ImageRecord, old: ImageRecord, check_content: bool) -> ImageRecord | None:
-    """What is true now of an image whose descriptors are still right; None where they are not."""
+    """The record as it is now, of an image whose descriptors are still right; None where they are not."""
     path = Path(catalog.file(record))
     if old.bbox != record.bbox:
         return None

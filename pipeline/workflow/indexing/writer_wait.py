@@ -1,6 +1,6 @@
-"""The writer of an index, as soon as nobody else has it.
+"""The writer of an index, as soon as no other run has the lock.
 
-Used by the verbs that cron starts: one run may still be at work when the next begins.
+Used by unattended runs: one may still be at work when the next begins.
 """
 
 from __future__ import annotations

@@ -317,7 +317,7 @@ def test_what_does_not_fit_amess_rows(tmp_path: Path) -> None:
         assert says in refusal(tmp_path, tmp_path / "x.hdf5", options=options)
     (tmp_path / "ids.txt").write_text("a\nb\nc\nb\ne\n")
     options = Options(ids=tmp_path / "ids.txt", scales=SCALES)
-    assert "the id 'b' stands twice" in refusal(tmp_path, tmp_path / "x.hdf5", options=options)
+    assert "duplicate id 'b'" in refusal(tmp_path, tmp_path / "x.hdf5", options=options)
     (tmp_path / "text.hdf5").write_bytes(b"text")
     assert "not an HDF5 file" in refusal(tmp_path, tmp_path / "text.hdf5")
 

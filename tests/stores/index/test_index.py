@@ -250,7 +250,7 @@ def test_a_writer_without_begin_writes_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "vectors", "said"),
     [
-        (["a", "b", "a"], unit_vectors(3), "'a' stands twice"),
+        (["a", "b", "a"], unit_vectors(3), "duplicate id 'a'"),
         (["a"], unit_vectors(1, 5), r"shape \(1, 5\)"),
         (["a", "b"], unit_vectors(1), r"shape \(1, 8\) for 2 ids"),
         (["a", "b"], np.array([[1] * 8, [np.nan] * 8], np.float32), "'b' holds NaN"),

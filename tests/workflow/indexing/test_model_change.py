@@ -134,9 +134,9 @@ class TestOrder:
         old = read_manifest(tmp_path / "index").fingerprint
         whole = store_filling.sync_store
 
-        def refuse(kind: str, index: Index, store: Any, reporter: Any) -> Any:
+        def refuse(kind: str, index: Index, *others: Any) -> Any:
             assert index.card.fingerprint != old == read_manifest(tmp_path / "index").fingerprint
-            whole(kind, index, store, reporter)
+            whole(kind, index, *others)
             raise RelookError("the store cannot be read")
 
         monkeypatch.setattr(store_filling, "sync_store", refuse)
@@ -149,6 +149,9 @@ class TestOrder:
         # The old model's vectors stay for a rollback.
         index = Index(tmp_path / "index")
         assert open_store("ann", index).namespaces() == {old: 3, index.card.fingerprint: 3}
+        last = stored_in(tmp_path, "ann", 210)
+        reindex(last)
+        assert old not in open_store("ann", Index(tmp_path / "index")).namespaces()  # two generations are kept
 
     def test_a_model_becomes_current_only_where_that_of_its_index_was(
         self, server: PineconeServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
