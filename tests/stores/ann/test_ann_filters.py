@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stores_helpers import ROOT, make_card
 
 from pipeline.stores import IndexWriter, open_store
+from pipeline.stores.ann.search import Snapshot
 from pipeline.stores.ann.store import AnnStore
 from pipeline.types import FloatArray, GlobalDescriptors
 
@@ -77,6 +78,37 @@ def test_a_filter_finds_its_nearest_rows_wherever_they_lie(
         assert len(ids) == min(TOP_K, len(kept))
         assert len({f"{kept[row]:05d}" for row in order} & set(ids)) >= 0.99 * len(ids)
         np.testing.assert_allclose(scores, cosines[order], atol=1e-5)
+
+
+def test_a_batch_is_exact_where_that_is_faster_and_equals_its_queries_one_by_one(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries = unit(filled.centres + 0.1 * np.random.default_rng(1).normal(size=filled.centres.shape))
+    batch = filled.store.query(queries, TOP_K)
+    order = np.argsort(-(queries @ filled.vectors.T), axis=1, kind="stable")[:, :TOP_K]
+    assert [set(ids) for ids, _ in batch] == [{f"{row:05d}" for row in rows} for rows in order]
+    found = 0
+    for query, (ids, scores) in zip(queries, batch, strict=True):
+        ((one, values),) = filled.store.query(query[None], TOP_K)  # by the lists
+        both = [name for name in one if name in ids]
+        found += len(both)
+        np.testing.assert_array_equal(
+            [scores[ids.index(name)] for name in both], [values[one.index(name)] for name in both]
+        )
+    assert found >= NOMINAL * TOP_K * len(queries)
+
+
+@pytest.mark.parametrize(
+    ("count", "queries", "exact"),
+    [(10_000, 31, False), (10_000, 64, True), (50_000, 64, False), (50_000, 300, True), (200_000, 10**6, False)],
+)
+def test_the_rule_for_batches_follows_size_and_number(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch, count: int, queries: int, exact: bool
+) -> None:
+    with filled.store._records.reading():
+        snapshot = Snapshot(filled.store._records)
+    monkeypatch.setattr(snapshot, "_count", count * 512 // DIMENSION)
+    assert snapshot._exact_is_faster(queries) is exact
 
 
 def test_the_lists_alone_would_miss_them(filled: Filled) -> None:

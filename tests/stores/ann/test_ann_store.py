@@ -34,6 +34,12 @@ def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.files._flush", lambda path: None)
 
 
+@pytest.fixture(autouse=True)
+def lists_for_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stores as small as these would compare a batch with all vectors."""
+    monkeypatch.setattr("pipeline.stores.ann.search._BATCH", 10**9)
+
+
 def open_in(folder: Path, flat_below: int = 100, recall: float = 0.99, card: Any = CARD) -> AnnStore:
     """The store of a model beside an index of it."""
     with IndexWriter(folder / "index") as writer:
