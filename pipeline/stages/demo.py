@@ -17,6 +17,7 @@ from rich.console import Console
 from pipeline.catalog import load_catalog
 from pipeline.config import load_config
 from pipeline.errors import RelookError
+from pipeline.files import write_errors
 from pipeline.report import show_evaluation, show_results, show_rows, write_page
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.extract import extract
@@ -91,7 +92,7 @@ def _write_queries(manifest: Path, file: Path) -> Path:
     first = {record.label: record for record in reversed(load_catalog(str(manifest)).select("val").records)}
     labels = sorted(label for label in first if label)
     asked = [first[label] for label in labels[:: len(labels) // _QUERIES][:_QUERIES]]
-    with file.open("w", encoding="utf-8", newline="") as stream:
+    with write_errors(file), file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label"])
         writer.writerows([str(manifest.parent / record.path), record.label] for record in asked)
