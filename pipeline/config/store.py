@@ -16,20 +16,25 @@ from pipeline.config.section import Positive, PositiveFloat, Section
 class PineconeConfig(Section):
     """Vectors in Pinecone. The key is no setting: it is read from the variable PINECONE_API_KEY."""
 
-    name: str = Field("relook", description="of the Pinecone index; the first upload makes it")
+    name: str = Field("relook", description="of the Pinecone index; the first upload creates it")
     collection: Annotated[str, Field(pattern="^[a-z0-9-]{1,40}$")] | None = Field(
-        None, description="tells collections in one Pinecone index apart; null: there is one only"
+        None,
+        description="prefix of the namespaces, where several collections share the Pinecone index; null: there is one",
     )
     cloud: Literal["aws", "gcp", "azure"] = Field("aws", description="of a new index")
     region: str = Field("us-east-1", description="of a new index")
     records: Literal["documents", "vectors"] = Field(
         "documents", description="of a new index; vectors: the older kind, which imports Parquet"
     )
-    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(8, description="requests at once")
+    concurrency: Annotated[int, Field(ge=1, le=64)] = Field(
+        8, description="requests at once, writes, reads and queries"
+    )
     timeout: PositiveFloat = Field(30.0, description="seconds for one request")
     wait: PositiveFloat = Field(300.0, description="seconds until what was written can be read, at most")
     import_wait: PositiveFloat = Field(86400.0, description="seconds for a bulk import")
-    resends: Annotated[int, Field(ge=0)] = Field(3, description="of what failed after the SDK's own retries")
+    resends: Annotated[int, Field(ge=0)] = Field(
+        3, description="how often a request that still fails after the SDK's retries is sent again"
+    )
     resend_after: PositiveFloat = Field(10.0, description="seconds before each")
     unpromoted: bool = Field(False, description="search this model even where another one is current")
 
@@ -44,13 +49,13 @@ class TableConfig(Section):
 
 
 class AnnConfig(Section):
-    """The embedded approximate store (docs/ann.md)."""
+    """The local ann store (docs/ann.md)."""
 
     directory: Path | None = Field(None, description="holds a folder per model; None: ann in the index directory")
     recall: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.99, description="of the 100 nearest, measured when lists are made: it sets how many of them a query visits"
+        0.99, description="share of the 100 nearest that a query finds, measured: the number of lists to visit follows"
     )
-    flat_below: Positive = Field(8192, description="so many vectors are compared one by one; with more, lists are made")
+    flat_below: Positive = Field(8192, description="below this number of vectors all are compared, without lists")
 
 
 class StoreConfig(Section):
