@@ -89,7 +89,9 @@ class CVNetConfig(PairConfig):
 class RerankConfig(Section):
     """The second look: rerankers by name, applied one after the other."""
 
-    chain: tuple[str, ...] = ("superglobal",)
+    chain: tuple[str, ...] = Field(
+        ("superglobal",), description="names, applied in order; where it is not set, those that the index names"
+    )
     superglobal: SuperGlobalConfig = SuperGlobalConfig()
     rrt: RRTConfig = RRTConfig()
     rrt_sop: RRTSOPConfig = RRTSOPConfig()
