@@ -26,7 +26,8 @@ from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.ames import calibrate, start_as_published, start_comparing
 from pipeline.train.init.whitening import within_class_whitening
-from pipeline.train.loop.task import Rows, Task
+from pipeline.train.loop.task import Rows
+from pipeline.train.rerankers.triplet_task import TripletTask
 from pipeline.types import ModelCard
 
 # Pairs that the start is fitted to.
@@ -45,7 +46,7 @@ class Compared(NamedTuple):
         return (torch.arange(len(self.others.descriptors)) < len(self.anchors.descriptors)).float()
 
 
-class AMESTask(Task):
+class AMESTask(TripletTask):
     """Learns to tell positives from hard negatives.
 
     A batch has rows (anchor, positive, negative, query count, gallery count); the counts are equal in all of them.
@@ -66,25 +67,20 @@ class AMESTask(Task):
         ids: Sequence[str],
         settings: TrainRerankConfig,
     ) -> None:
-        super().__init__()
+        super().__init__(triplets, ids, settings.triplets, settings.batch_size)
         self.network = network
-        self._stored, self._triplets, self._ids, self._settings = stored, triplets, ids, settings
+        self._stored, self._settings = stored, settings
 
     def plan(self, rng: np.random.Generator) -> list[Rows]:
         """See `Task.plan`; how many descriptors are compared is drawn anew for each batch and either side."""
-        settings, model = self._settings, self._settings.ames
-        drawn = self._triplets.epoch(settings.triplets, rng)
-        batches = np.split(drawn, range(settings.batch_size, len(drawn), settings.batch_size))
+        model = self._settings.ames
+        batches = self.batches(self.triplets.epoch(self.per_epoch, rng))
         most = [model.query_locals + 1, model.gallery_locals + 1]
         counts = rng.integers(model.least_locals, most, (len(batches), 2))
         return [
             np.column_stack([rows, np.broadcast_to(pair, (len(rows), 2))])
             for rows, pair in zip(batches, counts, strict=True)
         ]
-
-    def names(self, rows: Rows) -> list[str]:
-        """See `Task.names`."""
-        return [self._ids[row] for row in rows[:, :3].flatten().tolist()]
 
     def load(self, rows: Rows) -> Compared:
         """See `Task.load`."""

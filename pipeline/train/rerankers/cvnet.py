@@ -26,7 +26,8 @@ from pipeline.rerank.cvnet.reranker import CVNetReranker
 from pipeline.train.data.hide_and_seek import rising, shown
 from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
-from pipeline.train.loop.task import Rows, Task
+from pipeline.train.loop.task import Rows
+from pipeline.train.rerankers.triplet_task import TripletTask
 from pipeline.types import FeatureMaps, ModelCard
 
 # Steps in which a row says the probability of a cell to be hidden.
@@ -59,7 +60,7 @@ class Loaded:
     pairs: list[Pairs]
 
 
-class CVNetTask(Task):
+class CVNetTask(TripletTask):
     """Learns to tell positives from negatives. A batch has rows (anchor, positive, negative, seed of masks, hidden).
 
     Args:
@@ -82,15 +83,11 @@ class CVNetTask(Task):
         batch_size: int,
         curriculum: CVNetModelConfig,
     ) -> None:
-        super().__init__()
+        super().__init__(triplets, ids, per_epoch, batch_size)
         self.learner = reranker.learner
         self.projection = reranker.projection
         self._reranker = reranker
         self._maps = maps
-        self._triplets = triplets
-        self._ids = ids
-        self._per_epoch = per_epoch
-        self._batch_size = batch_size
         self._curriculum = curriculum
         self._epoch = (1, 1)
 
@@ -100,19 +97,19 @@ class CVNetTask(Task):
 
     def plan(self, rng: np.random.Generator) -> list[Rows]:
         """See `Task.plan`; the last column is the probability of a cell to be hidden, in thousandths."""
-        count, asked = self._per_epoch, self._curriculum
+        count, asked = self.per_epoch, self._curriculum
         hard = rng.random(count) < rising(asked.hard, *self._epoch, count)
         everyone = np.iinfo(np.int64).max
-        drawn = self._triplets.epoch(count, rng, np.where(hard, asked.hardest, everyone))
+        drawn = self.triplets.epoch(count, rng, np.where(hard, asked.hardest, everyone))
         seeds = rng.integers(0, _SEEDS, count)
         hidden = np.rint(_STEPS * rising(asked.hide, *self._epoch, count)).astype(np.int64)
         rows = np.column_stack([drawn, seeds, hidden])
-        return np.split(rows, range(self._batch_size, count, self._batch_size))
+        return self.batches(rows)
 
     def load(self, rows: Rows) -> Loaded:
         """See `Task.load`; reads each picture of the batch once."""
         pictures = np.unique(rows[:, :3])
-        items = dict(zip(pictures.tolist(), self._maps([self._ids[row] for row in pictures]), strict=True))
+        items = dict(zip(pictures.tolist(), self._maps([self.ids[row] for row in pictures]), strict=True))
         kinds: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
         for row, item in items.items():
             kinds[tuple(level.shape for level in item)].append(row)
@@ -137,10 +134,6 @@ class CVNetTask(Task):
             logits = self.learner(left, right)
             losses.append(functional.cross_entropy(logits.float(), pairs.same.to(device), reduction="none"))
         return torch.cat(losses).mean()
-
-    def names(self, rows: Rows) -> list[str]:
-        """See `Task.names`."""
-        return [self._ids[row] for row in rows[:, :3].flatten().tolist()]
 
 
 class CVNetRecipe:

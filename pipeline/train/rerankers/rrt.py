@@ -8,7 +8,7 @@ likeness can be learnt.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,16 +22,23 @@ from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape, Tokens
 from pipeline.rerank.rrt.reranker import RRTReranker, tokens_of
-from pipeline.train.data.hold_out import halves
 from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.rrt import calibrate_skip, start_comparing
 from pipeline.train.init.whitening import Whitening, within_class_whitening
-from pipeline.train.loop.task import Rows, Task
-from pipeline.types import Description, FloatArray, ModelCard
+from pipeline.train.loop.task import Rows
+from pipeline.train.rerankers.triplet_task import (
+    SwappedTripletTask,
+    calibration,
+    cross_fitted,
+    mined,
+    swapped_pairs,
+    with_projection,
+)
+from pipeline.types import Description, ModelCard
 
 
-class RRTTask(Task):
+class RRTTask(SwappedTripletTask):
     """Learns to tell positives from hard negatives. A batch has rows (anchor, positive, negative, sides).
 
     Args:
@@ -56,31 +63,14 @@ class RRTTask(Task):
         batch_size: int,
         turning: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(triplets, ids, per_epoch, batch_size)
         self.network = network
         self._tokens = tokens
-        self._triplets = triplets
-        self._ids = ids
-        self._per_epoch = per_epoch
-        self._batch_size = batch_size
         self._turning = turning
-
-    def plan(self, rng: np.random.Generator) -> list[Rows]:
-        """See `Task.plan`; two bits of the fourth column say which pairs are turned round."""
-        drawn = self._triplets.epoch(self._per_epoch, rng)
-        drawn = np.column_stack([drawn, rng.integers(0, 4, len(drawn))])
-        return np.split(drawn, range(self._batch_size, len(drawn), self._batch_size))
-
-    def names(self, rows: Rows) -> list[str]:
-        """See `Task.names`."""
-        return [self._ids[row] for row in rows[:, :3].flatten().tolist()]
 
     def forward(self, rows: Rows) -> torch.Tensor:
         """See `Task.forward`."""
-        anchor, positive, negative, sides = torch.from_numpy(rows).unbind(1)
-        left, right = torch.cat([anchor, anchor]), torch.cat([positive, negative])
-        swap = torch.cat([sides % 2, sides // 2]).bool()
-        left, right = torch.where(swap, right, left), torch.where(swap, left, right)
+        left, right, truth = swapped_pairs(torch.from_numpy(rows))
         source, target = self._tokens[left], self._tokens[right]
         if self._turning:
             width = self.network.shape.d_model
@@ -88,8 +78,7 @@ class RRTTask(Task):
             source, target = _turned(source, *turns), _turned(target, *turns)
         device = self.network.remap.weight.device
         logits = self.network(source.to(device), target.to(device), remapped=self._turning)
-        truth = torch.cat([torch.ones(len(anchor)), torch.zeros(len(anchor))]).to(device)
-        return functional.binary_cross_entropy_with_logits(logits, truth)
+        return functional.binary_cross_entropy_with_logits(logits, truth.to(device))
 
 
 class RRTRecipe:
@@ -110,8 +99,7 @@ class RRTRecipe:
         if not card.local_dimension:
             raise RelookError("rrt learns from local descriptors; extract with --set describe.locals.count=50")
         comparing = model.start == "comparing"
-        half = halves(lesson.labels, lesson.vectors) if comparing else np.zeros(len(lesson.ids), np.int64)
-        triplets = Triplets(lesson.labels, lesson.answers(settings.candidates, half), half.tolist())
+        triplets, half = mined(lesson, settings.candidates, comparing)
         torch.manual_seed(seed)
         network = RRTNetwork(_shape(model, card))
         described = [
@@ -123,8 +111,10 @@ class RRTRecipe:
         if comparing:
             fit = partial(within_class_whitening, dimension=network.shape.d_model, shrinkage=model.shrinkage)
             start_comparing(network, fit(lesson.vectors, lesson.labels))
-            projected = _cross_fitted(lesson, half, fit)
-            _calibrate(network, projected, triplets.epoch(settings.triplets, np.random.default_rng(seed)))
+            others = cross_fitted(fit, lesson.vectors, lesson.labels, half)
+            projected = np.where(half[:, None] == 0, *(other.apply(lesson.vectors) for other in others))
+            drawn = triplets.epoch(settings.triplets, np.random.default_rng(seed))
+            calibrate_skip(network, *calibration(torch.from_numpy(projected), drawn))
             tokens = replace(tokens, vector=torch.from_numpy(projected))
             self._kept = fit(*lesson.everything)
         self.task = RRTTask(network, tokens, triplets, lesson.ids, settings.triplets, settings.batch_size, comparing)
@@ -133,11 +123,7 @@ class RRTRecipe:
 
     def checkpoint(self) -> RerankCheckpoint:
         """See `Recipe.checkpoint`."""
-        checkpoint = self.reranker.to_checkpoint()
-        if self._kept is not None:
-            checkpoint.state["remap.weight"] = torch.from_numpy(self._kept.weight)
-            checkpoint.state["remap.bias"] = torch.from_numpy(self._kept.bias)
-        return checkpoint
+        return with_projection(self.reranker.to_checkpoint(), "remap", self._kept)
 
 
 def _shape(model: RRTModelConfig, card: ModelCard) -> RRTShape:
@@ -145,22 +131,6 @@ def _shape(model: RRTModelConfig, card: ModelCard) -> RRTShape:
     if model.start == "comparing":
         options |= {"token_length": card.local_dimension**0.5, "symmetric": True, "skip": True}
     return RRTShape(d_global=card.dimension, d_model=card.local_dimension, scale_rule="nearest", **options)
-
-
-def _cross_fitted(lesson: TrainingSet, half: Rows, fit: Callable[..., Whitening]) -> FloatArray:
-    """[N, d_model] globals, each half projected by what was fitted on the other."""
-    parts = {}
-    for side in (0, 1):
-        others = [label if half[row] != side else "" for row, label in enumerate(lesson.labels)]
-        parts[side] = fit(lesson.vectors, others).apply(lesson.vectors)
-    return np.where(half[:, None] == 0, parts[0], parts[1])
-
-
-def _calibrate(network: RRTNetwork, projected: FloatArray, drawn: Rows) -> None:
-    unit = functional.normalize(torch.from_numpy(projected), dim=1)
-    anchor, positive, negative = (unit[rows] for rows in torch.from_numpy(drawn).unbind(1))
-    cosines = torch.cat([(anchor * positive).sum(dim=1), (anchor * negative).sum(dim=1)])
-    calibrate_skip(network, cosines, torch.cat([torch.ones(len(anchor)), torch.zeros(len(anchor))]))
 
 
 def _turned(tokens: Tokens, global_turn: torch.Tensor, local_turn: torch.Tensor) -> Tokens:

@@ -19,17 +19,25 @@ from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape
 from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker, refuse_without_maps
-from pipeline.train.data.hold_out import halves
 from pipeline.train.data.map_tokens import MapTokens, means_of, read_maps
 from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.rrt import calibrate_skip, start_comparing_maps
 from pipeline.train.init.whitening import Whitening, within_class_whitening
-from pipeline.train.loop.task import Rows, Task
+from pipeline.train.loop.task import Rows
+from pipeline.train.rerankers.triplet_task import (
+    Fit,
+    SwappedTripletTask,
+    calibration,
+    cross_fitted,
+    mined,
+    swapped_pairs,
+    with_projection,
+)
 from pipeline.types import FloatArray
 
 
-class RRTSOPTask(Task):
+class RRTSOPTask(SwappedTripletTask):
     """Learns to tell positives from hard negatives. A batch has rows (anchor, positive, negative, sides).
 
     Args:
@@ -52,28 +60,14 @@ class RRTSOPTask(Task):
         batch_size: int,
         turning: bool = True,
     ) -> None:
-        super().__init__()
+        super().__init__(triplets, ids, per_epoch, batch_size)
         self.network = network
         self._tokens = tokens
-        self._triplets = triplets
-        self._ids = ids
-        self._per_epoch = per_epoch
-        self._batch_size = batch_size
         self._turning = turning
-
-    def plan(self, rng: np.random.Generator) -> list[Rows]:
-        """See `Task.plan`; two bits of the fourth column say which pairs are turned round."""
-        drawn = self._triplets.epoch(self._per_epoch, rng)
-        drawn = np.column_stack([drawn, rng.integers(0, 4, len(drawn))])
-        return np.split(drawn, range(self._batch_size, len(drawn), self._batch_size))
-
-    def names(self, rows: Rows) -> list[str]:
-        """See `Task.names`."""
-        return [self._ids[row] for row in rows[:, :3].flatten().tolist()]
 
     def forward(self, rows: Rows) -> torch.Tensor:
         """See `Task.forward`."""
-        left, right, truth = pairs_of(torch.from_numpy(rows))
+        left, right, truth = swapped_pairs(torch.from_numpy(rows))
         width, device = self.network.shape.d_model, self.network.classifier.weight.device
         turn = torch.linalg.qr(torch.randn(width, width))[0] if self._turning else None
         logits = self.network(*(self._tokens.batch(side, turn, device) for side in (left, right)))
@@ -98,8 +92,7 @@ class RRTSOPRecipe:
         model = settings.rrt_sop
         refuse_without_maps(lesson.card)
         comparing = model.start == "comparing"
-        half = halves(lesson.labels, lesson.vectors) if comparing else np.zeros(len(lesson.ids), np.int64)
-        triplets = Triplets(lesson.labels, lesson.answers(settings.candidates, half), half.tolist())
+        triplets, half = mined(lesson, settings.candidates, comparing)
         torch.manual_seed(seed)
         network = RRTSOPNetwork(shape_for(model, lesson.card.local_dimension))
         self._kept: Whitening | None = None
@@ -116,20 +109,7 @@ class RRTSOPRecipe:
 
     def checkpoint(self) -> RerankCheckpoint:
         """See `Recipe.checkpoint`."""
-        checkpoint = self.reranker.to_checkpoint()
-        if self._kept is not None:
-            checkpoint.state["remap_local.weight"] = torch.from_numpy(self._kept.weight)
-            checkpoint.state["remap_local.bias"] = torch.from_numpy(self._kept.bias)
-        return checkpoint
-
-
-def pairs_of(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pairs of triplets [B, 4] (anchor, positive, negative, sides): both sides [2 B], and 1 or 0 [2 B] float32."""
-    anchor, positive, negative, sides = rows.unbind(1)
-    left, right = torch.cat([anchor, anchor]), torch.cat([positive, negative])
-    swap = torch.cat([sides % 2, sides // 2]).bool()
-    truth = torch.cat([torch.ones(len(anchor)), torch.zeros(len(anchor))])
-    return torch.where(swap, right, left), torch.where(swap, left, right), truth
+        return with_projection(self.reranker.to_checkpoint(), "remap_local", self._kept)
 
 
 def shape_for(model: RRTSOPModelConfig, channels: int) -> RRTSOPShape:
@@ -148,21 +128,16 @@ def shape_for(model: RRTSOPModelConfig, channels: int) -> RRTSOPShape:
 
 def calibrate(network: RRTSOPNetwork, tokens: MapTokens, drawn: Rows) -> None:
     """Start the skip where the cosines of the maps' means alone say most, for these triplets [P, 3]."""
-    unit = functional.normalize(tokens.cells.whole, dim=1)
-    anchor, positive, negative = (unit[rows] for rows in torch.from_numpy(drawn).unbind(1))
-    cosines = torch.cat([(anchor * positive).sum(dim=1), (anchor * negative).sum(dim=1)])
-    calibrate_skip(network, cosines, torch.cat([torch.ones(len(anchor)), torch.zeros(len(anchor))]))
+    calibrate_skip(network, *calibration(tokens.cells.whole, drawn))
 
 
 def _start(
-    network: RRTSOPNetwork, lesson: TrainingSet, half: Rows, fit: Callable[[FloatArray, Sequence[str]], Whitening]
+    network: RRTSOPNetwork, lesson: TrainingSet, half: Rows, fit: Fit
 ) -> tuple[Callable[[int, FloatArray], FloatArray], Whitening]:
     """Set the comparing start; gives the projection of a picture's cells by its row, and the one to keep."""
     means = means_of(lesson.source, lesson.ids)
     start_comparing_maps(network, fit(means, lesson.labels))
-    others = [
-        fit(means, [label if half[row] != side else "" for row, label in enumerate(lesson.labels)]) for side in (0, 1)
-    ]
+    others = cross_fitted(fit, means, lesson.labels, half)
     return lambda row, cells: others[half[row]].apply(cells), fit(
         means_of(lesson.source, lesson.everyone), lesson.everything[1]
     )

@@ -33,13 +33,13 @@ from pipeline.train.data.triplets import Triplets
 from pipeline.train.data.views import FreshViews, KeptViews, Views, views_key
 from pipeline.train.global_descriptor.trunk import Trunk, divided
 from pipeline.train.loop.distributed import broadcast_from_first, rank
-from pipeline.train.loop.task import Rows, Task, decaying_groups
-from pipeline.train.rerankers.rrt_sop import pairs_of
+from pipeline.train.loop.task import Rows, decaying_groups
 from pipeline.train.rerankers.rrt_sop_joint_start import matcher_to_train, without_projection
+from pipeline.train.rerankers.triplet_task import TripletTask, swapped_pairs
 from pipeline.types import Description
 
 
-class RRTSOPJointTask(Task):
+class RRTSOPJointTask(TripletTask):
     """Learns from photos. A batch has rows (anchor, positive, negative, sides, and a draw of each one's view).
 
     Args:
@@ -63,23 +63,22 @@ class RRTSOPJointTask(Task):
         labels: Sequence[str],
         settings: TrainRerankConfig,
     ) -> None:
-        super().__init__()
+        super().__init__(triplets, ids, settings.triplets, settings.batch_size)
         assert settings.rrt_sop.joint is not None
         self.network, self.trunk, self.reduce = network, trunk, reduce
         self._joint: RRTSOPJointConfig = settings.rrt_sop.joint
         self._contrast = NCALoss(softmax_scale=1 / self._joint.temperature, distance=CosineSimilarity())
-        self._views, self._triplets, self._ids = views, triplets, ids
+        self._views = views
         self._numbers = torch.from_numpy(_numbered(labels))
-        self._per_epoch, self._batch_size = settings.triplets, settings.batch_size
         # Where the projection of the maps was fitted on labels, as from the comparing start, only likeness is learnt.
         self._turning = network.shape.d_local is not None
 
     def plan(self, rng: np.random.Generator) -> list[Rows]:
         """See `Task.plan`; two bits of the fourth column say which pairs are turned round."""
-        drawn = self._triplets.epoch(self._per_epoch, rng)
+        drawn = self.triplets.epoch(self.per_epoch, rng)
         sides = rng.integers(0, 4, len(drawn))
         views = rng.integers(0, self._views.count, (len(drawn), 3))
-        return np.split(np.column_stack([drawn, sides, views]), range(self._batch_size, len(drawn), self._batch_size))
+        return self.batches(np.column_stack([drawn, sides, views]))
 
     def load(self, rows: Rows) -> tuple[Rows, torch.Tensor]:
         """See `Task.load`: anchors, then positives, then negatives."""
@@ -94,10 +93,6 @@ class RRTSOPJointTask(Task):
             labels = self._numbers[torch.from_numpy(rows[:, :3].T.flatten())].to(final.device)
             loss = loss + self._joint.contrast * self._contrast(self.trunk.describe(final), labels)
         return loss
-
-    def names(self, rows: Rows) -> list[str]:
-        """See `Task.names`."""
-        return [self._ids[row] for row in rows[:, :3].flatten().tolist()]
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
         """See `Task.groups`: the describer learns more slowly."""
@@ -114,7 +109,7 @@ class RRTSOPJointTask(Task):
             tokens = tokens @ torch.linalg.qr(torch.randn(width, width))[0].to(tokens)
         tokens, whole = tokens + network.places(*maps.shape[2:]), network.whole(cells)
         triplets = torch.arange(3 * count).view(3, count).T
-        left, right, truth = pairs_of(torch.cat([triplets, sides[:, None]], dim=1))
+        left, right, truth = swapped_pairs(torch.cat([triplets, sides[:, None]], dim=1))
         logits = network(*(Batch(tokens[side], None, whole[side]) for side in (left, right)))
         return functional.binary_cross_entropy_with_logits(logits, truth.to(logits))
 
