@@ -25,7 +25,10 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "verify": ("relook verify", "relook verify --sample 1000"),
     },
     "Train": {
-        "train-rerank": ("relook train-rerank --index labelled",),
+        "train-rerank": (
+            "relook train-rerank --index labelled",
+            "relook train-rerank --index labelled --reranker ames",
+        ),
         "train-global": ("relook train-global --images photos/labels.csv --out mine.safetensors",),
         "convert": ("relook convert rrt.pt rrt.safetensors",),
     },

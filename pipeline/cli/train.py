@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Device, DryRun, IndexDir, Json, Quiet, Settings, Store, Verbose
+from pipeline.cli.options import ConfigFile, Device, DryRun, IndexDir, Json, Quiet, Settings, Store, Verbose, setting
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import UsageError
@@ -21,7 +21,10 @@ from pipeline.workflow.rerank_chain import set_default_chain
 @app.command("train-global")
 def train_global(
     images: Annotated[str, typer.Option("--images", help="Labelled photos: a manifest, a folder or NAME:FOLDER.")],
-    checkpoint: Annotated[Path | None, typer.Option("--out", help="Where the best checkpoint goes.")] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--out", help="Where the best checkpoint is written.", show_default="describers/NAME.safetensors"),
+    ] = None,
     dry_run: DryRun = False,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -43,10 +46,17 @@ def train_global(
 
 @app.command("train-rerank")
 def train_rerank(
-    reranker: Annotated[str | None, typer.Option("--reranker", help="What to train: rrt.")] = None,
-    checkpoint: Annotated[Path | None, typer.Option("--out", help="Where the best checkpoint goes.")] = None,
+    reranker: Annotated[
+        str | None, setting("train_rerank.reranker", "--reranker", "rrt, rrt_sop, ames or cvnet.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Where the best checkpoint is written.", show_default="INDEX/rerankers/NAME.safetensors"
+        ),
+    ] = None,
     default: Annotated[
-        bool, typer.Option("--default", help="Searches of this index re-rank with it unless --rerank names others.")
+        bool, typer.Option("--default", help="Searches of this index use it unless --rerank names others.")
     ] = False,
     dry_run: DryRun = False,
     config: ConfigFile = None,
@@ -58,7 +68,7 @@ def train_rerank(
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:
-    """Train a reranker on the labelled photos of an index, with the store's candidates."""
+    """Train a reranker on the labelled images of an index, with candidates of its store."""
     from pipeline.stages import train_rerank as stage
 
     flags = {

@@ -209,8 +209,8 @@ def _speed(result: Mapping[str, Any]) -> str:
 
 def show_training(console: Console, result: Mapping[str, Any]) -> None:
     """Print the table of a `train-rerank` or `train-global` document: one row per epoch, the kept one in bold."""
-    learnt = f"{result['anchors']} anchors" if "anchors" in result else f"{result['photos']} photos"
-    caption = f"{result['validation_queries']} held-out queries, {learnt}, {result['seconds']} s"
+    count = f"{result['anchors']} anchors" if "anchors" in result else f"{result['photos']} photos"
+    caption = f"{result['validation_queries']} held-out queries, {count}, {result['seconds']} s"
     table = Table(title="Training", caption=_caption(caption, result), title_justify="left")
     names = list(result["history"][0])
     for name in names:

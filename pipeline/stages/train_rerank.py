@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,15 +38,21 @@ from pipeline.train.loop.task import Rows
 from pipeline.types import FloatArray, ImageRecord
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.model_loading import choose_device, default_checkpoint
-from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.progress import Reporter, Silent, logger
 from pipeline.workflow.training.index_photos import index_photos
 from pipeline.workflow.training.reranker_validation import RerankerValidator
 from pipeline.workflow.training.training_run import last_beside, run_training
 
+# mAP in percent at which hardly a query is left that re-ranking could improve.
+_SATURATED = 99.9
+
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training did; `best` holds the epoch and its validation metrics in percent."""
+    """What a training did; `best` holds the epoch and its validation metrics in percent.
+
+    `warning` says that the checkpoint changes no ranking, or that the validation could not tell; "" where neither is so.
+    """
 
     checkpoint: str
     epochs: int
@@ -56,6 +62,7 @@ class TrainResult:
     validation_queries: int
     seconds: float
     weights: str
+    warning: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`; the keys are the CLI's contract."""
@@ -87,6 +94,9 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
             device=ready.device,
             reporter=reporter or Silent(),
         )
+    warning = usefulness(trained.best.metrics)
+    if warning:
+        logger.warning("%s: %s", out, warning)
     return TrainResult(
         checkpoint=str(out),
         epochs=len(trained.history),
@@ -96,7 +106,24 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
         validation_queries=judge.count,
         seconds=trained.seconds,
         weights=gallery.index.card.weights,
+        warning=warning,
     )
+
+
+def usefulness(best: Mapping[str, float]) -> str:
+    """Why a checkpoint with these validation metrics is of no use; "" where it is.
+
+    Args:
+        best: "weight" of the global score in the fused one, and "global mAP" of the validation, in percent.
+    """
+    if best["weight"] == 1:
+        return "the tuned weight of the global score is 1.00, so that re-ranking with it changes nothing"
+    if best["global mAP"] >= _SATURATED:
+        return (
+            f"the global search reaches {best['global mAP']:.2f} mAP on the held-out queries, so that they cannot show "
+            "a gain; validate on more or harder images (train_rerank.hold_out, train_rerank.validation)"
+        )
+    return ""
 
 
 def dry_run_rerank(config: Config) -> DryRun:

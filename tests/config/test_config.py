@@ -196,10 +196,13 @@ def test_set_a_value_that_is_no_yaml(value: str) -> None:
         ("train_rerank.rrt.head=2", "unknown key train_rerank.rrt.head; did you mean train_rerank.rrt.heads?"),
         (
             "evaluate.zzzzzz=3",
-            "unknown key evaluate.zzzzzz; known: dataset, protocol, report, split, timed, validation",
+            "unknown key evaluate.zzzzzz; known: dataset, fill, protocol, report, split, timed, validation",
         ),
         ("seed.x=3", "seed = {'x': 3}"),
-        ("evaluate..split=3", "unknown key evaluate.; known: dataset, protocol, report, split, timed, validation"),
+        (
+            "evaluate..split=3",
+            "unknown key evaluate.; known: dataset, fill, protocol, report, split, timed, validation",
+        ),
     ],
 )
 def test_an_unknown_key_names_the_nearest_known_one(override: str, hint: str) -> None:

@@ -20,7 +20,8 @@ from looping import LOOP, Toy, torchrun
 from pipeline.config import Config, load_config
 from pipeline.errors import LockedError, RelookError
 from pipeline.stages.extract import extract
-from pipeline.stages.train_rerank import dry_run_rerank, train_rerank
+from pipeline.stages.train_rerank import dry_run_rerank, train_rerank, usefulness
+from pipeline.train import RECIPES
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.training.training_run import run_training
 
@@ -188,3 +189,15 @@ def test_a_changed_label_is_another_run(index: Path, photos: Path, tmp_path: Pat
     assert changed.images == 40
     with pytest.raises(RelookError, match="other settings or data"):
         train_rerank(load_config(None, [f"index={tmp_path / 'copy'}", out, *QUICK]))
+
+
+def test_a_useless_checkpoint_is_said_aloud() -> None:
+    found = {"weight": 0.4, "global mAP": 71.0}
+    assert usefulness(found) == ""
+    assert "changes nothing" in usefulness({**found, "weight": 1.0})
+    assert "100.00 mAP on the held-out queries" in usefulness({**found, "global mAP": 100.0})
+
+
+def test_the_help_names_every_trainable_reranker() -> None:
+    text = " ".join(relook("train-rerank", "--help").stdout.split())
+    assert all(name in text for name in RECIPES)
