@@ -51,7 +51,7 @@ _SATURATED = 99.9
 class TrainResult:
     """What a training did; `best` holds the epoch and its validation metrics in percent.
 
-    `warning` says that the checkpoint changes no ranking, or that the validation could not tell; "" where neither is so.
+    `warning` says that the checkpoint changes no ranking, or that the validation cannot tell; "" otherwise.
     """
 
     checkpoint: str
