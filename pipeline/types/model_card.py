@@ -20,11 +20,11 @@ class LocalsProjection:
 
     Attributes:
         kind: "ames" (values) or "ames_bits" (signs).
-        weights: "sha256:..." of the projection.
+        weights: "sha256:..." of the projection; "" where the card does not say.
     """
 
     kind: str
-    weights: str
+    weights: str = ""
 
 
 @dataclass(frozen=True)
