@@ -6,7 +6,6 @@ Every loader of this room returns one; later stages never ask where it came from
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -102,7 +101,8 @@ def home_of(folder: Path, landmark: str, name: str, inner: str = "") -> Path:
 def read_lines(file: Path) -> list[str]:
     """The lines of a list that are not empty. Raises RelookError when it cannot be read as UTF-8."""
     try:
-        return [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        # Not splitlines: a name may hold what Unicode calls a line separator.
+        return [line for line in file.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise RelookError(f"{file}: cannot be read ({error})") from None
 
@@ -128,9 +128,10 @@ def checked(
                 "--set catalog.outside=allow"
             )
         if record.id in seen:
+            first = list(seen).index(record.id) + 1
             raise RelookError(
-                f"{source}: id {record.id!r} stands for both {seen[record.id].path} and {record.path}; "
-                "ids must be unique (give them in an id column)"
+                f"{source}: duplicate id {record.id!r} of image {first} ({seen[record.id].path}) and image {number} "
+                f"({record.path}); give each image an id of its own in a column id, or remove one"
             )
         seen[record.id] = record
     failed = tuple(failed)
@@ -142,7 +143,7 @@ def checked(
 
 def _leaves(path: str, roots: Iterable[Path]) -> bool:
     """By the words of the path alone. Links count for what they are called: who may make one owns the folder."""
-    if ".." in path.split("/"):
+    if ".." in path and ".." in path.split("/"):
         return True
-    absolute = path.startswith("/") or re.match(r"[A-Za-z]:/", path) is not None  # a drive of Windows
+    absolute = path.startswith("/") or (path[1:3] == ":/" and path[0].isalpha())  # a drive of Windows
     return absolute and not any(PurePosixPath(path).is_relative_to(root.as_posix()) for root in roots)

@@ -16,7 +16,7 @@ from pipeline.catalog.class_folders import CLASS_FOLDERS
 from pipeline.catalog.folder import load_folder
 from pipeline.catalog.grocery import GROCERY
 from pipeline.catalog.ilias import ILIAS
-from pipeline.catalog.image_manifest import SUFFIXES, load_manifest
+from pipeline.catalog.image_manifest import SUFFIXES, is_table, load_manifest
 from pipeline.catalog.products import PRODUCTS
 from pipeline.catalog.revisited import DISTRACTORS, revisited, revisited_with_distractors
 from pipeline.errors import RelookError, UsageError, unknown_name
@@ -37,6 +37,20 @@ DATASETS: dict[str, DataSet] = {
     "cars196": CARS,
     "classes": CLASS_FOLDERS,
     "ilias": ILIAS,
+}
+
+_SUFFIX_LIST = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
+# What tables that are not read have to become.
+_UNREAD = {
+    ".gz": "; unpack it with gunzip",
+    ".zip": "; unpack it",
+    ".xlsx": "; save it as CSV UTF-8",
+    ".xls": "; save it as CSV UTF-8",
+    ".ods": "; save it as CSV UTF-8",
+    ".json": "; write it as CSV or Parquet",
+    ".jsonl": "; write it as CSV or Parquet",
+    ".feather": "; write it as Parquet",
+    ".arrow": "; write it as Parquet",
 }
 
 
@@ -80,12 +94,13 @@ def load_ground_truth(source: str) -> GroundTruth:
 
 def _load(source: str, labels: Literal["none", "folder"], outside: Outside) -> Catalog:
     path = Path(source).expanduser()
+    if path.exists() and is_table(path):
+        return load_manifest(path, outside)
     if path.is_dir():
         return load_folder(path, labels)
     if path.exists():
-        if path.suffix.lower() not in SUFFIXES:
-            raise RelookError(f"{source}: expected a folder or a manifest ending in {' or '.join(SUFFIXES)}")
-        return load_manifest(path, outside)
+        hint = next((hint for ending, hint in _UNREAD.items() if path.name.lower().endswith(ending)), "")
+        raise RelookError(f"{source}: expected a folder or a manifest ending in {_SUFFIX_LIST}{hint}")
     found = _published(source)
     if found is None:
         raise RelookError(f"{source}: no such folder or manifest")

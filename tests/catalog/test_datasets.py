@@ -105,7 +105,7 @@ def test_other_counts_than_published_are_said_aloud(
         (lambda gnd: gnd["gnd"][0].update(bbx=[5, 5, 9]), "not the ground truth"),
         (lambda gnd: gnd["imlist"].append("../../etc/passwd"), "'../../etc/passwd' is no name of a photo"),
         (lambda gnd: gnd["imlist"].append(5), "5 is no name of a photo"),
-        (lambda gnd: gnd["imlist"].append(gnd["imlist"][0]), "stands for both"),
+        (lambda gnd: gnd["imlist"].append(gnd["imlist"][0]), "duplicate id"),
     ],
 )
 def test_a_bad_ground_truth(change: Callable[[Any], Any], says: str, tmp_path: Path, shared: Path) -> None:

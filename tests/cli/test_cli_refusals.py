@@ -16,7 +16,7 @@ class TestRefusals:
         assert "holds no images" in refused(1, "extract", "--images", tmp_path)
 
     def test_a_manifest_without_path(self, tmp_path: Path) -> None:
-        (tmp_path / "m.csv").write_text("file,label\na.jpg,x\n")
+        (tmp_path / "m.csv").write_text("url,label\na.jpg,x\n")
         line = refused(1, "extract", "--images", tmp_path / "m.csv")
         assert "no column 'path'" in line
 

@@ -107,11 +107,12 @@ def test_a_url_is_not_fetched(path: str, ending: str, tmp_path: Path) -> None:
         assert line.startswith(f"{source}, row 2: the path '{path[:60]}' is a URL; ")
 
 
-@pytest.mark.parametrize("column", ["path", "id", "label", "split"])
+@pytest.mark.parametrize("column", ["id", "label", "split"])
 @pytest.mark.parametrize("text", FORMULAS)
-def test_a_formula_for_spreadsheets(text: str, column: str, tmp_path: Path) -> None:
+def test_a_formula_for_spreadsheets_is_the_text_that_it_is(text: str, column: str, tmp_path: Path) -> None:
+    """Reports that people open in spreadsheets escape it; names such as -copy(1).jpg are common."""
     source = write_manifest(tmp_path, "csv", **{column: text})
-    assert refusal(load_catalog, source).startswith(f"{source}, row 2: the {column} {text!r} is a formula")
+    assert getattr(load_catalog(source).records[1], column) == text
 
 
 @pytest.mark.parametrize("text", ["-5", "+49", "@home", "a=b", "-5 (old)", "C++ (book)", "1=1"])
@@ -148,7 +149,7 @@ def test_a_long_text_in_every_row_is_refused_before_it_is_repeated(tmp_path: Pat
     assert refusal(load_catalog, str(file)).endswith("a text of 10,000,000 bytes in column 'label' is too long")
 
 
-@pytest.mark.parametrize("values", [[["a.jpg"], ["b.jpg"]], [{"a": 1}, {"a": 2}], [b"a.jpg", b"\xff.jpg"]])
+@pytest.mark.parametrize("values", [[["a.jpg"], ["b.jpg"]], [{"a": 1}, {"a": 2}]])
 def test_a_column_of_something_else_than_texts(values: Any, tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": values}), tmp_path / "m.parquet")
     assert "column 'path' holds no texts but" in refusal(load_catalog, str(tmp_path / "m.parquet"))
