@@ -32,7 +32,7 @@ RULES: dict[str, set[str]] = {
     "catalog": {"types", "errors"},
     "fetch": {"errors", "files"},
     "describe": {"types", "imaging", "errors", "config", "checkpoints"},
-    "stores": {"types", "errors", "faults", "files"},
+    "stores": {"types", "errors", "faults", "files", "catalog"},
     "rerank": {"types", "errors", "files", "checkpoints"},
     "evaluate": {"types", "errors"},
     "train": {"checkpoints", "config", "describe", "rerank", "stores", "types", "errors", "files"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +55,15 @@ def match_columns(header: Sequence[str], known: Sequence[KnownColumn], file: Pat
     Raises:
         RelookError: a required column is missing, or two columns may be the same known one.
     """
-    places = {column.name: _place(header, column, known, file) for column in known}
+    names = [column.name for column in known]
+    places = {column.name: find_column(header, column, names, file) for column in known}
     found = {name: place for name, place in places.items() if place is not None}
     for column in known:
         if column.required and column.name not in found:
-            names = ", ".join(name or "(no name)" for name in header) or "none"
-            raise RelookError(f"{file}: has no column {column.name!r}; its columns are: {names}")
-    _report(header, found, [column.name for column in known if column.name not in found], file)
+            given = ", ".join(name or "(no name)" for name in header) or "none"
+            raise RelookError(f"{file}: has no column {column.name!r}; its columns are: {given}")
+    report_renamed(header, found, file)
+    report_unread(header, found, names, file)
     return found
 
 
@@ -71,10 +73,19 @@ def recognised(header: Sequence[str], known: Sequence[KnownColumn]) -> bool:
     return all(normal & {column.name, *column.synonyms} for column in known if column.required)
 
 
-def _place(header: Sequence[str], column: KnownColumn, known: Sequence[KnownColumn], file: Path) -> int | None:
-    """Where a column stands; a synonym counts only where no column has the name itself."""
-    names = {other.name for other in known}
-    for wanted in ({column.name}, column.synonyms - names):
+def find_column(header: Sequence[str], column: KnownColumn, names: Collection[str], file: Path) -> int | None:
+    """Where a column stands in `header`; a synonym counts only where no column has the name itself.
+
+    Args:
+        header: the names of the columns.
+        column: what to look for.
+        names: of all known columns; none of them is a synonym of another one.
+        file: for messages.
+
+    Raises:
+        RelookError: more than one column may be it.
+    """
+    for wanted in ({column.name}, column.synonyms - set(names)):
         fitting = [place for place, name in enumerate(header) if _normal(name) in wanted]
         if len(fitting) > 1:
             candidates = " and ".join(repr(header[place]) for place in fitting)
@@ -82,6 +93,22 @@ def _place(header: Sequence[str], column: KnownColumn, known: Sequence[KnownColu
         if fitting:
             return fitting[0]
     return None
+
+
+def report_renamed(header: Sequence[str], found: Mapping[str, int], file: Path) -> None:
+    """Log which columns are taken under another name."""
+    renamed = [f"{header[place]!r} as {name}" for name, place in found.items() if header[place] != name]
+    if renamed:
+        logger.warning("%s: read column %s", file, ", ".join(renamed))
+
+
+def report_unread(header: Sequence[str], found: Mapping[str, int], names: Collection[str], file: Path) -> None:
+    """Log which columns are not read; a name that resembles a missing one of `names` is mentioned."""
+    others = [name for place, name in enumerate(header) if place not in found.values() and name]
+    if others:
+        shown = ", ".join(repr(name) for name in others[:20]) + (f" and {len(others) - 20} more" if others[20:] else "")
+        hint = _hint(others, [name for name in names if name not in found])
+        logger.info("%s: not read: column %s%s", file, shown, hint)
 
 
 def _normal(name: str) -> str:
@@ -99,16 +126,6 @@ _PLURALS = {
     "categories": "category",
     "classes": "class",
 }
-
-
-def _report(header: Sequence[str], found: dict[str, int], missing: Sequence[str], file: Path) -> None:
-    renamed = [f"{header[place]!r} as {name}" for name, place in found.items() if header[place] != name]
-    if renamed:
-        logger.warning("%s: read column %s", file, ", ".join(renamed))
-    others = [name for place, name in enumerate(header) if place not in found.values() and name]
-    if others:
-        shown = ", ".join(repr(name) for name in others[:20]) + (f" and {len(others) - 20} more" if others[20:] else "")
-        logger.info("%s: not read: column %s%s", file, shown, _hint(others, missing))
 
 
 def _hint(others: Sequence[str], missing: Sequence[str]) -> str:

@@ -384,19 +384,23 @@ def test_exact_values_stay_bit_for_bit_and_rounded_ones_become_unit(tmp_path: Pa
         ("vecid,vectors\na,[1 nan]\n", "row 1 ('a'): value 2 of its vector is nan"),
         ("vecid,vectors\na,[1 0]\nb,[inf 0]\n", "row 2 ('b'): value 1 of its vector is inf"),
         ("vecid,vectors\na,[1e300 0]\n", "row 1 ('a'): value 1 of its vector is inf"),
-        ("vecid,vectors\na,[1 0]\nb,[0 x1]\n", "row 2 ('b'): value 2 is 'x1', no number"),
-        ("vecid,vectors\na,[0.1 0.2 ... 0.3]\n", "row 1 ('a'): value 3 is '...', no number"),
-        ("vecid,vectors\na,1 0\n", "row 1 ('a'): '1 0' is no list in brackets"),
-        ("vecid,vectors\na,[1 0]\nb,[0 1]\na,[0 1]\n", "row 3 ('a'): the id stands in row 1 already"),
+        ("vecid,vectors\na,[1 0]\nb,[0 x1]\n", "row 2 ('b'): value 2 is 'x1', not a number"),
+        ("vecid,vectors\na,[0.1 0.2 ... 0.3]\n", "row 1 ('a'): value 3 is '...', not a number"),
+        ("vecid,vectors\na,1 0\n", "row 1 ('a'): '1 0' is not a list in brackets"),
+        ("vecid,vectors\na,[1 0]\nb,[0 1]\na,[0 1]\n", "row 3 ('a'): duplicate id, row 1 has it too"),
         ("vecid,vectors\n ,[1 0]\n", "row 1: its id is empty"),
         ("vecid,vectors\na,[3 4]\n", "row 1 ('a'): its vector has length 5, not 1; --normalise divides by it"),
         ("vecid,vectors\na,[0 0]\n", "row 1 ('a'): its vector has length 0"),
-        ("vecid,vectors\na,[1 0],x\n", "row 1: 3 cells, the header has 2"),
-        ("id,x,y\na,1,0\nb,1,\n", "row 2 ('b'): column y is '', no number"),
+        ("vecid,vectors\na,[1 0],x\n", "row 1 (line 2): 3 cells, the header has 2"),
+        ("id,x,y\na,1,0\nb,1,\n", "row 2 ('b'): column y is '', not a number"),
         ("id,label\na,b\n", "no columns of values"),
         (",id,x\n0,a,1\n", "column 1 has no name"),
         ("name,x\na,1\n", "has no column vecid or id; its columns are: name, x"),
         ("vecid,vectors\n", "holds no images"),
+        ('vecid,vectors\na,"[1 0]\nb,[0 1]\n', "row 1 (line 2): column 'vectors': a quote is not closed in its line"),
+        ("vecid,vectors,vectors\na,[1 0],[1 0]\n", "duplicate column 'vectors'"),
+        ("id,ids,x\na,b,1\n", "columns 'id' and 'ids' may each be 'vecid'"),
+        ("id,x,y\na,1\n", "row 1 (line 2): 2 cells, the header has 3"),
         ("", "has no column vecid"),
     ],
 )
@@ -473,7 +477,7 @@ def test_formats_by_name(tmp_path: Path) -> None:
 def test_no_describer_answers_for_what_was_imported(tmp_path: Path) -> None:
     bring(tmp_path, write_csv(tmp_path / "x.csv"))
     config = load_config(None, [f"index={tmp_path / 'index'}"])
-    with pytest.raises(RelookError, match="made elsewhere"):
+    with pytest.raises(RelookError, match="come from another program"):
         open_describer(config, Index(tmp_path / "index"))
 
 
