@@ -29,7 +29,7 @@ RULES: dict[str, set[str]] = {
     "types": {"errors"},
     "config": {"errors"},
     "imaging": {"errors"},
-    "catalog": {"types", "errors"},
+    "catalog": {"types", "errors", "config"},
     "fetch": {"errors", "files"},
     "describe": {"types", "imaging", "errors", "config", "checkpoints"},
     "stores": {"types", "errors", "faults", "files", "catalog"},

@@ -26,7 +26,7 @@ def load_class_folders(folder: Path) -> Catalog:
         classes = sorted({record.label for record in catalog})
         train = set(classes[: len(classes) // 2])
         records = [replace(record, split="train" if record.label in train else "test") for record in catalog]
-    return Catalog(catalog.root, tuple(records), catalog.ignored)
+    return replace(catalog, records=tuple(records))
 
 
 CLASS_FOLDERS = labelled("classes", "classes", load_class_folders)

@@ -5,6 +5,7 @@ The way into this room. A new data set is one file in this room and one line her
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +20,7 @@ from pipeline.catalog.ilias import ILIAS
 from pipeline.catalog.image_manifest import SUFFIXES, is_table, load_manifest
 from pipeline.catalog.products import PRODUCTS
 from pipeline.catalog.revisited import DISTRACTORS, revisited, revisited_with_distractors
+from pipeline.config.catalog import EXCLUDE
 from pipeline.errors import RelookError, UsageError, unknown_name
 from pipeline.types import GroundTruth
 
@@ -54,20 +56,27 @@ _UNREAD = {
 }
 
 
-def load_catalog(source: str, labels: Literal["none", "folder"] = "none", outside: Outside = "refuse") -> Catalog:
+def load_catalog(
+    source: str,
+    labels: Literal["none", "folder"] = "none",
+    outside: Outside = "refuse",
+    exclude: Sequence[str] | None = EXCLUDE,
+) -> Catalog:
     """Find out which images exist.
 
     Args:
-        source: a folder, a manifest ending in .csv or .parquet, or NAME:FOLDER with a name of `DATASETS`.
+        source: a folder, a manifest (a file ending in one of `SUFFIXES`, or a folder of Parquet files), or NAME:FOLDER
+            with a name of `DATASETS`.
         labels: for a folder, whether the name of the folder a picture lies in is its label.
         outside: for a manifest, whether its paths may lead out of its own folder.
+        exclude: for a folder, patterns of what is left out; None: nothing.
 
     Raises:
         RelookError: there is nothing there, or it is not what it should be.
         UsageError: NAME is unknown.
     """
     try:
-        return _load(source, labels, outside)
+        return _load(source, labels, outside, exclude)
     except (OSError, RuntimeError) as error:  # a folder above it is closed to us, the name is too long, ~NAME is nobody
         raise RelookError(f"{source}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -92,12 +101,12 @@ def load_ground_truth(source: str) -> GroundTruth:
         raise RelookError(f"{source}: {error.strerror or error}") from None
 
 
-def _load(source: str, labels: Literal["none", "folder"], outside: Outside) -> Catalog:
+def _load(source: str, labels: Literal["none", "folder"], outside: Outside, exclude: Sequence[str] | None) -> Catalog:
     path = Path(source).expanduser()
     if path.exists() and is_table(path):
         return load_manifest(path, outside)
     if path.is_dir():
-        return load_folder(path, labels)
+        return load_folder(path, labels, exclude)
     if path.exists():
         hint = next((hint for ending, hint in _UNREAD.items() if path.name.lower().endswith(ending)), "")
         raise RelookError(f"{source}: expected a folder or a manifest ending in {_SUFFIX_LIST}{hint}")

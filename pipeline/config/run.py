@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from pipeline.config.catalog import CatalogConfig
 from pipeline.config.describe import DescribeConfig
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.fetch import FetchConfig
@@ -17,21 +18,6 @@ from pipeline.config.rerank import RerankConfig
 from pipeline.config.section import Positive, PositiveFloat, Section
 from pipeline.config.store import StoreConfig
 from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
-
-
-class CatalogConfig(Section):
-    """Which images exist."""
-
-    images: str | None = Field(None, description="a folder, a manifest or NAME:FOLDER; --images overrides it")
-    labels: Literal["none", "folder"] = Field(
-        "none", description="labels of a folder: none, or the name of the parent folder"
-    )
-    labels_file: Path | None = Field(
-        None, description="a table path,label whose labels lie over a folder's; photos without a row keep theirs"
-    )
-    outside: Literal["refuse", "allow"] = Field(
-        "refuse", description="paths of a manifest that lead out of its own folder: an absolute one, or one with .."
-    )
 
 
 class ExtractConfig(Section):

@@ -70,5 +70,5 @@ def _lacks(config: Config, source: str) -> bool:
         return True
     index = Index(config.index)
     known = index.records.keys() | set(index.failures())
-    wanted = {record.id for record in load_catalog(source, config.catalog.labels, config.catalog.outside)}
+    wanted = {record.id for record in load_catalog(source, **config.catalog.options)}
     return not wanted <= known and index.records.keys() <= wanted

@@ -127,7 +127,7 @@ def _known_images(config: Config, images: str | None, source: Path) -> tuple[Map
     """Records by id, and the folder that paths start from."""
     if images is None:
         return {}, source.resolve() if source.is_dir() else source.resolve().parent
-    catalog = load_catalog(images, config.catalog.labels, config.catalog.outside)
+    catalog = load_catalog(images, **config.catalog.options)
     return {record.id: record for record in catalog}, catalog.root
 
 

@@ -139,7 +139,7 @@ def _prepared(config: Config, images: str, out: Path, kept_views: int | None, re
     Kept views that nobody asked to keep are removed when it ends well.
     """
     settings = config.train_global
-    catalog = load_catalog(images, config.catalog.labels, config.catalog.outside)
+    catalog = load_catalog(images, **config.catalog.options)
     describe = _describing(config)
     with process_group(torch.device(choose_device(config))) as device:
         network, new_head = network_to_train(describe, settings.dimension, settings.start, config.seed)

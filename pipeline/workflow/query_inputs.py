@@ -122,7 +122,7 @@ def catalog_of(source: str, config: Config) -> Catalog:
         if name != path.as_posix():
             return Catalog(path.parent, (), failed=((name, name, NOT_UTF8),))
         return Catalog(path.parent, (ImageRecord(id=source, path=str(path)),))
-    catalog = load_catalog(source, outside=config.catalog.outside)
+    catalog = load_catalog(source, outside=config.catalog.outside, exclude=config.catalog.exclude)
     records = [
         ImageRecord(id=record.id, path=str(catalog.file(record)), label=record.label, bbox=record.bbox)
         for record in catalog

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photos import SmallCollection
 
-from pipeline.catalog import Catalog, load_catalog
+from pipeline.catalog import Catalog, folder, load_catalog
 from pipeline.errors import RelookError, UsageError
 from pipeline.types import ImageRecord
 
@@ -139,7 +139,84 @@ def test_the_folder_itself_may_be_a_link(tmp_path: Path) -> None:
 
 def test_a_folder_without_photos(tmp_path: Path) -> None:
     assert refusal(str(tmp_path)) == f"{tmp_path}: holds no images"
-    assert "holds no images" in refusal(str(touch(tmp_path, "notes.txt", ".hidden.jpg")))
+    assert refusal(str(touch(tmp_path, ".hidden.jpg"))) == f"{tmp_path}: holds no images"
+
+
+def test_a_folder_without_photos_says_what_was_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "find_spec", lambda name: None)
+    folder._suffixes.cache_clear()
+    touch(tmp_path, "DSC1.NEF", "DSC2.nef", "IMG.jxl", "film.mp4", "Makefile", "m.csv", *(f"{n}.pdf" for n in range(3)))
+    line = refusal(str(tmp_path)).removeprefix(f"{tmp_path}: holds no images; 9 files ignored: ")
+    assert line.startswith("3 .pdf, 2 .nef (install relook[raw]), 1 ")
+    assert set(line.split(", ")[2:]) == {
+        *("1 .jxl (install relook[jxl])", "1 .mp4", "1 files without an ending"),
+        "1 .csv (a table of images is given by its own path)",
+    }
+    folder._suffixes.cache_clear()
+
+
+@pytest.mark.parametrize(("package", "name"), [("rawpy", "a.NEF"), ("pillow_jxl", "a.jxl")])
+def test_pictures_that_need_a_package(package: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, name, "b.jpg")
+    for installed in (True, False):
+        monkeypatch.setattr(folder, "find_spec", lambda asked, yes=installed: "" if yes and asked == package else None)
+        folder._suffixes.cache_clear()
+        catalog = load_catalog(str(tmp_path))
+        assert (ids(catalog), catalog.ignored) == ([name, "b.jpg"] if installed else ["b.jpg"], 0 if installed else 1)
+    folder._suffixes.cache_clear()
+
+
+NAS = [
+    *(
+        "@eaDir/0.jpg/SYNOPHOTO_THUMB_M.jpg",
+        "#recycle/1.jpg",
+        "sub/@EADIR/x.jpg",
+        "lost+found/2.jpg",
+        "__MACOSX/._a.jpg",
+    ),
+    *(
+        "$RECYCLE.BIN/3.jpg",
+        "System Volume Information/x.jpg",
+        ".thumbnails/t.jpg",
+        "._0.jpg",
+        "Cat Previews.lrdata/p.jpg",
+    ),
+    *("Thumbs.db", ".dtrash/d.jpg", "@Recycle/r.jpg", "#snapshot/daily/0.jpg", ".Trash-1000/files/t.jpg"),
+]
+
+
+def test_folders_of_drives_and_photo_software_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "relook")
+    touch(tmp_path, "0.jpg", "sub/1.jpg", *NAS)
+    catalog = load_catalog(str(tmp_path))
+    assert ids(catalog) == ["0.jpg", "sub/1.jpg"]
+    assert catalog.ignored == 0
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith(f"{tmp_path}: left out by catalog.exclude: 4 .*, 2 @eaDir, 1 ")
+    assert len(load_catalog(str(tmp_path), exclude=None)) == 2 + len(NAS) - 1
+    assert load_catalog(str(tmp_path), exclude=[]).ignored == 1  # Thumbs.db
+
+
+def test_patterns_of_what_is_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a (copy).JPG", "sub/a.jpg", "sub/raw/b.jpg", "raw/c.jpg", "d.tif")
+    assert ids(load_catalog(str(tmp_path), exclude=["RAW"])) == ["a (copy).JPG", "a.jpg", "d.tif", "sub/a.jpg"]
+    assert ids(load_catalog(str(tmp_path), exclude=["* (copy).*", "*.tif", "sub/raw"])) == [
+        "a.jpg",
+        "raw/c.jpg",
+        "sub/a.jpg",
+    ]
+
+
+def test_a_closed_folder_that_is_left_out_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a.jpg", "lost+found/b.jpg")
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        assert not str(path).endswith("lost+found")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert ids(load_catalog(str(tmp_path))) == ["a.jpg"]
 
 
 def test_a_folder_inside_that_cannot_be_read_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +229,9 @@ def test_a_folder_inside_that_cannot_be_read_stops_the_run(tmp_path: Path, monke
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert refusal(str(tmp_path)) == f"{tmp_path / 'closed'}: Permission denied"
+    line = refusal(str(tmp_path))
+    assert line.startswith(f"{tmp_path / 'closed'}: Permission denied; its photos would count as removed: ")
+    assert ids(load_catalog(str(tmp_path), exclude=["closed"])) == ["a.jpg"]
 
 
 def test_the_home_folder_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def _as_python_reads(content: bytes, separator: str) -> list[list[str]]:
     """The rows of Python's own strict reader, without blank lines and without Excel's line `sep=`."""
     wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
     text = content.decode("utf-16" if wide else "utf-8-sig")
-    text = re.sub(r'\A\s*"?sep=([^"\r\n])"?(?:[\r\n]+|\Z)', "", text, flags=re.IGNORECASE)
+    text = re.sub(r'\A(?:[ \t]*[\r\n]+)*"?sep=([^"\r\n])"?(?:[\r\n]+|\Z)', "", text, flags=re.IGNORECASE)
     lines = io.StringIO(text, newline="")
     rows = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=separator != "\t")
     return [row for row in rows if len(row) > 1 or "".join(row).strip()]

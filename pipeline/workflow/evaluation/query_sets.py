@@ -263,7 +263,7 @@ def _searched(config: Config, gallery: SearchableGallery, source: str | None) ->
         if not wanted:
             raise RelookError(f"no image of the index has split {split!r}")
     else:
-        wanted = list(load_catalog(source, config.catalog.labels, config.catalog.outside).select(split))
+        wanted = list(load_catalog(source, **config.catalog.options).select(split))
     unreadable = {name for name in gallery.index.failures() if name not in records}
     failed = sum(record.id in unreadable for record in wanted)
     wanted = [record for record in wanted if record.id not in unreadable]

@@ -119,7 +119,7 @@ class _Run:
     def _catalog(self, images: str) -> tuple[Catalog, int]:
         """The photos with their labels, and how many rows of the labels file name none of them."""
         settings = self._config.catalog
-        catalog = load_catalog(images, settings.labels, settings.outside)
+        catalog = load_catalog(images, **settings.options)
         return (catalog, 0) if settings.labels_file is None else apply_labels(catalog, settings.labels_file)
 
     def _check_removed(self, changes: Changes) -> None:
