@@ -14,6 +14,7 @@ from pipeline.config.describe import (
 )
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.loading import load_config, parse_config, with_values
+from pipeline.config.paths import expand_path
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.run import Config
 from pipeline.config.train import (
@@ -53,6 +54,7 @@ __all__ = [
     "SuperGlobalModulesConfig",
     "TrainGlobalConfig",
     "TrainRerankConfig",
+    "expand_path",
     "load_config",
     "parse_config",
     "with_values",

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline.config.paths import SOURCE
 from pipeline.config.section import Section
 
 # What operating systems, network drives and photo software keep beside photos: thumbnails, deleted files, snapshots.
@@ -38,7 +39,9 @@ EXCLUDE = (
 class CatalogConfig(Section):
     """Which images exist."""
 
-    images: str | None = Field(None, description="a folder, a manifest or NAME:FOLDER; --images overrides it")
+    images: Annotated[str | None, SOURCE] = Field(
+        None, description="a folder, a manifest or NAME:FOLDER; --images overrides it"
+    )
     labels: Literal["none", "folder"] = Field(
         "none", description="labels of a folder: none, or the name of the parent folder"
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.config.paths import SOURCE
 from pipeline.config.section import Section
 
 # Splits that figures are reported on: nothing may be chosen there.
@@ -19,7 +20,7 @@ TEST_SPLITS = frozenset({"test", "private"})
 class EvaluateConfig(Section):
     """What `evaluate` measures."""
 
-    dataset: str | None = Field(
+    dataset: Annotated[str | None, SOURCE] = Field(
         None,
         description="a manifest or NAME:FOLDER, extracted where the index lacks it; null: the labels of the index",
     )

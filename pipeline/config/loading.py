@@ -1,6 +1,7 @@
 """Reading a configuration: a YAML file, then `--set a.b=c`, checked against `Config`.
 
-An unknown key is an error with the nearest known one; a value of the wrong type is one that names key and value.
+An unknown key is an error with the nearest known one; a value of the wrong type is one that names key and value. Paths
+are expanded here, once.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import reprlib
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from pipeline.config.paths import expand_path, expand_settings
 from pipeline.config.run import Config
 from pipeline.errors import UsageError
 
@@ -41,27 +45,33 @@ def load_config(file: Path | None = None, overrides: Sequence[str] = ()) -> Conf
     Raises:
         UsageError: the file cannot be read, a key is unknown, or a value is not of its type.
     """
-    values = _read_yaml(file) if file else {}
+    values: dict[str, Any] = {}
     if file:
-        parse_config(values, source=str(file))
+        values = expand_settings(Config, _read_yaml(Path(expand_path(str(file)))), str(file))
+        _checked(values, source=str(file))
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise UsageError(f"--set {override}: expected KEY=VALUE, such as describe.image.size=224")
-        _put(values, key.strip().split("."), _parse(override, text))
-    return parse_config(values, source="--set")
+        _put_expanded(values, key.strip(), _parse(override, text), "--set")
+    return _checked(values, source="--set")
 
 
 def with_values(config: Config, values: Mapping[str, Any], source: str) -> Config:
     """`config` with other values by dotted key. Raises UsageError naming `source`, the key and the value."""
     plain = config.model_dump(mode="json", exclude_unset=True)
     for key, value in values.items():
-        _put(plain, key.split("."), value)
-    return parse_config(plain, source)
+        _put_expanded(plain, key, value, source)
+    return _checked(plain, source)
 
 
 def parse_config(values: Mapping[str, Any], source: str) -> Config:
     """Build a `Config` from nested plain values. Raises UsageError naming `source`, the key and the value."""
+    return _checked(expand_settings(Config, values, source), source)
+
+
+def _checked(values: Mapping[str, Any], source: str) -> Config:
+    """A `Config` of values whose paths are expanded already: that happens once."""
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -121,6 +131,14 @@ def _parse(override: str, text: str) -> Any:
         return _load(text)
     except YAML_ERRORS:
         raise UsageError(f"--set {override}: the value is not valid YAML; put it in quotes") from None
+
+
+def _put_expanded(values: dict[str, Any], key: str, value: Any, source: str) -> None:
+    """Set a dotted key to a value whose paths are expanded first."""
+    keys = key.split(".")
+    alone: dict[str, Any] = {}
+    _put(alone, keys, value)
+    _put(values, keys, reduce(getitem, keys, expand_settings(Config, alone, source)))
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -69,7 +69,7 @@ def test_the_defaults_survive_a_round_trip_through_yaml(tmp_path: Path) -> None:
 def test_a_file_changes_what_it_names_and_nothing_else(tmp_path: Path) -> None:
     text = "index: ~/idx\ndescribe:\n  image: {size: 224, resize: short}\nrerank: {chain: [superglobal, rrt]}\n"
     config = load_config(write(tmp_path, text))
-    assert config.index == Path("~/idx")
+    assert config.index == Path.home() / "idx"
     assert config.describe.image.size == 224
     assert config.describe.image.resize == "short"
     assert config.rerank.chain == ("superglobal", "rrt")

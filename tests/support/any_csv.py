@@ -5,6 +5,7 @@ Used by the tests of the catalog; `python tests/support/any_csv.py SECONDS [SEED
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import random
@@ -75,8 +76,8 @@ def _rows(source: random.Random) -> str:
 
 def _as_python_reads(content: bytes, separator: str) -> list[list[str]]:
     """The rows of Python's own strict reader, without blank lines and without Excel's line `sep=`."""
-    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-    text = content.decode("utf-16" if wide else "utf-8-sig")
+    marks = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+    text = content.decode(next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8-sig"))
     text = re.sub(r'\A(?:[ \t]*[\r\n]+)*"?sep=([^"\r\n])"?(?:[\r\n]+|\Z)', "", text, flags=re.IGNORECASE)
     lines = io.StringIO(text, newline="")
     rows = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=separator != "\t")
