@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.section import Positive, PositiveFloat, Precision, Section
+from pipeline.settings import Positive, PositiveFloat, Precision, Section
 
 
 class ImageConfig(Section):

@@ -11,7 +11,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from pipeline.config.paths import SOURCE
-from pipeline.config.section import Section
+from pipeline.settings import Section
 
 # Splits that figures are reported on: nothing may be chosen there.
 TEST_SPLITS = frozenset({"test", "private"})

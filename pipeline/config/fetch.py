@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from pipeline.config.section import Positive, PositiveFloat, Section
+from pipeline.settings import Positive, PositiveFloat, Section
 
 
 class FetchConfig(Section):

@@ -15,9 +15,9 @@ from pipeline.config.describe import DescribeConfig
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.fetch import FetchConfig
 from pipeline.config.rerank import RerankConfig
-from pipeline.config.section import Positive, PositiveFloat, Section
 from pipeline.config.store import StoreConfig
 from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
+from pipeline.settings import Positive, PositiveFloat, Section
 
 
 class ExtractConfig(Section):

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.section import Positive, PositiveFloat, Section
+from pipeline.settings import Positive, PositiveFloat, Section
 
 
 class PineconeConfig(Section):

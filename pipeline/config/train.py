@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config.section import Fraction, Positive, PositiveFloat, Section
+from pipeline.settings import Fraction, Positive, PositiveFloat, Section
 
 NotNegative = Annotated[float, Field(ge=0)]
 

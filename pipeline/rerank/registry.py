@@ -1,19 +1,49 @@
-"""Which reranker a name stands for. A new one is one file in this room and one line here."""
+"""Which reranker a name stands for, and its settings. A new one is a file or folder in this room and one line here.
+
+Read by the configuration, which makes its section `rerank` of it, and by `load_reranker`, which imports the network.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import unknown_name
-from pipeline.rerank.ames.reranker import AMESReranker
-from pipeline.rerank.cvnet.reranker import CVNetReranker
-from pipeline.rerank.rrt.reranker import RRTReranker
-from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker
-from pipeline.rerank.superglobal import SuperGlobalReranker
+from pipeline.rerank.ames.settings import AMESSettings
+from pipeline.rerank.cvnet.settings import CVNetSettings
+from pipeline.rerank.rrt.settings import RRTSettings
+from pipeline.rerank.rrt_sop.settings import RRTSOPSettings
+from pipeline.rerank.settings import RerankerSettings
+from pipeline.rerank.superglobal_settings import SuperGlobalSettings
 from pipeline.types import Reranker
+
+
+@dataclass(frozen=True)
+class RerankerKind:
+    """An entry of the registry.
+
+    Attributes:
+        made_by: the class, or "MODULE:CLASS", which is imported when a reranker is loaded. Its class method
+            `load(checkpoint, device, **options)` makes one.
+        settings: its section of the configuration; "top" and "weight" belong to the chain, the others are options.
+    """
+
+    made_by: type | str
+    settings: type[RerankerSettings]
+
+    def loader(self) -> Callable[..., Reranker]:
+        """The function that makes one."""
+        if isinstance(self.made_by, str):
+            module, _, name = self.made_by.partition(":")
+            made_by: Any = getattr(import_module(module), name)
+        else:
+            made_by = self.made_by
+        load: Callable[..., Reranker] = made_by.load
+        return load
 
 
 def load_reranker(name: str, checkpoint: str | Path | None = None, device: str = "cpu", **options: Any) -> Reranker:
@@ -29,9 +59,7 @@ def load_reranker(name: str, checkpoint: str | Path | None = None, device: str =
         UsageError: the name or an option is unknown.
         RelookError: the checkpoint is missing or of another network.
     """
-    if name not in RERANKERS:
-        raise unknown_name("reranker", name, RERANKERS)
-    load = RERANKERS[name]
+    load = kind_named(name).loader()
     known = [key for key in signature(load).parameters if key not in ("checkpoint", "device")]
     for key in options:
         if key not in known:
@@ -39,10 +67,17 @@ def load_reranker(name: str, checkpoint: str | Path | None = None, device: str =
     return load(checkpoint, device, **options)
 
 
-RERANKERS: dict[str, Callable[..., Reranker]] = {
-    "superglobal": SuperGlobalReranker.load,
-    "cvnet": CVNetReranker.load,
-    "rrt": RRTReranker.load,
-    "rrt_sop": RRTSOPReranker.load,
-    "ames": AMESReranker.load,
+def kind_named(name: str) -> RerankerKind:
+    """The entry of a name. Raises UsageError with the nearest known one."""
+    if name not in RERANKERS:
+        raise unknown_name("reranker", name, RERANKERS)
+    return RERANKERS[name]
+
+
+RERANKERS: dict[str, RerankerKind] = {
+    "superglobal": RerankerKind("pipeline.rerank.superglobal:SuperGlobalReranker", SuperGlobalSettings),
+    "rrt": RerankerKind("pipeline.rerank.rrt.reranker:RRTReranker", RRTSettings),
+    "rrt_sop": RerankerKind("pipeline.rerank.rrt_sop.reranker:RRTSOPReranker", RRTSOPSettings),
+    "ames": RerankerKind("pipeline.rerank.ames.reranker:AMESReranker", AMESSettings),
+    "cvnet": RerankerKind("pipeline.rerank.cvnet.reranker:CVNetReranker", CVNetSettings),
 }

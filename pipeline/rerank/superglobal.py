@@ -4,7 +4,7 @@ A reranker that needs no training. Shao, Chen, Karpur, Cui, Araujo, Cao, "Global
 Retrieval and Reranking", ICCV 2023, section 3.3 (equations 8 to 10), with the official code's details: the nearest
 neighbour of a candidate is taken to be itself and weighs 1; refined descriptors are not normalised again; the expanded
 query is the element-wise maximum of the best K + 1 refined descriptors, without the query itself. The defaults here are
-the paper's; `pipeline.config.SuperGlobalConfig` has those that cost no R@1, and docs/results.md the difference.
+the paper's; `superglobal_settings.py` has those that cost no R@1, and docs/results.md the difference.
 """
 
 from __future__ import annotations

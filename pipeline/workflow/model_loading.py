@@ -16,9 +16,10 @@ import torch
 
 from pipeline.config import Config
 from pipeline.describe import ReadOptions, describer_for_card, icc_of, load_describer
-from pipeline.errors import RelookError, UsageError
+from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.rerank import RerankStep, load_reranker
+from pipeline.rerank.registry import kind_named
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import NAME, STAGED, read_manifest
 from pipeline.types import IMPORTED, Describer, FittableDescriber, ModelCard
@@ -148,11 +149,8 @@ def _icc_of_index(config: Config) -> ColourRule | None:
 
 
 def _settings(config: Config, name: str) -> dict[str, Any]:
-    section = getattr(config.rerank, name, None)
-    if name == "chain" or section is None:
-        load_reranker(name)  # raises the error for an unknown name
-        raise UsageError(f"reranker {name} has no section in the configuration")
-    settings: dict[str, Any] = section.model_dump()
+    kind_named(name)  # raises the error for an unknown name
+    settings: dict[str, Any] = config.rerank.settings_of(name).model_dump()
     if "checkpoint" in settings and settings["checkpoint"] is None:
         settings["checkpoint"] = default_checkpoint(config.index, name)
     return settings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config, load_config, parse_config
 from pipeline.errors import UsageError
+from pipeline.rerank.registry import RERANKERS
 from pipeline.stages.config import to_yaml
 
 ODD_YAML = ["a: [", "a: b: c", "\t- x", "seed: 2020-13-45", "!!python/object:os.system {}", "a: *b", "[" * 500]
@@ -297,3 +300,13 @@ def test_every_section_is_strict_and_explained() -> None:
     for section in sections(Config):
         assert section.model_config["extra"] == "forbid", section.__name__
         assert section.__doc__, section.__name__
+
+
+def test_a_configuration_is_read_without_a_network() -> None:
+    code = "import sys; from pipeline.config import load_config; load_config(); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_every_reranker_has_its_section() -> None:
+    for name, kind in RERANKERS.items():
+        assert type(Config().rerank.settings_of(name)) is kind.settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -243,10 +244,12 @@ def test_an_unknown_option_is_named_and_a_defect_is_not_hidden(monkeypatch: pyte
     with pytest.raises(UsageError, match=r"unknown option of reranker superglobal 'betta'; did you mean 'beta'\?"):
         load_reranker("superglobal", betta=1.0)
 
-    def broken(checkpoint: Any = None, device: str = "cpu") -> Any:
-        raise TypeError("a defect")
+    class Broken:
+        @staticmethod
+        def load(checkpoint: Any = None, device: str = "cpu") -> Any:
+            raise TypeError("a defect")
 
-    monkeypatch.setitem(RERANKERS, "superglobal", broken)
+    monkeypatch.setitem(RERANKERS, "superglobal", replace(RERANKERS["superglobal"], made_by=Broken))
     with pytest.raises(TypeError, match="a defect"):
         load_reranker("superglobal")
 
