@@ -16,12 +16,14 @@ from pipeline.describe.stream import (
     observe_stream,
     prepare_stream,
 )
+from pipeline.describe.unfitted import UnfittedDescriber
 
 __all__ = [
     "Described",
     "Failed",
     "Observed",
     "ReadOptions",
+    "UnfittedDescriber",
     "describe_few",
     "describe_stream",
     "describer_for_card",

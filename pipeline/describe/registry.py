@@ -1,14 +1,14 @@
-"""Which describer a name stands for: timm's models, and the published ones of `presets.py`.
+"""Which describer a name stands for: timm's models, the published ones of `presets.py`, and those of `DESCRIBERS`.
 
-The way into this room for stages and for Python. A new published model is an entry in `presets.py`, and in
-`official.py` where its files use names of their own.
+The way into this room for verbs and for Python. A new published model is an entry in `presets.py`, and in
+`official_checkpoints.py` where its files use keys of their own; any other describer is a line in `DESCRIBERS`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -17,26 +17,42 @@ from pipeline.describe.describer import NetworkDescriber, settings_of
 from pipeline.describe.network import build_network
 from pipeline.describe.presets import with_preset
 from pipeline.errors import RelookError
-from pipeline.types import FloatArray, ModelCard
+from pipeline.types import FittableDescriber, FloatArray, ModelCard
+
+
+class DescriberClass(Protocol):
+    """A class of describers; the settings on the card of one are the options that make it again."""
+
+    def load(self, checkpoint: str | Path | None, device: str, **options: Any) -> FittableDescriber:
+        """Make a describer with these options of the section `describe`."""
+
+
+# Describers that are not networks of this room, by name.
+DESCRIBERS: dict[str, DescriberClass] = {}
 
 
 def load_describer(
     name: str, checkpoint: str | Path | None = None, device: str = "cpu", **options: Any
-) -> NetworkDescriber:
+) -> FittableDescriber:
     """Build a describer.
 
     Args:
         name: "efficientnet_lite0" (weights are installed with relook), a published model (`presets.PRESETS`, such as
-            "cvnet_r50"), or any timm model name.
+            "cvnet_r50"), any timm model name, or a key of `DESCRIBERS`.
         checkpoint: a local file of weights: relook's own, the official one, or one with timm's names.
         device: "cpu", "cuda" or another that torch knows.
         options: fields of `pipeline.config.DescribeConfig`, such as image={"size": 224}, globals={"p": 3}; what is not
             given is as published for published models.
 
+    Returns:
+        A `NetworkDescriber`, or what the class in `DESCRIBERS` makes.
+
     Raises:
         UsageError: the name or an option is unknown.
         RelookError: the weights cannot be had or do not fit, or the device is not there.
     """
+    if name in DESCRIBERS:
+        return DESCRIBERS[name].load(checkpoint, device, **options)
     config = resolved(name, checkpoint, options)
     return NetworkDescriber(build_network(config), config, torch.device(device))
 
@@ -56,13 +72,14 @@ def describer_for_card(
     fitted: Mapping[str, FloatArray],
     checkpoint: str | Path | None = None,
     device: str = "cpu",
-) -> NetworkDescriber:
+) -> FittableDescriber:
     """Build the describer that a card describes, so that queries match a gallery.
 
     Raises:
         RelookError: what is built is not what is on the card, usually because the weights are other ones.
     """
-    describer = load_describer(card.name, checkpoint, device, **settings_of(card))
+    options = card.settings if card.name in DESCRIBERS else settings_of(card)
+    describer = load_describer(card.name, checkpoint, device, **options)
     describer.use_fitted(fitted)
     if describer.card.fingerprint != card.fingerprint:
         differences = "; ".join(describer.card.differences(card)[:3])

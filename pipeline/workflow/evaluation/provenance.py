@@ -69,7 +69,7 @@ def _checkpoints(config: Config) -> dict[str, str]:
     """SHA-256 of the files of weights that rerankers were read from."""
     found = {}
     for name in config.rerank.chain:
-        section = getattr(config.rerank, name)
+        section = config.rerank.settings_of(name)
         if hasattr(section, "checkpoint"):
             file = section.checkpoint or default_checkpoint(config.index, name)
             found[name] = sha256_of(file)

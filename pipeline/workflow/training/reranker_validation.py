@@ -71,7 +71,7 @@ class RerankerValidator:
         self._labels = {record.id: record.label for record in records}
         self._gallery, self._recipe = gallery, recipe
         self._name = name
-        self._top = getattr(config.rerank, name).top
+        self._top = config.rerank.settings_of(name).top
         self._itself = [frozenset({record.id}) for record in self._asked]
         self._stored = None if isinstance(recipe, JointRecipe) else self._as_stored()
 
