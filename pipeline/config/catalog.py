@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from pipeline.config.paths import SOURCE
-from pipeline.config.section import Section
+from pipeline.settings import Section
 
 # What operating systems, network drives and photo software keep beside photos: thumbnails, deleted files, snapshots.
 EXCLUDE = (
