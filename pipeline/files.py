@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, locks, checksums, and the one line that says why a file cannot be written.
+"""Files that appear whole or not at all, locks, checksums, cells that are safe in spreadsheets, and why writing failed.
 
 Below every room: parts, manifests, checkpoints and reports are all written through `atomic_path` inside `write_errors`.
 The order (write, flush, rename, flush the folder) is what POSIX requires for a rename to survive a power cut.
@@ -36,6 +36,10 @@ _DISK_WORDS = re.compile(
     r"|disk i/o error",
     re.IGNORECASE,
 )
+
+# What spreadsheets take for a formula, and what `escape_formula` makes of that.
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_ESCAPED = re.compile(r"'+[=+\-@\t\r]")
 
 
 @contextmanager
@@ -110,6 +114,19 @@ def exclusive_lock(lock: Path, busy: str) -> Iterator[None]:
         yield
     finally:
         acquired.release()
+
+
+def escape_formula(text: str) -> str:
+    """`text`, with an apostrophe before it where a spreadsheet would run it: =1+1, but also -copy(1).jpg.
+
+    For tables that people open; those that only programs read hold names and labels as they are.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def unescape_formula(cell: str) -> str:
+    """The text that `escape_formula` made a cell of."""
+    return cell[1:] if _ESCAPED.match(cell) else cell
 
 
 def sha256_of(path: Path) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.files import write_bytes, write_errors
+from pipeline.files import escape_formula, write_bytes, write_errors
 
 _ROWS = {"global": "global search", "reranked": "second look"}
 
@@ -47,7 +47,7 @@ def _csv(report: Mapping[str, Any]) -> str:
     for row in report["per_query"]:
         for name in _ROWS:
             if row[name] is not None:
-                writer.writerow([row["query"], name, *(row[name][metric] for metric in metrics)])
+                writer.writerow([escape_formula(row["query"]), name, *(row[name][metric] for metric in metrics)])
     return stream.getvalue()
 
 

@@ -78,7 +78,8 @@ def _as_python_reads(content: bytes, separator: str) -> list[list[str]]:
     """The rows of Python's own strict reader, without blank lines and without Excel's line `sep=`."""
     marks = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
     text = content.decode(next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8-sig"))
-    text = re.sub(r'\A(?:[ \t]*[\r\n]+)*"?sep=([^"\r\n])"?(?:[\r\n]+|\Z)', "", text, flags=re.IGNORECASE)
+    blank = r"(?:[^\S\r\n]*[\r\n]+)*"
+    text = re.sub(rf'\A{blank}(?:"?sep=[^"\r\n]"?(?:[\r\n]+|\Z))?{blank}', "", text, flags=re.IGNORECASE)
     lines = io.StringIO(text, newline="")
     rows = csv.reader(lines, delimiter=separator, strict=True, skipinitialspace=separator != "\t")
     return [row for row in rows if len(row) > 1 or "".join(row).strip()]

@@ -16,20 +16,19 @@ import pyarrow as pa
 
 from pipeline.errors import RelookError
 from pipeline.files import sha256_of
+from pipeline.stores.index.failures import read_failures
 from pipeline.stores.index.image_rows import ImageRows
 from pipeline.stores.index.local_store import LocalStore
 from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, read_manifest
 from pipeline.stores.index.map_store import MapStore
 from pipeline.stores.index.record_lookup import RecordLookup
 from pipeline.stores.index.tables import (
-    FAILURES_SCHEMA,
     RECORDS_SCHEMA,
     read_globals,
     read_ids,
     read_metadata,
     read_record_table,
     read_records,
-    read_table,
     stream_globals,
 )
 from pipeline.stores.once import once_property
@@ -142,8 +141,7 @@ class Index:
 
     def failures(self) -> list[str]:
         """The ids of what the last extraction could not read."""
-        path = self.directory / f"failures.{self.manifest.tables}"
-        return read_table(path, FAILURES_SCHEMA)["id"].to_pylist() if path.exists() else []
+        return read_failures(self.directory / f"failures.{self.manifest.tables}")
 
     def fitted(self) -> dict[str, FloatArray]:
         """The projections fitted on the gallery, by name; empty where there are none."""

@@ -11,19 +11,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline.errors import RelookError
-from pipeline.files import atomic_path, write_errors
 from pipeline.stores.index.commits import Commits
 from pipeline.stores.index.directory import Index
+from pipeline.stores.index.failures import write_failures
 from pipeline.stores.index.lock import IndexLock
 from pipeline.stores.index.manifest import IndexManifest, Part, TableFormat
 from pipeline.stores.index.part_files import PartFiles
 from pipeline.stores.index.retention import Collected, collect, collect_local_stores
 from pipeline.stores.index.rows import Places, places_of, revised, without
 from pipeline.stores.index.run_reports import write_report
-from pipeline.stores.index.tables import FAILURES_SCHEMA, write_table
 from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
 
 
@@ -195,11 +192,7 @@ class IndexWriter:
 
     def write_failures(self, failures: Sequence[tuple[str, str, str]]) -> None:
         """Replace the list of images that could not be read: (id, path, reason) each."""
-        suffix = self._current.tables
-        columns = [list(column) for column in zip(*failures, strict=True)] or [[], [], []]
-        path = self.directory / f"failures.{suffix}"
-        with write_errors(path), atomic_path(path) as temporary:
-            write_table(temporary, pa.table(columns, FAILURES_SCHEMA))
+        write_failures(self.directory / f"failures.{self._current.tables}", failures)
 
     def write_report(self, verb: str, report: Mapping[str, Any], *, changed: bool = True) -> None:
         """Keep the report of a run as runs/latest.json and, where it `changed` the index, as a file of its own."""
