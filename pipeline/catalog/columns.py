@@ -1,7 +1,7 @@
 """Records as columns: what a data set of a million photos takes in memory.
 
-A catalog's `records` where a list of objects would be too many. A record is made when it is asked for; in Arrow's
-columns a million of them take a small part of what as many Python objects would.
+A catalog's `records` where a list of objects would be too large. A record is made when it is needed; in Arrow's
+columns a million of them take a small part of the memory of as many Python objects.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class ColumnRecords(Sequence[ImageRecord]):
         split: of all records.
 
     Raises:
-        RelookError: an id stands twice, or there are none; the message begins with `source`.
+        RelookError: there is a duplicate id, or there are none; the message begins with `source`.
     """
 
     def __init__(self, ids: pa.Array, paths: pa.Array, labels: pa.Array | None, split: str, source: str) -> None:
@@ -37,8 +37,8 @@ class ColumnRecords(Sequence[ImageRecord]):
             raise RelookError(f"{source}: holds no images")
         if len(pc.unique(ids)) != len(ids):
             counts = pc.value_counts(ids)
-            twice = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
-            raise RelookError(f"{source}: id {twice!r} stands twice; ids must be unique")
+            duplicate = counts.filter(pc.greater(counts.field("counts"), 1))[0]["values"].as_py()
+            raise RelookError(f"{source}: duplicate id {duplicate!r}; ids must be unique")
         labels = _constant("", len(ids)) if labels is None else labels.dictionary_encode()
         self._table = pa.table([ids, paths, labels, _constant(split, len(ids))], names=_COLUMNS)
         pa.default_memory_pool().release_unused()  # the text that the columns were read from is kept otherwise

@@ -6,13 +6,14 @@ One of the catalog's sources: `train.txt`, `val.txt`, `test.txt` with lines "pat
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from pipeline.catalog.base import Catalog, checked, expect, labelled
+from pipeline.catalog.strict_csv import StrictCsv
 from pipeline.errors import RelookError
 from pipeline.types import ImageRecord
 
+_CLASS_COLUMNS = {"Class Name (str)", "Class ID (int)", "Iconic Image Path (str)"}
 _PUBLISHED = {"train": 2_640, "val": 296, "test": 2_485}
 
 
@@ -38,20 +39,23 @@ def _read_classes(folder: Path) -> tuple[dict[str, str], list[ImageRecord]]:
     file = folder / "classes.csv"
     if not file.is_file():
         raise RelookError(f"{folder}: not the Grocery Store data set (there is no classes.csv)")
-    try:
-        rows = list(csv.DictReader(file.read_text(encoding="utf-8-sig").splitlines()))
-        names = {row["Class ID (int)"]: row["Class Name (str)"] for row in rows}
-        iconic = [(row["Iconic Image Path (str)"].lstrip("/"), row["Class Name (str)"]) for row in rows]
-    except (KeyError, AttributeError, UnicodeDecodeError, csv.Error):
-        raise RelookError(f"{file}: not the classes of the Grocery Store data set") from None
-    return names, [_record(path, name, "iconic") for path, name in iconic]
+    table = StrictCsv(file, lambda header: set(header) >= _CLASS_COLUMNS)
+    if not set(table.header) >= _CLASS_COLUMNS:
+        raise RelookError(f"{file}: not the classes of the Grocery Store data set")
+    rows = [dict(zip(table.header, cells, strict=True)) for cells in table]
+    names = {row["Class ID (int)"]: row["Class Name (str)"] for row in rows}
+    if len(names) != len(rows):
+        raise RelookError(f"{file}: duplicate class id in its column 'Class ID (int)'")
+    return names, [
+        _record(row["Iconic Image Path (str)"].lstrip("/"), row["Class Name (str)"], "iconic") for row in rows
+    ]
 
 
 def _read_list(file: Path, split: str, names: dict[str, str]) -> list[ImageRecord]:
     if not file.is_file():
         return []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise RelookError(f"{file}: cannot be read as UTF-8 ({error})") from None
     records = []

@@ -537,11 +537,21 @@ def test_grocery_without_its_files(grocery: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["name,number\na,1\n", "Class Name (str),Class ID (int),Iconic Image Path (str)\nshort\n", "\xff"]
+    ("text", "says"),
+    [
+        ("name,number\na,1\n", ": not the classes of the Grocery Store data set"),
+        (
+            "Class Name (str),Class ID (int),Iconic Image Path (str)\nshort\n",
+            ", row 1 (line 2): 1 cell, the header has 3",
+        ),
+        (CLASSES.replace("Gala,1", 'Gala,"1'), ", row 2 (line 3): column 'Class ID (int)': a quote is not closed"),
+        (CLASSES.replace("Gala,1", "Gala,0"), ": duplicate class id"),
+        ("\xff", ", line 1: cannot be read as CSV (byte 0xff is not UTF-8"),
+    ],
 )
-def test_classes_of_something_else(text: str, grocery: Path) -> None:
+def test_classes_of_something_else(text: str, says: str, grocery: Path) -> None:
     (grocery / "classes.csv").write_bytes(text.encode("latin-1"))
-    assert refusal(f"grocery:{grocery}").endswith("classes.csv: not the classes of the Grocery Store data set")
+    assert refusal(f"grocery:{grocery}").startswith(f"{grocery / 'classes.csv'}{says}")
 
 
 def test_the_shared_part_of_grocery_is_read_whole(shared: Path) -> None:

@@ -173,7 +173,7 @@ def test_landmarks_that_are_no_such_thing(tmp_path: Path, shared: Path) -> None:
     replace_line(index, 2, "../../../etc/passwd")
     assert "is no id of a photo" in refusal("gldv2", tmp_path)
     replace_line(index, 2, index.read_text().splitlines()[2])
-    assert "stands twice" in refusal("gldv2", tmp_path)
+    assert "duplicate id" in refusal("gldv2", tmp_path)
     replace_line(index, 1, "name")
     assert str(index) in refusal("gldv2", tmp_path)
 
@@ -185,7 +185,6 @@ def test_landmarks_that_are_no_such_thing(tmp_path: Path, shared: Path) -> None:
         ("abcdef0123456789,,Private", "a query that counts has no photo"),
         ("abcdef0123456789,aaaabbbbccccdddd,Secret", "expected an id, its answers, and one of Public"),
         ("../../x,aaaabbbbccccdddd,Public", "expected an id"),
-        ("abcdef0123456789,Public", "expected an id"),
     ],
 )
 def test_a_bad_solution_is_named_by_its_line(line: str, says: str, tmp_path: Path, shared: Path) -> None:
@@ -197,11 +196,37 @@ def test_a_bad_solution_is_named_by_its_line(line: str, says: str, tmp_path: Pat
     assert says in message
 
 
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("abcdef0123456789,Public", "row 2 (line 3): 2 cells, the header has 3"),
+        ('abcdef0123456789,"aaaabbbbccccdddd,Public', "row 2 (line 3): column 'images': a quote is not closed"),
+    ],
+)
+def test_a_solution_that_is_not_strict_csv(line: str, says: str, tmp_path: Path, shared: Path) -> None:
+    miniatures.landmarks(tmp_path, shared)
+    file = tmp_path / "test" / "retrieval_solution_v2.1.csv"
+    replace_line(file, 3, line)
+    assert refusal("gldv2", tmp_path, load_ground_truth).startswith(f"{file}, {says}")
+
+
+@pytest.mark.parametrize("table", ["train.csv", "train_clean.csv"])
+def test_a_quote_of_landmarks_that_is_never_closed(table: str, tmp_path: Path, shared: Path) -> None:
+    """Arrow alone would join the rows below it, in a column that is not even read."""
+    miniatures.landmarks(tmp_path, shared)
+    file = tmp_path / "train" / table
+    cells = file.read_text().splitlines()[1].split(",")
+    replace_line(file, 2, ",".join([cells[0], '"' + cells[1], *cells[2:]]))
+    name = "gldv2-train" if table == "train.csv" else "gldv2-train-clean"
+    assert "row 1 (line 2): column " in refusal(name, tmp_path)
+    assert "a quote is not closed in its line" in refusal(name, tmp_path)
+
+
 def test_a_query_stands_once(tmp_path: Path, shared: Path) -> None:
     miniatures.landmarks(tmp_path, shared)
     file = tmp_path / "test" / "recognition_solution_v2.1.csv"
     replace_line(file, 3, file.read_text().splitlines()[1])
-    assert "stands twice" in refusal("gldv2-train", tmp_path, load_ground_truth)
+    assert "duplicate id" in refusal("gldv2-train", tmp_path, load_ground_truth)
 
 
 # --- sets with labels -------------------------------------------------------------------------------------------------
