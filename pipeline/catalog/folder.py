@@ -13,7 +13,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -28,17 +27,11 @@ logger = logging.getLogger("relook")
 
 NOT_UTF8 = "its name is not UTF-8; rename the file"
 
-# Endings that are pictures where the package that reads them is installed: package, extra of relook, endings.
-_EXTRAS = (
-    ("pillow_jxl", "jxl", ".jxl"),
-    (
-        "rawpy",
-        "raw",
-        ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .rw2 "
-        ".rwl .sr2 .srf .srw .x3f",
-    ),
-)
-_TABLES = frozenset({".csv", ".tsv", ".parquet"})
+# HEIC, JPEG XL and the raw files of cameras: without the extra that reads them they are failures that name it.
+_HEIC_AND_JXL = {".heic", ".heif", ".hif", ".jxl"}
+_RAW = {".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"}
+_RAW |= {".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"}
+_BY_EXTRAS = frozenset(_HEIC_AND_JXL | _RAW)
 # Documents, films and data that Pillow opens for the pictures in them.
 _NOT_PHOTOS = {".pdf", ".eps", ".ps", ".mpg", ".mpeg", ".psd", ".wmf", ".emf", ".h5", ".hdf", ".hdf5", ".grib"}
 _SHOWN_ENDINGS = 8
@@ -130,12 +123,14 @@ class _Walk:
 
     @property
     def ignored_text(self) -> str:
-        """How many files were ignored, by ending, and what reads them."""
+        """How many files were ignored, by ending."""
         count = self.ignored.total()
-        shown = [f"{number:,} {ending}{_remedy(ending)}" for ending, number in self.ignored.most_common(_SHOWN_ENDINGS)]
+        shown = [f"{number:,} {ending}" for ending, number in self.ignored.most_common(_SHOWN_ENDINGS)]
+        tables = any(self.ignored[ending] for ending in (".csv", ".parquet"))
         rest = count - sum(number for _, number in self.ignored.most_common(_SHOWN_ENDINGS))
         shown += [f"{rest:,} others"] if rest else []
-        return f"{count:,} {'file' if count == 1 else 'files'} ignored: {', '.join(shown)}"
+        hint = "; a table of images is given by its own path" if tables and not self.pictures else ""
+        return f"{count:,} {'file' if count == 1 else 'files'} ignored: {', '.join(shown)}{hint}"
 
 
 def _matcher(exclude: Sequence[str]) -> Callable[[str, str], str | None]:
@@ -151,24 +146,12 @@ def _matcher(exclude: Sequence[str]) -> Callable[[str, str], str | None]:
     return pattern_of
 
 
-def _remedy(ending: str) -> str:
-    for _, extra, endings in _EXTRAS:
-        if ending in endings.split():
-            return f" (install relook[{extra}])"
-    return " (a table of images is given by its own path)" if ending in _TABLES else ""
-
-
 @cache
 def _suffixes() -> frozenset[str]:
-    """The endings of pictures: what Pillow opens, stereo pairs, HEIC, and what installed packages read."""
+    """The endings of pictures: what Pillow opens, stereo pairs, which it opens as JPEG, and what needs an extra."""
     extensions = Image.registered_extensions()
     known = {ending for ending, name in extensions.items() if name in Image.OPEN}
-    for package, _, endings in _EXTRAS:
-        if find_spec(package) is not None:
-            known |= set(endings.split())
-        else:
-            known -= set(endings.split())
-    return frozenset(known | {".mpo", ".heic", ".heif", ".hif"}) - _NOT_PHOTOS
+    return frozenset(known | _BY_EXTRAS | {".mpo"}) - _NOT_PHOTOS
 
 
 def _refuse(error: OSError) -> None:
