@@ -1,4 +1,4 @@
-"""The command line: one command per verb. Each parses, calls its stage and shows the result.
+"""The command line: one file per verb. Each parses, calls its stage and shows the result.
 
 Top of the house; nothing imports it. Exit codes: 0 done, 1 an error in one line, 2 wrong usage, 3 more failed inputs
 than `--max-failures`, 75 locked. With `--json` stdout holds one JSON document and nothing else. Of the processes that
@@ -15,24 +15,55 @@ from typing import NoReturn
 import typer
 
 # Imported for their verbs.
-from pipeline.cli import config, data_sets, duplicates, evaluate, index, info, maintain, search, tools, train
+from pipeline.cli import (
+    compact,
+    compare,
+    config,
+    convert,
+    demo,
+    duplicates,
+    evaluate,
+    export_descriptors,
+    extract,
+    fetch,
+    gc,
+    import_descriptors,
+    info,
+    reindex,
+    search,
+    train_global,
+    train_rerank,
+    upload,
+    verify,
+    version,
+)
 from pipeline.cli.help import arrange
 from pipeline.cli.output import err, escape_unencodable, use_utf8_names
 from pipeline.cli.run import app, is_first
 from pipeline.errors import FailedElsewhereError, RelookError
 
 __all__ = [
+    "compact",
+    "compare",
     "config",
-    "data_sets",
+    "convert",
+    "demo",
     "duplicates",
     "evaluate",
-    "index",
+    "export_descriptors",
+    "extract",
+    "fetch",
+    "gc",
+    "import_descriptors",
     "info",
     "main",
-    "maintain",
+    "reindex",
     "search",
-    "tools",
-    "train",
+    "train_global",
+    "train_rerank",
+    "upload",
+    "verify",
+    "version",
 ]
 
 arrange(app)

@@ -1,7 +1,4 @@
-"""The verb that shows the configuration: config.
-
-It parses, calls its stage and shows the result.
-"""
+"""`relook config`: every setting, its default and its meaning."""
 
 from __future__ import annotations
 

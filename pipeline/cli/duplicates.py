@@ -1,7 +1,4 @@
-"""The verb that finds photos that an index holds more than once: duplicates.
-
-It parses, calls its stage and shows the result.
-"""
+"""`relook duplicates`: groups of equal and of near-equal photos."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The verbs that measure: evaluate and compare.
-
-Each parses, calls its stage and shows the result.
-"""
+"""`relook evaluate`: metrics of an index, or of settings that are compared (--sweep)."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ import typer
 from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, Quiet, Rerank, Settings, Store, Verbose, chain_of
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
-from pipeline.report import show_comparison, show_evaluation, show_sweep, write_comparison
+from pipeline.report import show_evaluation, show_sweep
 
 
 @app.command()
@@ -73,27 +70,3 @@ def evaluate(
     if run.config.evaluate.report is not None:
         run.note(f"report: {run.config.evaluate.report}/evaluation.md")
     run.show(result.to_json(), lambda document: show_evaluation(out, document))
-
-
-@app.command()
-def compare(
-    before: Annotated[Path, typer.Argument(metavar="A", help="An evaluation.json, or the folder of one.")],
-    after: Annotated[
-        Path | None,
-        typer.Argument(metavar="[B]", help="Another; without it A's re-ranking with its global search."),
-    ] = None,
-    metric: Annotated[str | None, typer.Option("--metric", help="The metric that counts wins and losses.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")] = None,
-    as_json: Json = False,
-    verbose: Verbose = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Compare two evaluations query by query, with a paired test."""
-    from pipeline.stages import compare as stage
-
-    run = Run(None, None, {}, as_json, verbose, quiet)
-    document = stage.compare(before, after, metric).to_json()
-    if html is not None:
-        write_comparison(html, document)
-        run.note(f"pictures: {html}")
-    run.show(document, lambda shown: show_comparison(out, shown))

@@ -1,7 +1,4 @@
-"""The verb that describes an index: info.
-
-It parses, calls its stage and shows the result.
-"""
+"""`relook info`: what an index holds."""
 
 from __future__ import annotations
 

@@ -62,6 +62,13 @@ MaxRemoved = Annotated[
     ),
 ]
 Store = Annotated[str | None, setting("store.kind", "--store", "table, csv, ann or pinecone.")]
+Wait = Annotated[
+    str | None, typer.Option("--wait", metavar="TIME", help="Time to wait for another run to end, such as 10m.")
+]
+LogJson = Annotated[
+    bool, typer.Option("--log-json", help="One JSON object per line on stderr; the last is the summary.")
+]
+Metrics = Annotated[Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus' text format.")]
 
 
 def chain_of(rerank: str | None) -> list[str] | None:

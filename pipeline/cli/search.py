@@ -1,7 +1,4 @@
-"""The verb that searches: search.
-
-It parses, calls its stage and shows the result.
-"""
+"""`relook search`: which photos of the index show the same thing?"""
 
 from __future__ import annotations
 
@@ -91,13 +88,16 @@ def search(
         where=_filter(where),
         min_score=min_score,
     )
-    document = result.to_json()
+    _show(run, result.to_json(), html, tsv)
+    if max_failures is not None and len(result.failed) > max_failures:
+        raise TooManyFailuresError(f"{len(result.failed)} queries failed, more than --max-failures {max_failures}")
+
+
+def _show(run: Run, document: dict[str, Any], html: Path | None, tsv: bool) -> None:
     if html is not None:
         write_page(html, document)
         run.note(f"pictures: {html}")
     run.show(document, lambda shown: _show_lines(run, shown) if tsv else show_results(out, shown, Path.cwd()))
-    if max_failures is not None and len(result.failed) > max_failures:
-        raise TooManyFailuresError(f"{len(result.failed)} queries failed, more than --max-failures {max_failures}")
 
 
 def _show_lines(run: Run, document: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Unattended runs: signals, a summary as the last line, structured logs, and metrics.
 
-Around the verbs of `maintain.py`. Metrics are in Prometheus' text format, for node_exporter's textfile collector.
+Around reindex, compact and gc. Metrics are in Prometheus' text format, for node_exporter's textfile collector.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,12 @@ from typing import Any
 import typer
 
 from pipeline.cli.output import err, write_json
+from pipeline.cli.run import Run
 from pipeline.cli.signals import stop_on_signals
+from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
 from pipeline.files import write_bytes, write_errors
+from pipeline.workflow.indexing.maintenance import MaintenanceResult
 from pipeline.workflow.stop import Stop
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -72,6 +75,29 @@ class UnattendedRun:
         elif code == 0:
             words = [f"{key} {value}" for key, value in summary.items() if _said(key, value)]
             err.print(f"relook {self._verb}: {', '.join(words)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def run_maintenance(
+    run: Run,
+    verb: str,
+    stage: Callable[[Config, float, Stop], MaintenanceResult],
+    wait: str | None,
+    log_json: bool,
+    metrics: Path | None,
+) -> None:
+    """Run one of the verbs that work on an index without its photos: compact, gc, and the rollback of reindex.
+
+    Raises:
+        UsageError: `wait` is not a time.
+    """
+    seconds = seconds_of(wait, "--wait") or 0.0
+    stop = Stop()
+    unattended = UnattendedRun(verb, stop, log_json, metrics)
+    with unattended.around():
+        result = stage(run.config, seconds, stop).to_json()
+        unattended.sum_up(result)
+        if run.as_json:
+            run.show(result, None)
 
 
 def seconds_of(text: str | None, flag: str) -> float | None:

@@ -1,7 +1,4 @@
-"""The verbs that train: train-global, train-rerank.
-
-Each parses, calls its stage and shows the result.
-"""
+"""`relook train-rerank`: a reranker is trained on the labelled images of an index."""
 
 from __future__ import annotations
 
@@ -16,32 +13,6 @@ from pipeline.cli.run import Run, app
 from pipeline.errors import UsageError
 from pipeline.report import show_training
 from pipeline.workflow.rerank_chain import set_default_chain
-
-
-@app.command("train-global")
-def train_global(
-    images: Annotated[str, typer.Option("--images", help="Labelled photos: a manifest, a folder or NAME:FOLDER.")],
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option("--out", help="Where the best checkpoint is written.", show_default="describers/NAME.safetensors"),
-    ] = None,
-    dry_run: DryRun = False,
-    config: ConfigFile = None,
-    settings: Settings = None,
-    device: Device = None,
-    as_json: Json = False,
-    verbose: Verbose = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Train a describer on labelled photos."""
-    from pipeline.stages import train_global as stage
-
-    run = Run(config, settings, {"device": device, "train_global.out": checkpoint}, as_json, verbose, quiet)
-    if dry_run:
-        run.show_cost(stage.dry_run_global(run.config, images, run.reporter))
-        return
-    result = stage.train_global(run.config, images, run.reporter)
-    run.show(result.to_json(), lambda document: show_training(out, document))
 
 
 @app.command("train-rerank")

@@ -1,7 +1,4 @@
-"""The verbs around the others: convert, demo, version.
-
-Each parses, calls its stage and shows the result.
-"""
+"""`relook convert`: weights between the official format and relook's."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline import __version__
 from pipeline.cli.options import Json, Quiet, Verbose
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
@@ -30,24 +26,3 @@ def convert(
 
     run = Run(None, None, {}, as_json, verbose, quiet)
     run.show(stage.convert(source, target).to_json(), lambda document: show_rows(out, "convert", document))
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Option("--out", help="The folder for index, checkpoint and page.")] = Path(
-        "relook-demo"
-    ),
-    verbose: Verbose = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Run the whole flow on sample photos: extract, upload, train-rerank, search, evaluate."""
-    from pipeline.stages.demo import run_demo
-
-    run = Run(None, None, {}, False, verbose, quiet)
-    run_demo(folder, out, run.reporter)
-
-
-@app.command()
-def version() -> None:
-    """Show the version."""
-    out.print(__version__)

@@ -1,12 +1,7 @@
-"""The verbs that keep an index up to date: reindex, compact, gc.
-
-Each parses, calls its stage and shows the result; all three are made to run unattended.
-"""
+"""`relook reindex`: index and store follow the photos, unattended."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,27 +12,20 @@ from pipeline.cli.options import (
     IndexDir,
     Json,
     LabelsFile,
+    LogJson,
     MaxFailures,
     MaxRemoved,
+    Metrics,
     Quiet,
     Settings,
     Store,
     Verbose,
+    Wait,
 )
 from pipeline.cli.run import Run, app
-from pipeline.cli.unattended import UnattendedRun, seconds_of
-from pipeline.config import Config
+from pipeline.cli.unattended import UnattendedRun, run_maintenance, seconds_of
 from pipeline.errors import TooManyFailuresError
-from pipeline.workflow.indexing.maintenance import MaintenanceResult
 from pipeline.workflow.stop import Stop
-
-Wait = Annotated[
-    str | None, typer.Option("--wait", metavar="TIME", help="Time to wait for another run to end, such as 10m.")
-]
-LogJson = Annotated[
-    bool, typer.Option("--log-json", help="One JSON object per line on stderr; the last is the summary.")
-]
-Metrics = Annotated[Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus' text format.")]
 
 
 @app.command()
@@ -85,7 +73,7 @@ def reindex(
     }
     run = Run(config, settings, flags, as_json, verbose, quiet or log_json)
     if rollback:
-        _maintain(run, "rollback", roll_back, wait, log_json, metrics)
+        run_maintenance(run, "rollback", roll_back, wait, log_json, metrics)
         return
     stop = Stop(seconds_of(timeout, "--timeout"))
     seconds = seconds_of(wait, "--wait") or 0.0
@@ -99,60 +87,3 @@ def reindex(
             run.show(result.to_json(), None)
         if max_failures is not None and result.failed > max_failures:
             raise TooManyFailuresError(f"{result.failed} images failed, more than --max-failures {max_failures}")
-
-
-@app.command()
-def compact(
-    wait: Wait = None,
-    log_json: LogJson = False,
-    metrics: Metrics = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-    index: IndexDir = None,
-    as_json: Json = False,
-    verbose: Verbose = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Fold an index's small parts and drop its deleted rows."""
-    from pipeline.stages import compact as stage
-
-    run = Run(config, settings, {"index": index}, as_json, verbose, quiet or log_json)
-    _maintain(run, "compact", stage.compact, wait, log_json, metrics)
-
-
-@app.command()
-def gc(
-    keep: Annotated[int | None, typer.Option("--keep", min=1, help="Generations to keep, this one among them.")] = None,
-    wait: Wait = None,
-    log_json: LogJson = False,
-    metrics: Metrics = None,
-    config: ConfigFile = None,
-    settings: Settings = None,
-    index: IndexDir = None,
-    as_json: Json = False,
-    verbose: Verbose = 0,
-    quiet: Quiet = False,
-) -> None:
-    """Remove an index's earlier generations beyond reindex.keep, and what is left of killed runs."""
-    from pipeline.stages import gc as stage
-
-    run = Run(config, settings, {"index": index, "reindex.keep": keep}, as_json, verbose, quiet or log_json)
-    _maintain(run, "gc", stage.gc, wait, log_json, metrics)
-
-
-def _maintain(
-    run: Run,
-    verb: str,
-    stage: Callable[[Config, float, Stop], MaintenanceResult],
-    wait: str | None,
-    log_json: bool,
-    metrics: Path | None,
-) -> None:
-    seconds = seconds_of(wait, "--wait") or 0.0
-    stop = Stop()
-    unattended = UnattendedRun(verb, stop, log_json, metrics)
-    with unattended.around():
-        result = stage(run.config, seconds, stop).to_json()
-        unattended.sum_up(result)
-        if run.as_json:
-            run.show(result, None)

@@ -1,0 +1,37 @@
+"""`relook compare`: two evaluations, query by query."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import Json, Quiet, Verbose
+from pipeline.cli.output import out
+from pipeline.cli.run import Run, app
+from pipeline.report import show_comparison, write_comparison
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="An evaluation.json, or the folder of one.")],
+    after: Annotated[
+        Path | None,
+        typer.Argument(metavar="[B]", help="Another; without it A's re-ranking with its global search."),
+    ] = None,
+    metric: Annotated[str | None, typer.Option("--metric", help="The metric that counts wins and losses.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Compare two evaluations query by query, with a paired test."""
+    from pipeline.stages import compare as stage
+
+    run = Run(None, None, {}, as_json, verbose, quiet)
+    document = stage.compare(before, after, metric).to_json()
+    if html is not None:
+        write_comparison(html, document)
+        run.note(f"pictures: {html}")
+    run.show(document, lambda shown: show_comparison(out, shown))

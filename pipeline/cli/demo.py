@@ -1,0 +1,27 @@
+"""`relook demo`: the whole flow on sample photos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.options import Quiet, Verbose
+from pipeline.cli.output import out
+from pipeline.cli.run import Run, app
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Option("--out", help="The folder for index, checkpoint and page.")] = Path(
+        "relook-demo"
+    ),
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole flow on sample photos: extract, upload, train-rerank, search, evaluate."""
+    from pipeline.stages.demo import run_demo
+
+    run = Run(None, None, {}, False, verbose, quiet)
+    run_demo(folder, out, run.reporter)

@@ -1,0 +1,71 @@
+"""`relook extract`: photos become an index."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.options import (
+    ConfigFile,
+    Device,
+    IndexDir,
+    Json,
+    LabelsFile,
+    MaxFailures,
+    MaxRemoved,
+    Quiet,
+    Settings,
+    Verbose,
+)
+from pipeline.cli.output import out
+from pipeline.cli.run import Run, app
+from pipeline.cli.signals import stop_on_signals
+from pipeline.errors import TooManyFailuresError, UsageError
+from pipeline.report import show_rows
+from pipeline.workflow.stop import Stop
+
+
+@app.command()
+def extract(
+    photos: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PHOTOS]", help="A folder, a manifest (.csv, .parquet) or NAME:FOLDER; else catalog.images."
+        ),
+    ] = None,
+    images: Annotated[str | None, typer.Option("--images", help="The same as PHOTOS.", metavar="PHOTOS")] = None,
+    labels: LabelsFile = None,
+    max_removed: MaxRemoved = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    index: IndexDir = None,
+    device: Device = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+    max_failures: MaxFailures = None,
+) -> None:
+    """Describe photos into an index; run again, it does only what changed."""
+    from pipeline.stages import extract as stage
+
+    if photos is not None and images is not None:
+        raise UsageError(f"{photos} and --images {images}: give the photos once")
+    flags = {"index": index, "device": device, "catalog.labels_file": labels, "reindex.max_removed": max_removed}
+    run = Run(config, settings, flags, as_json, verbose, quiet)
+    stop = Stop()
+    with stop_on_signals(stop):
+        result = stage.extract(run.config, photos or images, run.reporter, stop)
+    run.show(result.to_json(), lambda document: show_rows(out, "extract", _rows_of(document)))
+    if result.stopped:
+        run.note(f"stopped by {result.stopped}: what was finished is committed; run it again to describe the rest")
+    if result.failed:
+        run.note(f"{result.failed} images could not be read; they are listed in {result.index}/failures.*")
+    if max_failures is not None and result.failed > max_failures:
+        raise TooManyFailuresError(f"{result.failed} images failed, more than --max-failures {max_failures}")
+
+
+def _rows_of(document: dict[str, Any]) -> dict[str, Any]:
+    """The summary for people, without what says nothing in most runs."""
+    seldom = {"outcome": "done", "stopped": "", "model": "same", "folded": 0, "store": {}, "unmatched": 0}
+    return {key: value for key, value in document.items() if key not in seldom or value != seldom[key]}

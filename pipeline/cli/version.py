@@ -1,0 +1,13 @@
+"""`relook version`: the same as `relook --version`."""
+
+from __future__ import annotations
+
+from pipeline import __version__
+from pipeline.cli.output import out
+from pipeline.cli.run import app
+
+
+@app.command()
+def version() -> None:
+    """Show the version."""
+    out.print(__version__)
