@@ -1,6 +1,6 @@
 """The catalog: records of images under one root, checked.
 
-Every loader of this room returns one; later stages never ask where it came from.
+Every loader of this room returns one; later stages do not depend on where it came from.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pipeline.types import GroundTruth, ImageRecord
 
 logger = logging.getLogger("relook")
 
-# What becomes of a path that leads out of its catalog's folder.
+# What happens to a path that leads out of its catalog's folder.
 Outside = Literal["refuse", "allow"]
 
 
@@ -28,7 +28,7 @@ class Catalog:
     Attributes:
         root: the folder that relative paths start from.
         records: one per image, ids unique; columns where there may be a million.
-        ignored: what was met on the way and is no picture by its name, and links to folders.
+        ignored: how many files are not pictures by their names, and links to folders.
         failed: (id, path, reason) of pictures that no record can name; id and path are printable stand-ins.
     """
 
@@ -63,8 +63,8 @@ class DataSet:
     """A published data set.
 
     Attributes:
-        gallery: reads the photos that are searched, or learnt from, below its folder.
-        truth: reads the answers that its authors publish.
+        gallery: reads the photos that are searched or trained on, below its folder.
+        truth: reads the ground truth that its authors publish.
     """
 
     gallery: Callable[[Path], Catalog]
@@ -72,7 +72,7 @@ class DataSet:
 
 
 def labelled(name: str, protocol: str, gallery: Callable[[Path], Catalog]) -> DataSet:
-    """A data set whose labels are its ground truth: every photo asks, those of its label are right."""
+    """A data set whose labels are its ground truth: every photo is a query, those of its label are relevant."""
 
     def truth(folder: Path) -> GroundTruth:
         return GroundTruth(name, protocol, gallery(folder).root)
@@ -81,7 +81,7 @@ def labelled(name: str, protocol: str, gallery: Callable[[Path], Catalog]) -> Da
 
 
 def expect(source: str, what: str, found: int, published: int) -> None:
-    """Say aloud that a folder does not hold what was published: its figures are not those of the data set."""
+    """Log a warning when a folder does not have what was published: its figures are not those of the data set."""
     if found != published:
         logger.warning("%s: %s %s, published are %s", source, f"{found:,}", what, f"{published:,}")
 
@@ -95,7 +95,7 @@ def home_of(folder: Path, landmark: str, name: str, inner: str = "") -> Path:
     for place in (folder, folder / inner):
         if (place / landmark).exists():
             return place
-    raise RelookError(f"{folder}: not the data set {name} (there is no {landmark}); relook fetch {name} brings it")
+    raise RelookError(f"{folder}: not the data set {name} (there is no {landmark}); run: relook fetch {name}")
 
 
 def read_lines(file: Path) -> list[str]:
@@ -124,7 +124,7 @@ def checked(
     for number, record in enumerate(records, start=1):
         if outside == "refuse" and _leaves(record.path, roots):
             raise RelookError(
-                f"{source}, image {number}: the path {record.path!r} leads out of {root}; where it is meant to: "
+                f"{source}, image {number}: the path {record.path!r} leads out of {root}; to allow that: "
                 "--set catalog.outside=allow"
             )
         if record.id in seen:
@@ -136,13 +136,13 @@ def checked(
         seen[record.id] = record
     failed = tuple(failed)
     if not seen:
-        reason = f"; of {len(failed)} the name is not UTF-8, such as {failed[0][1]}" if failed else ""
+        reason = f"; the names of {len(failed)} are not UTF-8, such as {failed[0][1]}" if failed else ""
         raise RelookError(f"{source}: holds no images{reason}")
     return Catalog(root.resolve(), tuple(seen.values()), ignored, failed)
 
 
 def _leaves(path: str, roots: Iterable[Path]) -> bool:
-    """By the words of the path alone. Links count for what they are called: who may make one owns the folder."""
+    """By the text of the path alone. Links count by their name: who may make one owns the folder."""
     if ".." in path and ".." in path.split("/"):
         return True
     absolute = path.startswith("/") or (path[1:3] == ":/" and path[0].isalpha())  # a drive of Windows

@@ -53,11 +53,13 @@ def _pairs(file: Path) -> dict[str, str]:
         parts = line.split(maxsplit=1)
         if len(parts) != 2 or not parts[0].isdigit():
             raise RelookError(f"{file}, line {number}: expected a number and a value")
+        if parts[0] in pairs:
+            raise RelookError(f"{file}, line {number}: duplicate number {parts[0]}")
         pairs[parts[0]] = parts[1].strip()
     return pairs
 
 
 def _number(text: str, root: Path) -> int:
     if not text.isdigit():
-        raise RelookError(f"{root / 'image_class_labels.txt'}: {text!r} is no number of a class")
+        raise RelookError(f"{root / 'image_class_labels.txt'}: {text!r} is not the number of a class")
     return int(text)

@@ -1,4 +1,4 @@
-"""The text of a CSV file: its encoding by its first bytes, and why bytes are no text.
+"""The text of a CSV file: its encoding by its first bytes, and why bytes are not text.
 
 Below `strict_csv`. UTF-8 is expected; UTF-16 and UTF-32 are known by their byte order mark. Other encodings are
 refused, because a wrong guess would change names and labels.

@@ -42,7 +42,7 @@ def load_folder(
 ) -> Catalog:
     """Every picture below `folder`; links to folders are not followed.
 
-    A name that is not UTF-8 cannot stand in any table: such a picture is among the catalog's `failed`.
+    A name that is not UTF-8 cannot be in any table: such a picture is among the catalog's `failed`.
 
     Args:
         folder: where to look.
@@ -134,7 +134,7 @@ class _Walk:
 
 
 def _matcher(exclude: Sequence[str]) -> Callable[[str, str], str | None]:
-    """What tells the first pattern that leaves out a file or folder, by its name and its path below the root."""
+    """A function that returns the first pattern that matches the name or the path below the root, or None."""
     patterns = [(pattern, "/" in pattern, re.compile(fnmatch.translate(pattern), re.IGNORECASE)) for pattern in exclude]
 
     def pattern_of(name: str, path: str) -> str | None:

@@ -53,7 +53,7 @@ def load_truth(folder: Path) -> GroundTruth:
     expect(f"ilias:{folder}", "image queries", len(queries), _QUERIES)
     lonely = next((query for query in queries if not positives[query.label]), None)
     if lonely is not None:
-        raise RelookError(f"{home / lonely.path}: its object has no positive")
+        raise RelookError(f"{home / lonely.path}: its object has no positives")
     groups = {"positive": [positives[query.label] for query in queries]}
     return GroundTruth("ilias", "ilias", home.resolve(), tuple(queries), groups)
 
@@ -66,7 +66,7 @@ def _home(folder: Path) -> Path:
 
 
 def _photos(home: Path, kind: str) -> list[ImageRecord]:
-    """Photos of one kind, sorted by id. Raises RelookError for a photo that stands nowhere in the layout."""
+    """Photos of one kind, sorted by id. Raises RelookError for a photo that is not in its place in the layout."""
     found = []
     for record in load_folder(home / "ilias_core"):
         match = _PHOTO.fullmatch(record.path)

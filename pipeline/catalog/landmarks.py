@@ -65,7 +65,7 @@ def retrieval(folder: Path) -> GroundTruth:
             ignored += 1
             continue
         if not answer or "None" in answer:
-            raise RelookError(f"{where}: a query that counts has no photo in the index")
+            raise RelookError(f"{where}: a query that is scored has no photo in the index")
         queries.append(query)
         positives.append(answer)
     expect(f"gldv2:{folder}", "test images", len(queries) + ignored, _TEST)
@@ -103,7 +103,7 @@ def _records(split: str, ids: pa.ChunkedArray, labels: pa.ChunkedArray | None, s
     ids = ids.combine_chunks()
     strange = pc.invert(pc.match_substring_regex(ids, rf"^{_ID}\z"))
     if pc.any(strange).as_py():
-        raise RelookError(f"{source}: {ids.filter(strange)[0].as_py()!r} is no id of a photo")
+        raise RelookError(f"{source}: {ids.filter(strange)[0].as_py()!r} is not the id of a photo")
     letters = [pc.utf8_slice_codeunits(ids, start, start + 1) for start in range(3)]
     files = pc.binary_join_element_wise(ids, ".jpg", "")
     paths = pc.binary_join_element_wise(split, *letters, files, "/")

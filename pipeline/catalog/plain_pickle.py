@@ -38,7 +38,7 @@ def read_plain_pickle(file: Path) -> Any:
     and numbers.
 
     Raises:
-        RelookError: the file cannot be read, is larger than 64 MiB, is no pickle, or asks for anything else.
+        RelookError: the file cannot be read, is larger than 64 MiB, is not a pickle, or names anything else.
     """
     try:
         if file.stat().st_size > _MAX_BYTES:
@@ -60,9 +60,9 @@ def _refuse_other_opcodes(file: Path, data: bytes) -> None:
     try:
         for opcode, argument, place in pickletools.genops(data):
             if not _PLAIN.fullmatch(opcode.name):
-                raise RelookError(f"{file}: refused, byte {place} is {opcode.name}, which is no plain data")
+                raise RelookError(f"{file}: refused, byte {place} is {opcode.name}, which is not plain data")
             if opcode.name in _MEMO and int(argument or 0) > len(data):
-                raise RelookError(f"{file}: refused, byte {place} asks for place {argument} of the memo")
+                raise RelookError(f"{file}: refused, byte {place} reads place {argument} of the memo, which is empty")
             if opcode.name == "GLOBAL":
                 _named(file, *str(argument).split(" ", 1))
     except RelookError:
@@ -83,12 +83,12 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Type:
-    """Stands in for a numpy dtype of numbers."""
+    """Placeholder for a numpy dtype of numbers."""
 
     def __init__(self, code: str, *_: Any) -> None:
         self.dtype = np.dtype(str(code))
         if self.dtype.kind not in _NUMBERS:
-            raise ValueError(f"arrays of {code} are no numbers")
+            raise ValueError(f"arrays of {code} are not numbers")
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         if state[1] == ">":
@@ -96,7 +96,7 @@ class _Type:
 
 
 class _Array:
-    """Stands in for a numpy array; its content comes with the state."""
+    """Placeholder for a numpy array; its content comes with the state."""
 
     values: Any = ()
 
@@ -115,7 +115,7 @@ def _new_array(*_: Any) -> _Array:
 
 def _scalar(kind: Any, content: Any) -> Any:
     if not isinstance(kind, _Type):
-        raise ValueError("a scalar that is no number")
+        raise ValueError("a scalar that is not a number")
     raw = content.encode("latin1") if isinstance(content, str) else content
     (value,) = np.frombuffer(raw, dtype=kind.dtype).tolist()
     return value
@@ -153,7 +153,7 @@ _STAND_INS: dict[tuple[str, str], Callable[..., Any]] = {
 
 def _named(file: Path, module: str, name: str) -> Callable[..., Any]:
     if (module, name) not in _STAND_INS:
-        raise RelookError(f"{file}: refused, it asks for {module}.{name}, which is no plain data")
+        raise RelookError(f"{file}: refused, it names {module}.{name}, which is not plain data")
     return _STAND_INS[module, name]
 
 
@@ -175,4 +175,4 @@ class _Plain:
             return [self.of(item) for item in value]
         if value is None or isinstance(value, (str, bytes, int, float)):
             return value
-        raise ValueError(f"{type(value).__name__} is no plain data")
+        raise ValueError(f"{type(value).__name__} is not plain data")

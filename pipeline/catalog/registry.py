@@ -1,6 +1,6 @@
-"""Which loader reads what the user points at: a folder, a manifest, or NAME:FOLDER for a published data set.
+"""Which loader reads what the user names: a folder, a manifest, or NAME:FOLDER for a published data set.
 
-The way into this room. A new data set is one file in this room and one line here.
+The entry of this room. A new data set is one file in this room and one line here.
 """
 
 from __future__ import annotations
@@ -72,17 +72,17 @@ def load_catalog(
         exclude: for a folder, patterns of what is left out; None: nothing.
 
     Raises:
-        RelookError: there is nothing there, or it is not what it should be.
+        RelookError: it does not exist, or is not what it should be.
         UsageError: NAME is unknown.
     """
     try:
         return _load(source, labels, outside, exclude)
-    except (OSError, RuntimeError) as error:  # a folder above it is closed to us, the name is too long, ~NAME is nobody
+    except (OSError, RuntimeError) as error:  # a folder above it cannot be opened, the name is too long, no user NAME
         raise RelookError(f"{source}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def load_ground_truth(source: str) -> GroundTruth:
-    """The answers that a data set publishes.
+    """The ground truth that a data set publishes.
 
     Args:
         source: NAME:FOLDER with a name of `DATASETS`.
@@ -93,7 +93,7 @@ def load_ground_truth(source: str) -> GroundTruth:
     """
     found = _published(source)
     if found is None:
-        raise UsageError(f"{source}: no published data set; one is written NAME:FOLDER, such as grocery:FOLDER")
+        raise UsageError(f"{source}: not a published data set; one is written NAME:FOLDER, such as grocery:FOLDER")
     dataset, folder = found
     try:
         return dataset.truth(folder)

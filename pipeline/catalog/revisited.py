@@ -1,7 +1,7 @@
 """Revisited Oxford and Paris in their published layout: photos in `jpg/`, answers in `gnd_NAME.pkl`.
 
 One of the catalog's sources, and the one million distractors that go with them (`revisitop1m/`). Radenovic et al.,
-"Revisiting Oxford and Paris", CVPR 2018. Queries are cropped to their box and are no part of the gallery.
+"Revisiting Oxford and Paris", CVPR 2018. Queries are cropped to their box and are not part of the gallery.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _load_distractors(folder: Path) -> Catalog:
 
 
 def _no_queries(folder: Path) -> GroundTruth:
-    raise RelookError(f"revisitop1m:{folder}: has no queries; ask with roxford5k+1m or rparis6k+1m")
+    raise RelookError(f"revisitop1m:{folder}: has no queries; use roxford5k+1m or rparis6k+1m")
 
 
 # The lines of `revisitop1m.txt` are paths below `jpg/`; they are the ids.
@@ -134,7 +134,7 @@ def _names(values: Any) -> list[str]:
     """Names of files without an ending. Raises ValueError where one leaves the folder."""
     for value in values:
         if not isinstance(value, str) or not value or "/" in value or "\\" in value or value.startswith("."):
-            raise ValueError(f"{value!r} is no name of a photo")
+            raise ValueError(f"{value!r} is not the name of a photo")
     return list(values)
 
 

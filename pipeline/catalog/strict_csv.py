@@ -19,7 +19,7 @@ from pipeline.errors import RelookError
 
 logger = logging.getLogger("relook")
 
-# A longer cell is no cell: most likely a quote was not closed.
+# A longer cell is an error: most likely a quote was not closed.
 MOST_CHARACTERS = 16 << 20
 
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}

@@ -36,11 +36,11 @@ def unpack(
         folder: where to; made if it is not there.
         below: only what lies below this folder of the archive, without the folder.
         flat: every file right into `folder`, whatever folder it lay in.
-        progress: told the number of files.
+        progress: called with the number of files.
 
     Raises:
-        RelookError: it is damaged or cut short, holds a link or a device, a path that leaves the folder, the same name
-            twice, far more bytes than its length warrants, or nothing below `below`.
+        RelookError: it is damaged or cut short, holds a link or a device, a path that leaves the folder, a duplicate
+            name, far more bytes than its length warrants, or nothing below `below`.
     """
     taken: set[str] = set()
     writer = _Writer(archive, folder)
@@ -50,7 +50,7 @@ def unpack(
             if place is None:
                 continue
             if place in taken:
-                raise RelookError(f"{archive}: holds {place!r} twice")
+                raise RelookError(f"{archive}: duplicate file {place!r}")
             taken.add(place)
             writer.write(place, stream)
             if progress is not None:
@@ -125,10 +125,10 @@ def _tar_members(archive: Path, stream: IO[bytes] | gzip.GzipFile) -> Iterator[t
                 continue
             content = tar.extractfile(member) if member.isreg() else None
             if content is None:
-                raise RelookError(f"{archive}: {member.name!r} is no plain file but a link or a device")
+                raise RelookError(f"{archive}: {member.name!r} is a link or a device, not a plain file")
             yield member.name, content
             tar.members = []  # type: ignore[attr-defined]  # of a million files not all names are kept
-    while stream.read(_BLOCK):  # the checksum stands at the very end
+    while stream.read(_BLOCK):  # the checksum is at the very end
         pass
 
 
@@ -139,7 +139,7 @@ def _zip_members(archive: Path, stream: IO[bytes]) -> Iterator[tuple[str, IO[byt
                 continue
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind not in (0, stat.S_IFREG):
-                raise RelookError(f"{archive}: {member.filename!r} is no plain file but a link or a device")
+                raise RelookError(f"{archive}: {member.filename!r} is a link or a device, not a plain file")
             with file.open(member) as content:
                 yield member.filename, content
 

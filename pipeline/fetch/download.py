@@ -1,7 +1,7 @@
 """One file over HTTP, resumed where an earlier attempt or an earlier run was cut.
 
-Below `bring`. What has come lies in `FILE.part` until all of it is there; `FILE.part.json` holds what the server said
-of it, so that nothing is appended to another version (RFC 9110: Range, If-Range, Content-Range).
+Below `fetcher`. What was received lies in `FILE.part` until all of it is there; `FILE.part.json` holds what the server
+stated about it, so that nothing is appended to another version (RFC 9110: Range, If-Range, Content-Range).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Progress = Callable[[int, int | None], None]
 
 @dataclass(frozen=True)
 class _Version:
-    """What tells one version of a remote file from another, and whether all of it came."""
+    """What distinguishes versions of a remote file, and whether all of this one was received."""
 
     url: str
     validator: str
@@ -44,17 +44,17 @@ class _CutError(Exception):
 
 
 def download(client: httpx.Client, url: str, target: Path, attempts: int, progress: Progress) -> None:
-    """Bring `url` to `target`, whose length is then what the server said.
+    """Download `url` to `target`; its length is the one that the server states.
 
     Args:
         client: of httpx.
         url: an http or https address.
         target: a file; it appears when it is whole.
-        attempts: how often in a row nothing may come before this gives up.
-        progress: told the bytes that are there, and how many there will be, or None where the server does not say.
+        attempts: how many attempts in a row may fail without a byte received.
+        progress: called with the bytes received and the length of the file, or None where the server does not state it.
 
     Raises:
-        RelookError: the server refuses, stays away, or sends something else than it says; the disk is full.
+        RelookError: the server refuses, does not respond, or sends something else than it states; the disk is full.
     """
     part = target.with_name(f"{target.name}.part")
     failed = 0
@@ -74,8 +74,8 @@ def download(client: httpx.Client, url: str, target: Path, attempts: int, progre
         _note(part).unlink(missing_ok=True)
 
 
-def forget(target: Path) -> None:
-    """Remove what is there of `target`, so that the next download begins anew."""
+def remove_download(target: Path) -> None:
+    """Remove `target` and what was received of it, so that the next download starts from the first byte."""
     part = target.with_name(f"{target.name}.part")
     for file in (target, part, _note(part)):
         file.unlink(missing_ok=True)
@@ -89,8 +89,8 @@ def _attempt(client: httpx.Client, url: str, part: Path, progress: Progress) -> 
     with client.stream("GET", url, headers=headers) as response:
         if response.status_code in _AGAIN:
             raise _CutError(f"the server answers {response.status_code}")
-        if response.status_code == 416:  # what is here is no beginning of what is there
-            _start_anew(part)
+        if response.status_code == 416:  # the part is not the beginning of the file any more
+            _restart(part)
             raise _CutError("the file changed meanwhile")
         if response.status_code not in (200, 206):
             raise RelookError(f"{url}: the server answers {response.status_code} {response.reason_phrase}".rstrip())
@@ -109,14 +109,14 @@ def _attempt(client: httpx.Client, url: str, part: Path, progress: Progress) -> 
                 os.fsync(stream.fileno())
     if total is not None and have != total:
         if have > total:
-            _start_anew(part)
-        raise _CutError(f"{have} of {total} bytes came")
+            _restart(part)
+        raise _CutError(f"{have} of {total} bytes received")
     with write_errors(part):
         _write_note(part, replace(found, whole=True))
 
 
 def _is_whole(part: Path, url: str) -> bool:
-    """Whether all came, in this run or an earlier one that was killed just then."""
+    """Whether all was received, in this run or an earlier one that was killed before it could say so."""
     version = _read_note(part)
     if version is None or version.url != url or not part.exists():
         return False
@@ -128,14 +128,14 @@ def _place(response: httpx.Response, url: str, have: int) -> tuple[int, int | No
     if response.status_code == 206:
         match = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
         if match is None or int(match[1]) != have:
-            raise RelookError(f"{url}: asked for what follows byte {have}, the server sends something else")
+            raise RelookError(f"{url}: requested from byte {have}, the server sends something else")
         return have, None if match[2] == "*" else int(match[2])
     length = response.headers.get("Content-Length", "")
     return 0, int(length) if length.isdigit() else None
 
 
 def _known(part: Path, url: str) -> tuple[_Version | None, int]:
-    """The version of which there is a beginning, and how long that is; (None, 0) where it cannot be continued."""
+    """The version that the part is the beginning of, and its length; (None, 0) where it cannot be continued."""
     version, size = _read_note(part), _size(part)
     usable = version is not None and version.url == url and version.validator and size
     return (version, size) if usable else (None, 0)
@@ -154,7 +154,7 @@ def _write_note(part: Path, version: _Version) -> None:
 
 
 def _validator(response: httpx.Response) -> str:
-    """A strong entity tag, or the time of the last change; weak tags promise no equal bytes."""
+    """A strong entity tag, or the time of the last change; weak tags do not mean equal bytes."""
     tag = str(response.headers.get("ETag", ""))
     return tag if tag and not tag.startswith("W/") else str(response.headers.get("Last-Modified", ""))
 
@@ -163,10 +163,10 @@ def _refuse_without_room(part: Path, have: int, total: int | None) -> None:
     part.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(part.parent).free
     if total is not None and total - have > free:
-        raise RelookError(f"{part.parent}: {total - have:,} bytes are still to come, {free:,} are free")
+        raise RelookError(f"{part.parent}: {total - have:,} bytes are missing, {free:,} are free")
 
 
-def _start_anew(part: Path) -> None:
+def _restart(part: Path) -> None:
     with suppress(FileNotFoundError):
         part.unlink()
     _note(part).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""`fetched.json` in a data set's folder: what was brought, from where, and how far it could be proved.
+"""`fetched.json` in a data set's folder: what was fetched, from where, and what it was compared with.
 
-Written after every file, so that a run that was cut goes on with the next one.
+Written after every file, so that a run after an interrupted one continues with the next file.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pipeline.files import exclusive_lock, write_bytes, write_errors
 NAME = "fetched.json"
 
 
-def alone_in(folder: Path) -> AbstractContextManager[None]:
-    """Holds the folder for one run. Raises LockedError while another one has it."""
+def folder_lock(folder: Path) -> AbstractContextManager[None]:
+    """Locks the folder for one run. Raises LockedError while another one has it."""
     return exclusive_lock(folder / ".fetch.lock", f"{folder}: another run is fetching into it")
 
 
@@ -43,7 +43,7 @@ class Entry:
 
 
 class Ledger:
-    """The entries of a folder, by official address. Raises RelookError when the file there is none of relook's."""
+    """The entries of a folder, by official address. Raises RelookError when the file there is damaged."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / NAME

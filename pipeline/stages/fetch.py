@@ -15,7 +15,7 @@ from pipeline.catalog import load_catalog
 from pipeline.catalog.registry import DATASETS
 from pipeline.config import Config
 from pipeline.errors import RelookError, unknown_name
-from pipeline.fetch import SOURCES, Fetcher, Ledger, RemoteFile, alone_in, find_local
+from pipeline.fetch import SOURCES, Fetcher, Ledger, RemoteFile, find_local, folder_lock
 from pipeline.workflow.progress import Reporter, Silent
 
 
@@ -72,7 +72,7 @@ def fetch(
     """
     started = time.monotonic()
     files = _files(name, first)
-    with alone_in(folder):
+    with folder_lock(folder):
         return _fetch(config, name, folder, files, local, reporter or Silent(), started)
 
 
@@ -91,12 +91,12 @@ def _fetch(
     brought = []
     options = config.fetch.model_dump()
     with reporter.bar("fetch", len(todo), "files") as bar:
-        fetcher = Fetcher(folder, say=lambda words: bar.advance(0, words), **options)
+        fetcher = Fetcher(folder, report=lambda words: bar.advance(0, words), **options)
         with fetcher:
             for file in todo:
                 if local is not None and file.url not in found:
                     continue
-                brought.append(fetcher.bring(file, found.get(file.url)))
+                brought.append(fetcher.fetch(file, found.get(file.url)))
                 ledger.add(brought[-1].entry)
                 bar.advance()
     _refuse_lacking(files, ledger, local)

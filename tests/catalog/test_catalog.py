@@ -116,7 +116,7 @@ def test_a_name_that_is_no_utf_8_is_a_failure_in_print(tmp_path: Path) -> None:
     name = "sub/caf\\xe9 é.jpg"
     assert catalog.failed == ((name, name, "its name is not UTF-8; rename the file"),)
     (tmp_path / "sub" / "good.jpg").unlink()
-    assert refusal(str(tmp_path)) == f"{tmp_path}: holds no images; of 1 the name is not UTF-8, such as {name}"
+    assert refusal(str(tmp_path)) == f"{tmp_path}: holds no images; the names of 1 are not UTF-8, such as {name}"
 
 
 def test_links_to_files_count_and_links_to_folders_are_not_followed(tmp_path: Path) -> None:

@@ -103,8 +103,8 @@ def test_other_counts_than_published_are_said_aloud(
         (lambda gnd: gnd["gnd"][0]["easy"].append(-1), "easy names row -1"),
         (lambda gnd: gnd["gnd"][0].update(bbx=[5, 5, 5, 9]), "is empty"),
         (lambda gnd: gnd["gnd"][0].update(bbx=[5, 5, 9]), "not the ground truth"),
-        (lambda gnd: gnd["imlist"].append("../../etc/passwd"), "'../../etc/passwd' is no name of a photo"),
-        (lambda gnd: gnd["imlist"].append(5), "5 is no name of a photo"),
+        (lambda gnd: gnd["imlist"].append("../../etc/passwd"), "'../../etc/passwd' is not the name of a photo"),
+        (lambda gnd: gnd["imlist"].append(5), "5 is not the name of a photo"),
         (lambda gnd: gnd["imlist"].append(gnd["imlist"][0]), "duplicate id"),
     ],
 )
@@ -171,7 +171,7 @@ def test_landmarks_that_are_no_such_thing(tmp_path: Path, shared: Path) -> None:
     miniatures.landmarks(tmp_path, shared)
     index = tmp_path / "index" / "index.csv"
     replace_line(index, 2, "../../../etc/passwd")
-    assert "is no id of a photo" in refusal("gldv2", tmp_path)
+    assert "is not the id of a photo" in refusal("gldv2", tmp_path)
     replace_line(index, 2, index.read_text().splitlines()[2])
     assert "duplicate id" in refusal("gldv2", tmp_path)
     replace_line(index, 1, "name")
@@ -181,8 +181,8 @@ def test_landmarks_that_are_no_such_thing(tmp_path: Path, shared: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ("abcdef0123456789,None,Public", "a query that counts has no photo"),
-        ("abcdef0123456789,,Private", "a query that counts has no photo"),
+        ("abcdef0123456789,None,Public", "a query that is scored has no photo"),
+        ("abcdef0123456789,,Private", "a query that is scored has no photo"),
         ("abcdef0123456789,aaaabbbbccccdddd,Secret", "expected an id, its answers, and one of Public"),
         ("../../x,aaaabbbbccccdddd,Public", "expected an id"),
     ],

@@ -122,13 +122,14 @@ def peek(images: Iterator[ExternalImage], source: Path) -> tuple[ExternalImage, 
 
 
 def read_ids(file: Path, count: int) -> list[str]:
-    """The ids of `count` rows: of each line what stands before the first comma or `;;`, as in AMES's and RRT's lists.
+    """The ids of `count` rows: of each line the text before the first comma or `;;`, as in AMES's and RRT's lists.
 
     Raises:
         RelookError: the file cannot be read, or has another number of lines.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
+        # Not splitlines: an id may hold what Unicode calls a line separator.
+        lines = file.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise RelookError(f"{file}: cannot be read ({error})") from None
     if len(lines) != count:

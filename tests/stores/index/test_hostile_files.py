@@ -86,7 +86,7 @@ def test_a_path_that_leaves_the_folder_of_a_manifest(path: str, ending: str, tmp
     source = write_manifest(tmp_path, ending, path=path)
     line = refusal(load_catalog, source)
     assert line.startswith(f"{source}, image 2: the path '")
-    assert line.endswith("where it is meant to: --set catalog.outside=allow")
+    assert line.endswith("to allow that: --set catalog.outside=allow")
     assert len(load_catalog(source, outside="allow")) == 2
 
 

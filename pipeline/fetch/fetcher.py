@@ -1,4 +1,4 @@
-"""One published file brought into a data set's folder: from its address or from a local copy, proved, and unpacked.
+"""Fetches one published file into a data set's folder, from its address or a local copy: checked and unpacked.
 
 The way into this room, used by the stage `fetch`. Archives that were downloaded are removed once they are unpacked;
 local copies are only read.
@@ -18,7 +18,7 @@ import httpx
 
 from pipeline.errors import RelookError
 from pipeline.fetch.archives import unpack
-from pipeline.fetch.download import download, forget
+from pipeline.fetch.download import download, remove_download
 from pipeline.fetch.ledger import Entry
 from pipeline.fetch.sources import RemoteFile
 from pipeline.files import atomic_path, sha256_of, write_errors
@@ -29,28 +29,28 @@ _LENGTHS = {"md5": 32, "sha256": 64}
 
 
 @dataclass(frozen=True)
-class Brought:
-    """What came, for the ledger, and whether it was downloaded."""
+class FetchedFile:
+    """A file that was fetched: its entry of the ledger, and whether it was downloaded."""
 
     entry: Entry
     downloaded: bool
 
 
 class Fetcher:
-    """Brings files into one folder; use it as a context manager.
+    """Fetches files into one folder; use it as a context manager.
 
     Args:
         folder: of the data set.
-        mirror: an address in whose place the official hosts' paths are asked for; None: the official ones.
-        attempts: how often in a row nothing may come of a file before this gives up.
+        mirror: an address that is used in place of the official hosts, with their paths; None: the official ones.
+        attempts: how many attempts in a row may fail for a file without a byte received.
         timeout: seconds without a byte after which a connection counts as cut.
-        say: told what is under way, in a few words.
+        report: called with what is being done, in a few words.
     """
 
     def __init__(
-        self, folder: Path, mirror: str | None, attempts: int, timeout: float, say: Callable[[str], None]
+        self, folder: Path, mirror: str | None, attempts: int, timeout: float, report: Callable[[str], None]
     ) -> None:
-        self._folder, self._mirror, self._attempts, self._say = folder, mirror, attempts, say
+        self._folder, self._mirror, self._attempts, self._report = folder, mirror, attempts, report
         self._client = httpx.Client(timeout=timeout, follow_redirects=True)
         self._texts: dict[str, str] = {}
 
@@ -62,39 +62,39 @@ class Fetcher:
     ) -> None:
         self._client.close()
 
-    def bring(self, file: RemoteFile, local: Path | None = None) -> Brought:
-        """Bring one file; from `local` where that is given, and then nothing is downloaded.
+    def fetch(self, file: RemoteFile, local: Path | None = None) -> FetchedFile:
+        """Fetch one file; from `local` where that is given, and then nothing is downloaded.
 
         Raises:
-            RelookError: it cannot be had, is not what its checksum says, or is an archive that is not unpacked (see
-                `unpack`).
+            RelookError: it cannot be downloaded or read, has another checksum than published, or is an archive that
+                cannot be unpacked (see `unpack`).
         """
         if local is not None:
             checksum = file.checksum or _beside(local, file)
-            return Brought(self._use(file, local, str(local), checksum), downloaded=False)
+            return FetchedFile(self._use(file, local, str(local), checksum), downloaded=False)
         address = self._address(file.url)
         copy = self._folder / _DOWNLOADS / f"{urlsplit(file.url).path.strip('/').replace('/', '_')}"
         checksum = file.checksum or (self._published(file) if file.checksum_url else "")
         if not copy.exists():
-            download(self._client, address, copy, self._attempts, self._told(file.name))
+            download(self._client, address, copy, self._attempts, self._progress_of(file.name))
         try:
             entry = self._use(file, copy, address, checksum)
         except RelookError:
-            forget(copy)  # what is wrong once is wrong again
+            remove_download(copy)  # the same bytes would be wrong again
             raise
         with write_errors(copy):
             copy.unlink()
             if not any(copy.parent.iterdir()):
                 copy.parent.rmdir()
-        return Brought(entry, downloaded=True)
+        return FetchedFile(entry, downloaded=True)
 
     def _use(self, file: RemoteFile, copy: Path, came_from: str, checksum: str) -> Entry:
-        """Prove a whole copy and put it where it belongs."""
-        self._say(f"{file.name}: checking")
+        """Compare a whole copy with its checksum and put it in its place."""
+        self._report(f"{file.name}: checking")
         _refuse_other_content(copy, came_from, checksum)
         target, files = self._folder / file.target, 0
         if file.archive:
-            files = unpack(copy, target, file.below, file.flat, lambda done: self._say(f"{file.name}: {done} files"))
+            files = unpack(copy, target, file.below, file.flat, lambda done: self._report(f"{file.name}: {done} files"))
         else:
             with write_errors(target), atomic_path(target) as temporary:
                 shutil.copyfile(copy, temporary)
@@ -110,16 +110,16 @@ class Fetcher:
         address = self._address(file.checksum_url)
         if address not in self._texts:
             copy = self._folder / _DOWNLOADS / "checksums.txt"
-            forget(copy)
+            remove_download(copy)
             download(self._client, address, copy, self._attempts, lambda _have, _total: None)
             self._texts[address] = copy.read_text(encoding="utf-8", errors="replace")
-            forget(copy)
+            remove_download(copy)
         return _checksum_in(self._texts[address], file.name, address)
 
-    def _told(self, name: str) -> Callable[[int, int | None], None]:
+    def _progress_of(self, name: str) -> Callable[[int, int | None], None]:
         def progress(have: int, total: int | None) -> None:
             of = f" of {total / 1e6:.0f}" if total else ""
-            self._say(f"{name}: {have / 1e6:.0f}{of} MB")
+            self._report(f"{name}: {have / 1e6:.0f}{of} MB")
 
         return progress
 
@@ -140,7 +140,7 @@ def _checksum_in(text: str, name: str, where: str) -> str:
             for kind, length in _LENGTHS.items():
                 if len(words[0]) == length and all(digit in "0123456789abcdef" for digit in words[0].lower()):
                     return f"{kind}:{words[0].lower()}"
-    raise RelookError(f"{where}: holds no checksum of {name}")
+    raise RelookError(f"{where}: has no checksum of {name}")
 
 
 def _refuse_other_content(copy: Path, came_from: str, checksum: str) -> None:
