@@ -131,7 +131,8 @@ class DescribeConfig(Section):
     name: str = Field("efficientnet_lite0", description="a registry name, or any timm model")
     weights: Literal["pretrained", "random"] = "pretrained"
     checkpoint: Path | None = Field(
-        None, description="a local file of weights, relook's or official; null: the packaged weights or timm's hub"
+        None,
+        description="a local file of weights, relook's or official; FILE#ema: averaged ones; null: packaged or timm's",
     )
     fit_from: Path | None = Field(
         None, description="an index whose fitted projections are used; null: fitted on this gallery"

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.checkpoints import Checkpoint, write_checkpoint
+from pipeline.checkpoints import Checkpoint, split_key, write_checkpoint
 from pipeline.checkpoints import read_checkpoint as read_file
 from pipeline.errors import RelookError
 from pipeline.types import ModelCard
@@ -61,7 +61,7 @@ def read_checkpoint(path: Path, name: str) -> RerankCheckpoint:
     Raises:
         RelookError: there is no such file, it is damaged, or it belongs to another reranker.
     """
-    if not path.is_file():
+    if not split_key(path)[0].is_file():
         raise RelookError(
             f"{path}: no such checkpoint; train one with: relook train-rerank --reranker {name}, or give "
             f"--set rerank.{name}.checkpoint=FILE"

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoints import split_key
 from pipeline.config import Config, DescribeConfig
 from pipeline.errors import RelookError
 from pipeline.files import sha256_of
@@ -56,7 +57,7 @@ def remembered_checkpoint(index: Index) -> Path | None:
     if not name:
         return None
     file, made = Path(name), (requested.get("files") or {}).get(name)
-    if not file.is_file():
+    if not split_key(file)[0].is_file():
         raise RelookError(
             f"{index.directory}: made with the checkpoint {file}, which is missing; "
             "give its new place with --set describe.checkpoint=FILE"
@@ -104,6 +105,7 @@ def _absolute(file: str | Path) -> str:
 
 
 def _checksum(file: Path) -> str:
+    file, _ = split_key(file)
     try:
         return sha256_of(file)
     except OSError as error:

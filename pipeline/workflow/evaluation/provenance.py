@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from pipeline import __version__
+from pipeline.checkpoints import split_key
 from pipeline.config import Config
 from pipeline.files import sha256_of
 from pipeline.stores import Index
@@ -72,7 +73,7 @@ def _checkpoints(config: Config) -> dict[str, str]:
         section = config.rerank.settings_of(name)
         if hasattr(section, "checkpoint"):
             file = section.checkpoint or default_checkpoint(config.index, name)
-            found[name] = sha256_of(file)
+            found[name] = sha256_of(split_key(file)[0])
     return found
 
 

@@ -1,7 +1,8 @@
 """Files of weights: relook's own (safetensors with a JSON header) and official ones (a pickled state dict).
 
-Read by describers and rerankers alike, written by training and `convert`. Nothing is unpickled but tensors, and a key
-that is missing, left over or of another shape is an error that lists it.
+Read by describers and rerankers, written by training and `convert`. Only tensors and plain settings are unpickled. A
+key that is missing, left over or of another shape is an error that lists it. A path may end in `#KEY`: the state dict
+under KEY of a file with several, such as `weights.pth#ema`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
+import threading
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,34 +23,35 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from pipeline.checkpoints.state_dicts import SAFE_CLASSES, find_state_dict, plain_names
 from pipeline.errors import RelookError
 from pipeline.files import atomic_path, write_bytes, write_errors
 
-# Wrappers in which official files hold their state dict: CVNet, RRT and AMES, torch's habit, DELG.
-_WRAPPERS = ("model_state", "state", "state_dict", "model")
+# torch keeps its list of safe classes for the whole process.
+_SAFE_GLOBALS_LOCK = threading.Lock()
 
 # The key of relook's header among a safetensors file's metadata.
 _HEADER = "relook"
 
 
 class Writable(Protocol):
-    """As much of a stream as a file of tensors needs."""
+    """A binary stream that tensors can be written to."""
 
     def write(self, data: bytes, /) -> int:
-        """Take bytes."""
+        """Write bytes."""
 
     def flush(self) -> None:
-        """Be done with them."""
+        """Write what is buffered."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file of weights, read.
+    """The content of a file of weights.
 
     Attributes:
-        path: where it lies.
+        path: of the file.
         state: tensors by key.
-        header: what relook wrote beside them; None in a file of others.
+        header: relook's own metadata; None in a file that relook did not write.
     """
 
     path: Path
@@ -55,7 +59,7 @@ class Checkpoint:
     header: Mapping[str, Any] | None = None
 
     def part(self, *prefixes: str) -> Checkpoint:
-        """Only the tensors whose key begins so, under their full keys."""
+        """Only the tensors whose key begins with one of `prefixes`, under their full keys."""
         kept = {key: value for key, value in self.state.items() if key.startswith(prefixes)}
         return Checkpoint(self.path, kept, self.header)
 
@@ -93,20 +97,37 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a file of weights, recognised by its first bytes.
 
+    Args:
+        path: of the file, optionally with `#KEY` (see the module).
+
     Raises:
-        RelookError: there is no such file, it is damaged, or it holds anything but tensors.
+        RelookError: there is no such file, it is damaged, or it holds no weights, or more than weights and settings.
     """
-    if not path.is_file():
-        raise RelookError(f"{path}: no such checkpoint")
-    return _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+    file, key = split_key(path)
+    if not file.is_file():
+        raise RelookError(f"{file}: no such checkpoint")
+    if not _is_safetensors(file):
+        return _read_torch(file, key)
+    if key is not None:
+        raise RelookError(f"{path}: a safetensors file holds one state dict; leave #{key} out")
+    return _read_safetensors(file)
+
+
+def split_key(path: Path) -> tuple[Path, str | None]:
+    """The file of a checkpoint's path, and the key after "#"; a file whose own name has a "#" is taken as it is."""
+    name, separator, key = path.name.rpartition("#")
+    if not separator or not name or path.exists():
+        return path, None
+    return path.with_name(name), key
 
 
 def read_header(path: Path) -> Mapping[str, Any] | None:
-    """The header of relook's own format without the tensors; None in a file of others.
+    """The header of relook's own format without the tensors; None in a file that relook did not write.
 
     Raises:
         RelookError: there is no such file, or it is damaged.
     """
+    path, _ = split_key(path)
     if not path.is_file():
         raise RelookError(f"{path}: no such checkpoint")
     if not _is_safetensors(path):
@@ -128,7 +149,7 @@ def write_official(path: Path, state: Mapping[str, torch.Tensor], wrapper: str) 
 
 
 def pickle_tensors(value: Any, stream: Writable) -> None:
-    """What `torch.save` writes, to a stream. Raises OSError when the disk is full, which torch itself hides."""
+    """`torch.save` to a stream. Raises OSError when the disk is full, which torch itself hides."""
     try:
         torch.save(value, stream)  # type: ignore[arg-type]
     except RuntimeError as error:
@@ -161,33 +182,34 @@ def _read_safetensors(path: Path, tensors: bool = True) -> Checkpoint:
     except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise RelookError(f"{path}: a damaged checkpoint ({error})") from None
     if header is not None and not isinstance(header, dict):
-        raise RelookError(f"{path}: a damaged checkpoint (its header is no table)")
-    return Checkpoint(path, state, header)
+        raise RelookError(f"{path}: a damaged checkpoint (its header is not a JSON object)")
+    return Checkpoint(path, state if header is not None else plain_names(state, path), header)
 
 
-def _read_torch(path: Path) -> Checkpoint:
+def _read_torch(path: Path, key: str | None) -> Checkpoint:
     _refuse_compressed(path)
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # its text advises to unpickle whatever the file holds
-        raise RelookError(f"{path}: cannot be read as a checkpoint (no weights, or more than weights)") from None
+        with _SAFE_GLOBALS_LOCK, torch.serialization.safe_globals(SAFE_CLASSES):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its text advises to unpickle whatever the file holds
+        raise RelookError(f"{path}: cannot be read as a checkpoint ({_refused(error)})") from None
     except Exception as error:  # torch raises many types for a file that is no checkpoint
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RelookError(f"{path}: cannot be read as a checkpoint ({reason})") from None
-    for wrapper in _WRAPPERS:
-        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
-            loaded = loaded[wrapper]
-            break
-    if not isinstance(loaded, dict) or not all(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise RelookError(f"{path}: holds no state dict")
-    if not loaded:
-        raise RelookError(f"{path}: holds no weights")
+    state = find_state_dict(path, loaded, key)
     size = path.stat().st_size
-    for key, value in loaded.items():
+    for name, value in state.items():
         if value.device.type != "cpu" or value.numel() * value.element_size() > size:
-            raise RelookError(f"{path}: refused, {key} of shape {list(value.shape)} is more than the file holds")
-    # DistributedDataParallel saves every key with this before it.
-    return Checkpoint(path, {str(key).removeprefix("module."): value for key, value in loaded.items()})
+            raise RelookError(f"{path}: refused, {name} of shape {list(value.shape)} is more than the file holds")
+    return Checkpoint(path, state)
+
+
+def _refused(error: pickle.UnpicklingError) -> str:
+    """Why a file was not unpickled, and the remedy."""
+    found = re.search(r"(?:GLOBAL|global) ([A-Za-z_][\w.]*\.\w+)", str(error))
+    if found is None:
+        return "no weights, or more than weights"
+    return f"more than weights: {found[1]}; save the weights alone: torch.save(model.state_dict(), FILE)"
 
 
 def _refuse_compressed(path: Path) -> None:
