@@ -19,9 +19,10 @@ from pipeline.errors import RelookError
 
 logger = logging.getLogger("relook")
 
-# A longer cell is an error: most likely a quote was not closed.
-MOST_CHARACTERS = 16 << 20
+# A longer cell is an error: most likely a quote was not closed. This is the csv module's own limit.
+MOST_CHARACTERS = 131_072
 
+_TOO_LONG = "field larger than field limit"  # what the csv module says
 _SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _SEPARATOR_LINE = re.compile(r'"?sep=([^"\r\n])"?[\r\n]*', re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -40,18 +41,21 @@ class StrictCsv:
         line: the line of the file that the current row begins in, from 1.
     """
 
-    def __init__(self, file: Path, recognises: Callable[[Sequence[str]], bool]) -> None:
+    def __init__(
+        self, file: Path, recognises: Callable[[Sequence[str]], bool], most_characters: int = MOST_CHARACTERS
+    ) -> None:
         """Open `file` and read its header.
 
         Args:
             file: the table.
             recognises: whether a header is the expected one; it decides which separator the file has.
+            most_characters: of a cell.
 
         Raises:
             RelookError: the file cannot be read or is not text, its header has a name twice, or its separator is not
                 clear.
         """
-        self._file, self._recognises = file, recognises
+        self._file, self._recognises, self._most = file, recognises, most_characters
         self.number = self.line = 0
         self._lines_before = 0  # blank lines and `sep=` before the header, which the csv module does not see
         self._raw: list[str] = []  # the lines of the current row
@@ -88,8 +92,8 @@ class StrictCsv:
 
     def _read(self) -> Iterator[list[str]]:
         """The header, then every row that is not blank."""
-        if csv.field_size_limit() < MOST_CHARACTERS:
-            csv.field_size_limit(MOST_CHARACTERS)
+        if csv.field_size_limit() < self._most:
+            csv.field_size_limit(self._most)
         with open_text(self._file) as stream:
             first, separator = self._first_line(stream)
             if first:
@@ -113,6 +117,8 @@ class StrictCsv:
             text = raw[0] if len(raw) == 1 else "".join(raw)
             if '"' in text and whole(text) is None:
                 raise RelookError(self._explain(header, ""))
+            if len(text) > self._most and max(map(len, cells)) > self._most:
+                raise RelookError(self._explain(header, _TOO_LONG))
             if len(cells) < 2 and not "".join(cells).strip():
                 continue
             if header:
@@ -204,11 +210,13 @@ class StrictCsv:
         place, rest = self._syntax.first_bad(text)
         where = f"{self._file}, line {self.line}" if header else self.where
         where = f"{where}: column {place + 1 if header else self._name(place)}"
+        closed = self._syntax.quoted.match(rest)
+        if _TOO_LONG in reason and ('"' not in rest or closed is not None):
+            return f"{where}: a cell has more than {self._most:,} characters; was a quote never closed?"
         if not rest.lstrip(" ").startswith('"'):
             if '"' not in rest:
                 return f"{where}: cannot be read as CSV ({reason})"
             return f"{where}: a quote inside a cell that begins without one, {_short(rest)}; remove it, {_DOUBLE_IT}"
-        closed = self._syntax.quoted.match(rest)
         if closed is None or _LINE_END.search(closed[0]):
             return f"{where}: a quote is not closed in its line, {_short(rest)}; close it, {_DOUBLE_IT}"
         return f"{where}: text after the closing quote, {_short(rest)}; remove it, {_DOUBLE_IT}"

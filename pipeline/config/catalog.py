@@ -46,7 +46,7 @@ class CatalogConfig(Section):
         "none", description="labels of a folder: none, or the name of the parent folder"
     )
     labels_file: Path | None = Field(
-        None, description="a table path,label whose labels lie over a folder's; photos without a row keep theirs"
+        None, description="a table path,label whose labels replace a folder's; photos without a row keep theirs"
     )
     outside: Literal["refuse", "allow"] = Field(
         "refuse", description="paths of a manifest that lead out of its own folder: an absolute one, or one with .."

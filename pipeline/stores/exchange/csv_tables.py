@@ -21,6 +21,8 @@ from pipeline.types import FloatArray
 _ID = KnownColumn("vecid", frozenset({"id"}))
 _VECTOR = KnownColumn("vector", frozenset({"value", "embedding", "feature", "descriptor"}))
 _LABEL = KnownColumn("label", frozenset({"category", "class", "classname", "target"}))
+# A vector of 4,096 values takes some 50,000.
+_MOST_CHARACTERS = 16 << 20
 _NAMES = {"vecid", "vector", "label"}
 
 
@@ -35,7 +37,7 @@ def open_csv(source: Path, options: Options) -> ExternalSource:
 
 
 def _images(source: Path) -> Iterator[ExternalImage]:
-    table = StrictCsv(source, lambda header: find_column(header, _ID, _NAMES, source) is not None)
+    table = StrictCsv(source, lambda header: find_column(header, _ID, _NAMES, source) is not None, _MOST_CHARACTERS)
     found = {column.name: find_column(table.header, column, _NAMES, source) for column in (_ID, _VECTOR, _LABEL)}
     places = {name: place for name, place in found.items() if place is not None}
     if "vecid" not in places:
