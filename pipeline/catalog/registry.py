@@ -5,6 +5,7 @@ The entry of this room. A new data set is one file in this room and one line her
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from pipeline.catalog.ilias import ILIAS
 from pipeline.catalog.image_manifest import SUFFIXES, is_table, load_manifest
 from pipeline.catalog.products import PRODUCTS
 from pipeline.catalog.revisited import DISTRACTORS, revisited, revisited_with_distractors
+from pipeline.catalog.urls import refuse_url
 from pipeline.config.catalog import EXCLUDE
 from pipeline.errors import RelookError, UsageError, unknown_name
 from pipeline.types import GroundTruth
@@ -41,6 +43,8 @@ DATASETS: dict[str, DataSet] = {
     "ilias": ILIAS,
 }
 
+# What is written where a data set's name stands, and may be one that was misspelt.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9+_.-]+")
 _SUFFIX_LIST = f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}"
 # What tables that are not read have to become.
 _UNREAD = {
@@ -121,6 +125,9 @@ def _published(source: str) -> tuple[DataSet, Path] | None:
     name, colon, folder = source.partition(":")
     if not colon or "/" in name:
         return None
-    if name not in DATASETS:
-        raise unknown_name("data set", name, DATASETS)
-    return DATASETS[name], Path(folder).expanduser()
+    if name in DATASETS:
+        return DATASETS[name], Path(folder).expanduser()
+    refuse_url(source)
+    if not _NAME.fullmatch(name):  # C:\photos, 2024:06
+        return None
+    raise unknown_name("data set", name, DATASETS)

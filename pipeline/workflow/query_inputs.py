@@ -6,7 +6,6 @@ Before `queries.py`, which describes them.
 from __future__ import annotations
 
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,15 +18,15 @@ from PIL import Image
 from pipeline.catalog import Catalog, load_catalog
 from pipeline.catalog.folder import NOT_UTF8, printable
 from pipeline.catalog.image_manifest import SUFFIXES
+from pipeline.catalog.urls import refuse_url
 from pipeline.config import Config
-from pipeline.errors import RelookError, UsageError
+from pipeline.errors import UsageError
 from pipeline.imaging import Picture, check_pixels
 from pipeline.types import Box, ImageRecord
 
 STDIN = "-"
 # What stores keep beside each vector.
 _FILTERED = ("label", "path", "split")
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://?[^/]")
 
 
 @dataclass(frozen=True)
@@ -128,12 +127,6 @@ def catalog_of(source: str, config: Config) -> Catalog:
         for record in catalog
     ]
     return replace(catalog, records=records)
-
-
-def refuse_url(source: str) -> None:
-    """Raises RelookError for what is written like a URL, unless a file has that name."""
-    if _URL.match(source) and not Path(source).exists():
-        raise RelookError(f"{source}: relook reads files and fetches no URLs; download it and give the file")
 
 
 def checked_box(box: Sequence[float]) -> Box:

@@ -264,6 +264,18 @@ def test_an_unknown_data_set_suggests_the_nearest() -> None:
         load_catalog("zzz:/data")
 
 
+@pytest.mark.parametrize("source", ["https://example.org/photos", "s3://bucket/photos"])
+def test_a_url_is_said_to_be_one(source: str) -> None:
+    with pytest.raises(RelookError, match=f"{source}: relook reads files and fetches no URLs; download it"):
+        load_catalog(source)
+
+
+@pytest.mark.parametrize("source", [r"C:\photos", "C:/photos", "2024:06"])
+def test_a_path_with_a_colon_is_no_data_set(source: str) -> None:
+    with pytest.raises(RelookError, match="no such folder or manifest"):
+        load_catalog(source)
+
+
 # --- manifests --------------------------------------------------------------------------------------------------------
 
 

@@ -96,7 +96,9 @@ class TestSearch:
         )
         assert [query["results"][0]["id"] for query in json.loads(done.stdout)["queries"]] == ["thing 2/view_1.jpg"] * 3
         line = refused(1, "search", "https://example.org/a.jpg", "--index", index)
-        expected = "https://example.org/a.jpg: relook reads files and fetches no URLs; download it and give the file"
+        expected = (
+            "https://example.org/a.jpg: relook reads files and fetches no URLs; download it and give the file or folder"
+        )
         assert line == f"relook: {expected}"
 
     def test_wrong_usage_is_one_line(self, index: Path) -> None:
