@@ -102,6 +102,8 @@ def _info_rows(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     for row in document["rerankers"]:
         fits = "" if row["fits"] else "; trained for another model"
         yield f"reranker {row['name']}", f"{row['file']} ({_bytes(row['bytes'])}{fits})"
+    if document["default_chain"] is not None:
+        yield "re-ranked by", f"{', '.join(document['default_chain']) or 'none'} (unless --rerank names others)"
     for row in document["stores"]:
         vectors = "" if row["vectors"] is None else f", {row['vectors']:,} vectors"
         yield f"store {row['kind']}", f"{row['place']}{vectors}"

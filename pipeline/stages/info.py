@@ -20,6 +20,7 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, open_store
 from pipeline.stores.index.manifest import STAGED, read_manifest
 from pipeline.stores.index.retention import read_earlier
+from pipeline.workflow.rerank_chain import default_chain
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class InfoResult:
         earlier: generations that can be returned to, oldest first: "generation", "updated", "images".
         changing: a change of model that is under way: "fingerprint", "images"; None where there is none.
         rerankers: trained for this index: "name", "file", "bytes", and "fits" (whether for its present model).
+        default_chain: rerankers of searches that name none, as `train-rerank --default` set them; None: SuperGlobal,
+            or what a configuration names.
         stores: where its global descriptors can be searched: "kind", "place" and "vectors" (None: not known here).
         last_run: of the last report: "verb", "time", "outcome"; None where no run left one.
     """
@@ -62,6 +65,7 @@ class InfoResult:
     earlier: list[dict[str, Any]]
     changing: dict[str, Any] | None
     rerankers: list[dict[str, Any]]
+    default_chain: list[str] | None
     stores: list[dict[str, Any]]
     last_run: dict[str, Any] | None
 
@@ -94,6 +98,7 @@ def info(config: Config) -> InfoResult:
         earlier=_earlier(index),
         changing=_changing(index),
         rerankers=_rerankers(index),
+        default_chain=None if (chain := default_chain(config.index)) is None else list(chain),
         stores=_stores(config, index),
         last_run=_last_run(index.directory),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_helpers import ROOT, document, relook
+from rich.console import Console
 from stores_helpers import ROOT as PHOTOS
 from stores_helpers import make_card, make_index, unit_vectors
 
@@ -23,6 +25,7 @@ from pipeline.stages.duplicates import duplicates
 from pipeline.stages.info import info
 from pipeline.stores import IndexWriter
 from pipeline.types import Description, ImageRecord
+from pipeline.workflow.rerank_chain import set_default_chain
 
 
 def config_of(directory: Path) -> Config:
@@ -68,14 +71,23 @@ def test_info_names_a_change_of_model_and_damaged_generations(tmp_path: Path) ->
     assert found.fingerprint != other.fingerprint
 
 
+def test_info_says_which_rerankers_searches_use(tmp_path: Path) -> None:
+    make_index(tmp_path / "index")
+    assert info(config_of(tmp_path / "index")).default_chain is None
+    set_default_chain(tmp_path / "index", ["rrt", "superglobal"])
+    found = info(config_of(tmp_path / "index"))
+    assert found.default_chain == ["rrt", "superglobal"]
+    shown = io.StringIO()
+    show_info(Console(file=shown, width=200), found.to_json())
+    assert "rrt, superglobal (unless --rerank names others)" in shown.getvalue()
+
+
 def test_info_needs_an_index(tmp_path: Path) -> None:
     with pytest.raises(RelookError, match="no index here"):
         info(config_of(tmp_path))
 
 
 def test_info_shows_every_name_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from rich.console import Console
-
     make_index(tmp_path / "index")
     show_info(Console(width=100), info(config_of(tmp_path / "index")).to_json())
     shown = capsys.readouterr().out
