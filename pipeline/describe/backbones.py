@@ -1,7 +1,7 @@
 """Backbones from timm by name, with their weights and the preprocessing that they were trained with.
 
 Used by the describer, which pools their maps. Weights come from the installed package (EfficientNet-Lite0), from a
-local file, from timm's hub, or are random when that is asked for; nothing falls back to anything else.
+local file, from timm's hub, or are random where the configuration says so; there is no fallback from one to another.
 """
 
 from __future__ import annotations
@@ -16,32 +16,40 @@ import torch
 from torch import nn
 
 from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint
-from pipeline.describe import packaged_weights as embedded
+from pipeline.describe import packaged_weights
 from pipeline.errors import RelookError, unknown_name
 
 RANDOM = "random weights (seed 0)"
 
 # Registry names that are not timm's own.
-ALIASES = {"efficientnet_lite0": embedded.TIMM_NAME}
+ALIASES = {"efficientnet_lite0": packaged_weights.TIMM_NAME}
+
+# Before names on the Hugging Face hub that are timm's own.
+_HUB_PREFIXES = ("hf-hub:timm/", "hf_hub:timm/", "timm/")
 
 Triple = tuple[float, float, float]
 
 
 class Tap(NamedTuple):
-    """A stage whose map is wanted beside the final one: its index (negative: from the end)."""
+    """A stage whose map is requested beside the final one: its index (negative: from the end)."""
 
     stage: int
     pre_relu: bool = False
 
 
 class Backbone(nn.Module):
-    """A timm model seen as a source of maps.
+    """A timm model that gives feature maps.
 
     Attributes:
         architecture: timm's name.
         weights: "sha256:..." of the weights, or `RANDOM`.
         mean, std: per RGB channel of values in [0, 1], as the weights were trained.
         multiple: sides of the input have to be multiples of this many pixels.
+        patch: sides have to be multiples of this many pixels, or the network fails; 1: any side.
+        fixed_size: (height, width) in pixels of the only input that the network takes; None: any size.
+        probed_size: (height, width) in pixels on which the network was run when it was built; None: it was not.
+        native_size: (height, width) in pixels that its weights were trained on.
+        may_be_fixed: whether timm declares one input size, which many of its models do not need.
         channels: of the final map.
         learned_p: the GeM exponent that came with the checkpoint, or None.
     """
@@ -53,26 +61,34 @@ class Backbone(nn.Module):
         self.weights = weights
         self.learned_p = learned_p
         plain = cast(Any, model)
+        if not getattr(plain, "feature_info", None) or not hasattr(plain, "forward_intermediates"):
+            raise RelookError(f"{architecture} gives no feature maps in timm {timm.__version__}; choose another model")
         config = plain.pretrained_cfg
-        own = architecture == embedded.TIMM_NAME
-        self.mean: Triple = embedded.MEAN if own else tuple(config["mean"])
-        self.std: Triple = embedded.STD if own else tuple(config["std"])
+        own = architecture == packaged_weights.TIMM_NAME
+        self.mean: Triple = packaged_weights.MEAN if own else tuple(config["mean"])
+        self.std: Triple = packaged_weights.STD if own else tuple(config["std"])
         self.multiple = max(int(info["reduction"]) for info in plain.feature_info)
         self.stages = len(plain.feature_info)
         self.channels = int(plain.num_features)
+        self.patch = 1
+        self.fixed_size: tuple[int, int] | None = None
+        self.probed_size: tuple[int, int] | None = None
+        self.native_size = int(config["input_size"][1]), int(config["input_size"][2])
+        self.may_be_fixed = bool(config.get("fixed_input_size"))
+        self._norm = True
 
     def forward(self, images: torch.Tensor, taps: Sequence[Tap] = ()) -> tuple[torch.Tensor, list[torch.Tensor]]:
         """The maps of normalised images.
 
         Args:
             images: [B, 3, H, W] float.
-            taps: stages whose maps are wanted too. Only ResNets know maps before a ReLU.
+            taps: stages whose maps are requested too. Only ResNets have maps before a ReLU.
 
         Returns:
             The final map [B, C, h, w], and one map [B, C', h', w'] per tap.
         """
         indices = sorted({self.stages - 1, *(tap.stage % self.stages for tap in taps)})
-        last, maps = cast(Any, self.model).forward_intermediates(images, indices=indices, norm=True)
+        last, maps = cast(Any, self.model).forward_intermediates(images, indices=indices, norm=self._norm)
         final = self._final(last, maps)
         return final, [maps[indices.index(tap.stage % self.stages)] for tap in taps]
 
@@ -80,12 +96,50 @@ class Backbone(nn.Module):
         """Whether it can show this stage's map before its last ReLU."""
         return False
 
-    def _final(self, last: torch.Tensor, stages: list[torch.Tensor]) -> torch.Tensor:
-        if last.ndim != 4:  # a transformer's tokens: its last block's map holds the same values in their places
-            return stages[-1]
-        if last.shape[1] != self.channels and last.shape[-1] == self.channels:
-            return last.permute(0, 3, 1, 2)
-        return last
+    @torch.inference_mode()
+    def find_input_size(self) -> None:
+        """Set `fixed_size`, and `patch`, by running the network on blank pictures of several sizes.
+
+        Raises:
+            RelookError: the network runs on none of them, or its output is no map.
+        """
+        step = max(self.multiple, 32)
+        height, width = self.native_size
+        small, large = (2 * step, 3 * step), (height + step, width + 2 * step)
+        # Tables of positions may end at the size of training, unless the model says that it resizes them.
+        check_large = self.may_be_fixed and not getattr(self.model, "dynamic_img_size", False)
+        reason = ""
+        for norm in (True, False):  # Hiera gives maps without its last norm only
+            self._norm = norm
+            for size in (small, large, self.native_size):
+                reason = self._failure(size)
+                if reason or (size == small and check_large and self._failure(large)):
+                    continue
+                self.probed_size = size
+                self.fixed_size = size if size == self.native_size else None
+                if self.fixed_size is None and self.may_be_fixed and self._failure((size[0] + 1, size[1] + 1)):
+                    self.patch = self.multiple
+                return
+        raise RelookError(f"{self.architecture} gives no feature maps that relook can use ({reason})")
+
+    def _failure(self, size: tuple[int, int]) -> str:
+        """Why the network gives no map of a picture of (height, width) pixels; "" where it does."""
+        parameter = next(self.parameters())
+        try:
+            final, _ = self(torch.zeros(1, 3, *size, device=parameter.device))
+        except Exception as error:  # timm's models raise whatever their parts raise
+            return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        return "" if isinstance(final, torch.Tensor) and final.ndim == 4 else "its output is no map"
+
+    def _final(self, last: Any, stages: list[Any]) -> torch.Tensor:
+        if not isinstance(last, torch.Tensor):  # CrossViT: one output per branch
+            last = stages[-1]
+        final: torch.Tensor = last if isinstance(last, torch.Tensor) else last[-1]
+        if final.ndim != 4:  # a transformer's tokens: its last block's map holds the same values in their places
+            final = stages[-1]
+        elif final.shape[1] != self.channels and final.shape[-1] == self.channels:
+            final = final.permute(0, 3, 1, 2)
+        return final
 
 
 def load_backbone(
@@ -101,33 +155,47 @@ def load_backbone(
 
     Raises:
         UsageError: no such model.
-        RelookError: the weights cannot be had, or are of another architecture; the message says which keys.
+        RelookError: the weights are not available, or are of another architecture (the message lists the keys), or the
+            model gives no maps.
     """
-    architecture = ALIASES.get(name, name)
-    if not timm.is_model(architecture):
+    architecture = architecture_of(name)
+    if not timm.is_model(architecture) and not architecture.startswith("hf-hub:"):
         raise unknown_name("describer", name, [*ALIASES, *timm.list_models(), *timm.list_models(pretrained=True)])
     if weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             options = {} if classifier else {"num_classes": 0}
-            return Backbone(_create(architecture, **options), architecture, RANDOM)
+            return _probed(Backbone(_create(architecture, **options), architecture, RANDOM))
     if checkpoint is not None:
         file = _read(checkpoint)
         learned_p = file.state.pop("pool.p", None)
         model = _create(architecture, num_classes=0)
         _load(model, file)
         digest = hash_weights(model.state_dict())
-        return Backbone(model, architecture, digest, None if learned_p is None else float(learned_p))
-    if architecture == embedded.TIMM_NAME:
+        return _probed(Backbone(model, architecture, digest, None if learned_p is None else float(learned_p)))
+    if architecture == packaged_weights.TIMM_NAME:
         model = _create(architecture)
-        model.load_state_dict(embedded.load_embedded(), strict=True)
+        model.load_state_dict(packaged_weights.load_weights(), strict=True)
     else:
         model = _from_hub(architecture)
-    return Backbone(model, architecture, hash_weights(model.state_dict()))
+    return _probed(Backbone(model, architecture, hash_weights(model.state_dict())))
+
+
+def architecture_of(name: str) -> str:
+    """timm's name of a describer: its own, one of `ALIASES`, `timm/NAME`, `hf-hub:timm/NAME` or `hf-hub:OWNER/NAME`."""
+    for prefix in _HUB_PREFIXES:
+        if name.startswith(prefix) and timm.is_model(name.removeprefix(prefix)):
+            return name.removeprefix(prefix)
+    return ALIASES.get(name, name)
+
+
+def _probed(backbone: Backbone) -> Backbone:
+    backbone.find_input_size()
+    return backbone
 
 
 def _create(architecture: str, **options: Any) -> nn.Module:
-    try:  # transformers accept any input size only when asked
+    try:  # transformers accept any input size only with this option
         return timm.create_model(architecture, dynamic_img_size=True, **options)
     except TypeError:
         return timm.create_model(architecture, **options)
@@ -152,7 +220,7 @@ def _from_hub(architecture: str) -> nn.Module:
 def _read(path: Path) -> Checkpoint:
     """A file of weights in timm's names."""
     file = read_checkpoint(path)
-    return Checkpoint(path, embedded.rename(file.state)) if embedded.is_original(file.state) else file
+    return Checkpoint(path, packaged_weights.rename(file.state)) if packaged_weights.is_original(file.state) else file
 
 
 def _load(model: nn.Module, file: Checkpoint) -> None:

@@ -21,6 +21,7 @@ from pipeline.config import DescribeConfig
 from pipeline.describe.ames_projection import AMESProjection
 from pipeline.describe.backbones import Tap
 from pipeline.describe.fitting import Fitted, Samples
+from pipeline.describe.input_size import scaled_size, with_input_of
 from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.preprocessing import prepare
 from pipeline.describe.presets import PRESETS
@@ -79,18 +80,12 @@ class NetworkDescriber:
 
     def __init__(self, network: DescriberNetwork, config: DescribeConfig, device: torch.device) -> None:
         self.network = network.to(device).to(memory_format=torch.channels_last)
-        self._config = config
         self._device = device
         if device.type == "cuda" and config.precision == "float32":
             torch.backends.cudnn.allow_tf32 = False  # by default convolutions round to ten bits
-        backbone = network.backbone
-        self._image = config.image.model_copy(
-            update={
-                "mean": config.image.mean or backbone.mean,
-                "std": config.image.std or backbone.std,
-                "multiple": config.image.multiple or backbone.multiple,
-            }
-        )
+        self._config = config = with_input_of(network.backbone, config)
+        self._image = config.image
+        self._patch = network.backbone.patch
         self._local_scales = config.locals.scales if config.locals.count else ()
         self._map_scales = (1.0,) if config.maps.levels else ()
         self._scales = tuple(sorted({*config.globals.scales, *self._local_scales, *self._map_scales}))
@@ -163,7 +158,7 @@ class NetworkDescriber:
 
     def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
         """See `Describer.prepare`. Raises RelookError when the `bbox` lies outside the picture."""
-        return prepare(image, bbox, self._image, self._scales)
+        return prepare(image, bbox, self._image, self._scales, self._patch)
 
     def describe(self, batch: Sequence[Prepared]) -> list[Description]:
         """See `Describer.describe`."""
@@ -211,7 +206,7 @@ class NetworkDescriber:
         images = self.normalised(batch)
         height, width = images.shape[-2:]
         for scale in self._scales:
-            size = max(1, int(height * scale)), max(1, int(width * scale))
+            size = scaled_size(height, width, scale, self._patch)
             if scale == 1:
                 yield scale, images
             else:
@@ -335,7 +330,8 @@ class NetworkDescriber:
                 continue
             sx, sy, dx, dy = item.to_original[0]
             height, width = item.pixels[0].shape[1:]
-            ways.append((sx * width / max(1, int(width * scale)), sy * height / max(1, int(height * scale)), dx, dy))
+            new_height, new_width = scaled_size(height, width, scale, self._patch)
+            ways.append((sx * width / new_width, sy * height / new_height, dx, dy))
         return np.array(ways, dtype=np.float32)
 
     def _maps(self, levels: list[torch.Tensor]) -> list[FeatureMaps]:
@@ -357,9 +353,10 @@ class NetworkDescriber:
     @torch.inference_mode()
     def _measure_widths(self) -> dict[str, int]:
         """Channels of the global descriptor, of the map that locals come from, and of the maps."""
-        side = (self._image.multiple or 32) * 2 if (self._image.multiple or 1) > 1 else 64
+        backbone = self.network.backbone
+        height, width = backbone.probed_size or (64, 64)
         taps = {name: tap for name, tap in self._taps.items() if tap}
-        images = torch.zeros(1, 3, side, side, device=self._device)
+        images = torch.zeros(1, 3, height, width, device=self._device)
         final, tapped = self.network.backbone(images, list(taps.values()))
         maps = dict(zip(taps, tapped, strict=True))
         locals_ = maps.get("locals", final)

