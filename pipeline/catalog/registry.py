@@ -127,7 +127,8 @@ def _published(source: str) -> tuple[DataSet, Path] | None:
         return None
     if name in DATASETS:
         return DATASETS[name], Path(folder).expanduser()
-    refuse_url(source)
+    if folder.startswith("//"):
+        refuse_url(source)
     if not _NAME.fullmatch(name):  # C:\photos, 2024:06
         return None
     raise unknown_name("data set", name, DATASETS)
