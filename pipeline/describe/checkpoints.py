@@ -14,7 +14,7 @@ import torch
 
 from pipeline.checkpoints import write_checkpoint
 from pipeline.describe.network import DescriberNetwork
-from pipeline.describe.presets import PRESETS
+from pipeline.describe.presets import NETWORKS
 
 # Weights that a network carries and no description needs: ImageNet's classifier of a backbone of timm's.
 _LEFT_OUT = ("backbone.model.classifier.", "backbone.model.fc.", "backbone.model.head.fc.")
@@ -62,4 +62,4 @@ def _constants(name: str, network: DescriberNetwork) -> dict[str, torch.Tensor]:
 
 def _layout(name: str) -> str | None:
     """The official layout that it can be converted to; None where there is none."""
-    return name.rsplit("_", 1)[0] if name in PRESETS else None
+    return NETWORKS[name].family if name in NETWORKS else None

@@ -17,11 +17,9 @@ from pipeline.config import DescribeConfig
 from pipeline.describe.backbones import RANDOM, Backbone, load_backbone
 from pipeline.describe.heads import AttentionHead, GlobalHead, MapsHead
 from pipeline.describe.official_checkpoints import to_relook
-from pipeline.describe.presets import IMAGENET_MEAN, IMAGENET_STD, PRESETS
+from pipeline.describe.presets import IMAGENET_MEAN, IMAGENET_STD, NETWORKS, PRESETS, PublishedNetwork
 from pipeline.describe.resnet import ResNetBackbone
 from pipeline.errors import RelookError
-
-ARCHITECTURES = {"r50": "resnet50", "r101": "resnet101"}
 
 # Sizes that the papers' files have where a network is built without one.
 _GLOBAL, _SOP_GLOBAL, _LOCAL, _HIDDEN, _MAPS = 2048, 128, 128, 512, 256
@@ -103,10 +101,10 @@ def network_to_train(
             return build_network(config), False
         if config.weights == "random":
             return build_network(config), True
-        family, depth = config.name.rsplit("_", 1)
+        published = NETWORKS[config.name]
         sizes = {} if dimension is None else {"head.fc.weight": torch.empty(dimension, 0)}
-        network = _empty(family, depth, config, sizes).eval().requires_grad_(False)
-    imagenet = load_backbone(ARCHITECTURES[depth], weights="pretrained", checkpoint=start)
+        network = _empty(published, config, sizes).eval().requires_grad_(False)
+    imagenet = load_backbone(published.architecture, weights="pretrained", checkpoint=start)
     body = {key: value for key, value in imagenet.model.state_dict().items() if not key.startswith("fc.")}
     network.backbone.model.load_state_dict(body)
     network.backbone.weights = hash_weights(network.state_dict())
@@ -178,11 +176,11 @@ def add_heads(network: DescriberNetwork, state: Mapping[str, torch.Tensor]) -> N
 
 
 def _published(config: DescribeConfig) -> DescriberNetwork:
-    family, depth = config.name.rsplit("_", 1)
+    published = NETWORKS[config.name]
     if config.weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            network = _empty(family, depth, config, {})
+            network = _empty(published, config, {})
         network.backbone.weights = RANDOM
     elif config.checkpoint is None:
         raise RelookError(
@@ -191,8 +189,8 @@ def _published(config: DescribeConfig) -> DescriberNetwork:
         )
     else:
         file = to_relook(_read(config.checkpoint, config.name))
-        network = _empty(family, depth, config, file.state)
-        _load(network, file, fixed_p=family in ("sop", "delg"))
+        network = _empty(published, config, file.state)
+        _load(network, file, fixed_p=published.family in ("sop", "delg"))
     if config.globals.p != "learned":
         network.head.p.fill_(config.globals.p)
     if config.superglobal is not None:
@@ -212,13 +210,14 @@ def _read(path: Path, name: str) -> Checkpoint:
     return file
 
 
-def _empty(family: str, depth: str, config: DescribeConfig, state: dict[str, torch.Tensor]) -> DescriberNetwork:
+def _empty(published: PublishedNetwork, config: DescribeConfig, state: dict[str, torch.Tensor]) -> DescriberNetwork:
     """The network, its heads as wide as those of `state`, or as the papers' where that does not say."""
 
     def width(key: str, default: int) -> int:
         return state[key].shape[0] if key in state else default
 
-    backbone = ResNetBackbone(ARCHITECTURES[depth])
+    family = published.family
+    backbone = ResNetBackbone(published.architecture)
     backbone.mean = _constant(state, "image.mean", IMAGENET_MEAN)
     backbone.std = _constant(state, "image.std", IMAGENET_STD)
     fc = nn.Linear(2048, width("head.fc.weight", _SOP_GLOBAL if family == "sop" else _GLOBAL))
@@ -232,7 +231,8 @@ def _empty(family: str, depth: str, config: DescribeConfig, state: dict[str, tor
         if "classifier.weight" in state:
             classifier = nn.Linear(fc.out_features, width("classifier.weight", 0))
     elif config.locals.kind == "attention":
-        raise RelookError(f"describe.locals.kind = attention: {config.name} has no attention; delg_{depth} has")
+        delg = next(name for name, network in NETWORKS.items() if network == ("delg", published.architecture))
+        raise RelookError(f"describe.locals.kind = attention: {config.name} has no attention; {delg} has")
     if config.maps.levels:
         projected = config.maps.projection == "checkpoint"
         if projected and family not in ("cvnet", "superglobal"):

@@ -8,7 +8,7 @@ Transformers (Tan et al., ICCV 2021). docs/papers.md lists where code and paper 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -86,6 +86,24 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
     "delg_r50": _delg(175.0),
     "delg_r101": _delg(166.1),
     "sop_r50": _SOP,
+}
+
+
+class PublishedNetwork(NamedTuple):
+    """What a published describer's network is: its family (heads, layout of files) and timm's name of its ResNet."""
+
+    family: str
+    architecture: str
+
+
+NETWORKS: Mapping[str, PublishedNetwork] = {
+    "cvnet_r50": PublishedNetwork("cvnet", "resnet50"),
+    "cvnet_r101": PublishedNetwork("cvnet", "resnet101"),
+    "superglobal_r50": PublishedNetwork("superglobal", "resnet50"),
+    "superglobal_r101": PublishedNetwork("superglobal", "resnet101"),
+    "delg_r50": PublishedNetwork("delg", "resnet50"),
+    "delg_r101": PublishedNetwork("delg", "resnet101"),
+    "sop_r50": PublishedNetwork("sop", "resnet50"),
 }
 
 
