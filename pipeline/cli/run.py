@@ -61,9 +61,7 @@ class Run:
         self.reporter: Reporter = Silent() if quiet else Bars(err)
         self.as_json, self._quiet = as_json, quiet
         level = logging.ERROR if quiet else logging.DEBUG if verbose > 1 else logging.INFO
-        logging.basicConfig(
-            level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err, show_path=False)]
-        )
+        logging.basicConfig(level=logging.WARNING, handlers=[_log_handler()])
         logging.getLogger("relook").setLevel(level)
 
     def show(self, document: dict[str, Any], table: Any) -> None:
@@ -88,6 +86,17 @@ class Run:
 def is_first() -> bool:
     """Whether this is the first process of torchrun, or there is one only."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def _log_handler() -> logging.Handler:
+    """Coloured and folded on a terminal; one plain line per message elsewhere."""
+    if err.is_terminal:
+        shown: logging.Handler = RichHandler(console=err, show_path=False)
+        shown.setFormatter(logging.Formatter("%(message)s"))
+        return shown
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    return lines
 
 
 def _plain(value: Any) -> Any:

@@ -62,6 +62,18 @@ def test_a_path_stays_on_one_line_in_a_pipe(index: Path) -> None:
     assert any(LONG in line for line in done.stdout.splitlines())
 
 
+def test_a_message_is_one_plain_line_in_a_pipe() -> None:
+    message = "a word of warning " * 20
+    code = (
+        "import logging; from pipeline.cli.run import Run; Run(None, None, {}, False, 0, False); "
+        f"logging.getLogger('relook').warning({message!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    (line,) = done.stderr.splitlines()
+    assert line.endswith(f"WARNING {message}")
+    assert len(line) < len(message) + 40
+
+
 @given(st.text(), st.sampled_from(["ascii", "utf-8", "cp1252", "utf-16"]))
 def test_json_is_valid_in_every_encoding(text: str, encoding: str) -> None:
     stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
