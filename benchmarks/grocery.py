@@ -117,11 +117,11 @@ def write_manifest(file: Path, catalog: Catalog) -> Path:
 
 
 def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Global search first, then each second look with its paired difference and standard error."""
+    """Global search first, then each reranker with its paired difference and standard error."""
     first = next(iter(rows.values()))
     made = Table(title=f"{title}: {first['queries']} queries, gallery of {first['gallery']}", title_justify="left")
-    for heading in ("second look", "mAP", "R@1", "mAP difference", "R@1 difference", "R@5", "R@10", "ms a query"):
-        made.add_column(heading, justify="left" if heading == "second look" else "right")
+    for heading in ("reranker", "mAP", "R@1", "mAP difference", "R@1 difference", "R@5", "R@10", "ms a query"):
+        made.add_column(heading, justify="left" if heading == "reranker" else "right")
     metrics = first["global"]
     cost = 1000 * first["seconds"]["search"] / first["queries"]
     made.add_row("none", *cells(metrics), "", "", f"{metrics['R@5']:.2f}", f"{metrics['R@10']:.2f}", f"{cost:.1f}")

@@ -5,7 +5,7 @@
 On the frozen describer and on the one that `train_grocery.py` trained (its --work is --checkpoints here): learn from
 labelled photos, then photos that were not learnt from query each other, of learnt classes, of other classes, and
 landmarks. Of the other classes every fifth photo is kept, so that few positives are left to each query. Beside each
-second look stands its paired difference to the global search with a confidence interval of 95 % over queries. Indexes,
+reranker is its paired difference to the global search with a confidence interval of 95 % over queries. Indexes,
 checkpoints and measurements in DIR are used again when they are there.
 """
 
@@ -193,11 +193,11 @@ def cpu_seconds() -> float:
 
 
 def table(title: str, rows: Mapping[str, Mapping[str, Any]]) -> Table:
-    """Global search first, then each second look with its paired difference and its confidence interval."""
+    """Global search first, then each reranker with its paired difference and its confidence interval."""
     first = next(iter(rows.values()))
     made = Table(title=f"{title}: {first['queries']} queries, gallery of {first['gallery']}", title_justify="left")
-    for heading in ("second look", "mAP", "R@1", "mAP difference, 95 %", "R@1 difference, 95 %", "ms a query", "CPU s"):
-        made.add_column(heading, justify="left" if heading == "second look" else "right")
+    for heading in ("reranker", "mAP", "R@1", "mAP difference, 95 %", "R@1 difference, 95 %", "ms a query", "CPU s"):
+        made.add_column(heading, justify="left" if heading == "reranker" else "right")
     made.add_row("none", f"{first['global']['mAP']:.2f}", f"{first['global']['R@1']:.2f}", "", "", "", "")
     for name, row in rows.items():
         change, metrics = row["difference"], row["reranked"]

@@ -1,6 +1,6 @@
 """The projections that a describer fits on its gallery: of globals, locals and maps.
 
-Between the describer and `projections.py`: decides which are asked for, gathers the samples they are fitted on, applies
+Between the describer and `projections.py`: decides which are needed, gathers the samples they are fitted on, applies
 them.
 """
 
@@ -56,7 +56,7 @@ class Fitted:
     """The fitted projections of one describer.
 
     Args:
-        config: says which are asked for.
+        config: says which are needed.
         widths: channels by name before projection.
     """
 
@@ -77,7 +77,7 @@ class Fitted:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Names that are asked for and not there yet."""
+        """Names that are needed and not there yet."""
         return tuple(name for name in self._wanted if name not in self._projections)
 
     def do_without(self, name: str) -> None:
@@ -114,7 +114,7 @@ class Fitted:
             self._projections[name] = fit_pca(samples.of(name), size, whiten=name == "globals", what=what)
 
     def apply(self, name: str, values: torch.Tensor, *, unit: bool = True) -> torch.Tensor:
-        """Project [..., D] where that is asked for, to rows of unit length or as long as they come out."""
+        """Project [..., D] where that is needed, to rows of unit length or as long as they come out."""
         if name not in self._projections:
             return values
         projection = self._projections[name]

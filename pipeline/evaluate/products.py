@@ -89,7 +89,7 @@ def nearest_neighbours(
         RelookError: k is larger than N.
     """
     if k > len(gallery):
-        raise RelookError(f"{k} neighbours were asked for, and the gallery holds {len(gallery)} vectors")
+        raise RelookError(f"k = {k} neighbours, but the gallery holds {len(gallery)} vectors")
     if cosine:
         queries, gallery = _unit(queries), _unit(gallery)
     kept = min(len(gallery), k + _SPARE)

@@ -31,7 +31,7 @@ class BenchmarkProtocol:
         headline: the metric that is meant when one number is asked for.
         score: from judged rankings to the metrics of each query; raises RelookError when nothing can be scored.
         reads_labels: whether it asks for what the first answers show, instead of where known ids stand.
-        lists: by the ending of a metric's name, the groups that are taken out before the second look, which then has a
+        lists: by the ending of a metric's name, the groups that are taken out before re-ranking, which then has a
             list of its own for the metrics with that ending; empty: one list for all.
     """
 
@@ -44,7 +44,7 @@ class BenchmarkProtocol:
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def score_lists(self, judged: Mapping[str, Sequence[RankedRelevance]]) -> Scores:
-        """The scores of a second look with `lists`, or with the one list ""."""
+        """The scores of re-ranked results with `lists`, or with the one list ""."""
         if not self.lists:
             return self.score(judged[""])
         columns: dict[str, FloatValues] = {}

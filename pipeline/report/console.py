@@ -121,9 +121,9 @@ def write_hits(stream: TextIO, result: Mapping[str, Any]) -> None:
 
 
 def show_evaluation(console: Console, *results: Mapping[str, Any]) -> None:
-    """Print `evaluate` documents of the same queries in one table: the global search, and each second look.
+    """Print `evaluate` documents of the same queries in one table: the global search, and each re-ranking.
 
-    Beside a second look stands the mean difference to the global search over the same queries and its standard error.
+    Beside a re-ranking is the mean difference to the global search over the same queries and its standard error.
     Few metrics are columns; the many of Revisited Oxford and Paris are rows.
     """
     first = results[0]
@@ -139,7 +139,7 @@ def show_evaluation(console: Console, *results: Mapping[str, Any]) -> None:
             rows.append((" > ".join(result["rerank"]), values, ""))
             cells = [f"{difference[name]:+.2f} ±{difference[f'{name}_se']:.2f}" for name in metrics]
             rows.append(("  difference", cells, "bold"))
-    table = Table(title="Before and after the second look", caption=caption, title_justify="left")
+    table = Table(title="Before and after re-ranking", caption=caption, title_justify="left")
     table.add_column("percent", no_wrap=True)
     if len(metrics) <= _COLUMNS:
         for name in metrics:

@@ -17,7 +17,7 @@ import yaml
 
 from pipeline.files import escape_formula, write_bytes, write_errors
 
-_ROWS = {"global": "global search", "reranked": "second look"}
+_ROWS = {"global": "global search", "reranked": "re-ranked"}
 
 
 def write_evaluation(folder: Path, report: Mapping[str, Any]) -> None:
@@ -57,7 +57,7 @@ def _markdown(report: Mapping[str, Any]) -> str:
     lines = [
         f"# {report['dataset']}{split}: {report['protocol']}",
         "",
-        f"{report['queries']:,} queries, gallery of {report['gallery']:,}; second look: {chain}. {_left_out(report)}",
+        f"{report['queries']:,} queries, gallery of {report['gallery']:,}; rerankers: {chain}. {_left_out(report)}",
         "",
         *_metrics(report),
         "",
@@ -77,7 +77,7 @@ def _left_out(report: Mapping[str, Any]) -> str:
         "photos could not be read": report["failed"],
     }
     words = [f"{count} {what}" for what, count in counts.items() if count]
-    warning = f" **Weights: {report['weights']}; the figures mean nothing.**" if _random(report) else ""
+    warning = f" **Weights: {report['weights']}; the metrics say nothing about quality.**" if _random(report) else ""
     return (f"Left out: {', '.join(words)}." if words else "Nothing was left out.") + warning
 
 
@@ -87,7 +87,7 @@ def _random(report: Mapping[str, Any]) -> bool:
 
 def _metrics(report: Mapping[str, Any]) -> list[str]:
     """A row per metric, the rankings side by side; the interval is that of the last ranking."""
-    lines = ["| percent | global search | second look | difference | 95 % interval |", "|---|---|---|---|---|"]
+    lines = ["| percent | global search | re-ranked | difference | 95 % interval |", "|---|---|---|---|---|"]
     for name, before in report["global"].items():
         after, change = "", ""
         if report["reranked"]:

@@ -1,6 +1,6 @@
 """`compare`: two evaluations of the same queries, query by query.
 
-Reads the `evaluation.json` of two runs, or of one: then its global search is compared with its second look.
+Reads the `evaluation.json` of two runs, or of one: then its global search is compared with its re-ranked results.
 """
 
 from __future__ import annotations
@@ -82,12 +82,12 @@ def compare(first: Path, second: Path | None = None, metric: str | None = None) 
 
     Args:
         first: an `evaluation.json`, or the folder of one.
-        second: another; None: the second look of `first` is compared with its own global search.
+        second: another; None: the re-ranked results of `first` are compared with its own global search.
         metric: what wins and losses are counted by; None: the protocol's.
 
     Raises:
         RelookError: a file is no evaluation, they are of different data sets or protocols, or share no query.
-        UsageError: there is no such metric, or there is one file without a second look.
+        UsageError: there is no such metric, or there is one file without re-ranked results.
     """
     before, after = _sides(first, second)
     for key in ("protocol", "dataset", "split"):
@@ -121,7 +121,9 @@ def _sides(first: Path, second: Path | None) -> tuple[Side, Side]:
     one = _read(first)
     if second is None:
         if not one["rerank"]:
-            raise UsageError(f"{first}: has no second look to compare its global search with; give another evaluation")
+            raise UsageError(
+                f"{first}: has no re-ranked results to compare its global search with; give another evaluation"
+            )
         return Side("global search", one, "global"), Side(" > ".join(one["rerank"]), one, "reranked")
     return _side(first, one), _side(second, _read(second))
 

@@ -65,7 +65,7 @@ def convert(source: Path, target: Path) -> ConvertResult:
         return _to_relook(file, target)
     if target.suffix in OFFICIAL:
         if file.header is None:
-            raise RelookError(f"{source}: is no file of relook's; give a target that ends in .safetensors")
+            raise RelookError(f"{source}: is not in relook's format; give a target that ends in .safetensors")
         return _to_official(file, target)
     raise UsageError(f"{target}: expected .safetensors for relook's format, or {', '.join(OFFICIAL)} for the official")
 

@@ -152,8 +152,8 @@ def _prepared(config: Config) -> Iterator[_Ready]:
     with process_group(torch.device(choose_device(config))) as device:
         gallery = open_gallery(config, partial="error")
         records, vectors, parts = _divided(config, gallery)
-        lesson = make_training_set(gallery, records, vectors, parts.learn, index_photos(gallery, config))
-        recipe = RECIPES[settings.reranker](lesson, settings, config.seed, str(device))
+        training_set = make_training_set(gallery, records, vectors, parts.learn, index_photos(gallery, config))
+        recipe = RECIPES[settings.reranker](training_set, settings, config.seed, str(device))
         yield _Ready(gallery, records, parts.validate, recipe, device)
 
 

@@ -29,7 +29,7 @@ def check_upsert(descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str,
         raise RelookError(f"the vector of {ids[0]!r} has {vectors.shape[1]} values; this store holds {dimension}")
     if len(set(ids)) != len(ids):
         twice, _ = Counter(ids).most_common(1)[0]
-        raise RelookError(f"the id {twice!r} stands twice in what is written")
+        raise RelookError(f"duplicate id {twice!r} in what is written")
     lengths = np.linalg.norm(vectors, axis=1)
     wrong = np.flatnonzero(~(np.abs(lengths - 1) < _LENGTH_ERROR))  # so that NaN is wrong
     if len(wrong):
@@ -45,7 +45,7 @@ def check_query(vectors: FloatArray, top_k: int, dimension: int) -> npt.NDArray[
     Raises RelookError for another shape, for NaN, infinity and vectors of length 0, and for a `top_k` below 1.
     """
     if top_k < 1:
-        raise RelookError(f"top_k = {top_k}: at least 1 answer has to be asked for")
+        raise RelookError(f"top_k = {top_k}: expected at least 1")
     if vectors.ndim != 2 or vectors.shape[1] != dimension:
         raise RelookError(f"queries of shape {vectors.shape}; this store holds vectors of {dimension} values")
     if not np.isfinite(vectors).all():

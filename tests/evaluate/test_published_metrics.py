@@ -314,7 +314,7 @@ def test_the_reranked_list_ends_where_it_was_resorted() -> None:
 
 def test_more_neighbours_than_there_are() -> None:
     vectors = np.eye(3, dtype=np.float32)
-    with pytest.raises(RelookError, match="4 neighbours were asked for, and the gallery holds 3"):
+    with pytest.raises(RelookError, match="k = 4 neighbours, but the gallery holds 3"):
         nearest_neighbours(vectors, vectors, 4)
     with pytest.raises(RelookError, match="recall at 3 needs as many neighbours, and there are 2"):
         by_products(np.zeros((1, 2), dtype=np.intp), np.zeros(1), np.zeros(3), [1, 3])

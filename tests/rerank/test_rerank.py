@@ -1,4 +1,4 @@
-"""The second look: fusion, chains, checkpoints, and rerankers on odd inputs."""
+"""Re-ranking: fusion, chains, checkpoints, and rerankers on odd inputs."""
 
 from __future__ import annotations
 

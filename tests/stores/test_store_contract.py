@@ -254,7 +254,7 @@ def test_vectors_that_are_no_unit_vectors_are_refused(place: Place, vector: list
         (["wrong"], unit_vectors(1, 7), 1, r"'wrong'.* 7 values"),
         (["a", "b"], unit_vectors(1), 2, "for 2 ids"),
         (["a", "b"], unit_vectors(2), 1, "2 ids and metadata of 1"),
-        (["same", "same"], unit_vectors(2), 2, "'same' stands twice"),
+        (["same", "same"], unit_vectors(2), 2, "duplicate id 'same'"),
     ],
 )
 def test_an_upsert_that_does_not_fit_is_refused(

@@ -77,8 +77,8 @@ def _learn(config: Config, gallery: Gallery, folder: Path) -> tuple[list[float],
     settings = config.train_rerank
     records = list(gallery.index.records.values())
     vectors = gallery.globals([record.id for record in records])
-    lesson = make_training_set(gallery, records, vectors, np.arange(len(records)))
-    recipe = RECIPES[settings.reranker](lesson, settings, config.seed, "cpu")
+    training_set = make_training_set(gallery, records, vectors, np.arange(len(records)))
+    recipe = RECIPES[settings.reranker](training_set, settings, config.seed, "cpu")
     trained = fit(
         recipe.task,
         settings,

@@ -81,7 +81,7 @@ def things(seed: int, width: int = WIDTH) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((LABELS, 6, width))
 
 
-def lesson(source: Source, card: ModelCard = CARD) -> TrainingSet:
+def training_set(source: Source, card: ModelCard = CARD) -> TrainingSet:
     everyone = np.arange(len(source.ids))
     vectors = np.zeros((len(everyone), 16), np.float32)
     return TrainingSet(
@@ -149,7 +149,7 @@ def test_a_batch_says_everything_about_itself(
     counts = {"least_locals": least, "query_locals": least + more[0], "gallery_locals": least + more[1]}
     source = Source(things(0), 0)
     task = AMESRecipe(
-        lesson(source), config({**counts, "start": "paper"}, triplets=triplets, batch_size=batch), 0, "cpu"
+        training_set(source), config({**counts, "start": "paper"}, triplets=triplets, batch_size=batch), 0, "cpu"
     ).task
     plan = task.plan(np.random.default_rng(seed))
     again = task.plan(np.random.default_rng(seed))
@@ -168,7 +168,7 @@ def test_a_batch_says_everything_about_itself(
 
 def test_either_side_is_drawn_for_itself_up_to_its_own_limit() -> None:
     task = AMESRecipe(
-        lesson(Source(things(0), 0)), config({"start": "paper"}, triplets=600, batch_size=1), 0, "cpu"
+        training_set(Source(things(0), 0)), config({"start": "paper"}, triplets=600, batch_size=1), 0, "cpu"
     ).task
     drawn = np.array([rows[0, 3:] for rows in task.plan(np.random.default_rng(0))])
     assert {tuple(pair) for pair in drawn.tolist()} == {(q, g) for q in range(4, 11) for g in range(4, 7)}
@@ -176,7 +176,7 @@ def test_either_side_is_drawn_for_itself_up_to_its_own_limit() -> None:
 
 def test_what_is_loaded_is_as_much_as_was_drawn() -> None:
     source = Source(things(0), 0)
-    task = AMESRecipe(lesson(source), config({"start": "paper"}), 0, "cpu").task
+    task = AMESRecipe(training_set(source), config({"start": "paper"}), 0, "cpu").task
     loaded = task.load(np.array([[0, 1, 6, 10, 4], [2, 3, 12, 10, 4]]))
     assert loaded.anchors.descriptors.shape == (2, 10, WIDTH)
     assert loaded.others.descriptors.shape == (4, 4, WIDTH)
@@ -245,7 +245,7 @@ def test_a_turned_step_is_a_step_of_a_network_with_a_turned_projection() -> None
 def test_a_step_is_turned_where_the_settings_say_so() -> None:
     losses = {}
     for turning in (False, True):
-        task = AMESRecipe(lesson(Source(things(0), 0)), config({"turning": turning}), 0, "cpu").task
+        task = AMESRecipe(training_set(Source(things(0), 0)), config({"turning": turning}), 0, "cpu").task
         loaded = task.load(task.plan(np.random.default_rng(0))[0])
         with torch.no_grad():
             losses[turning] = [float(task(loaded)) for _ in range(2)]
@@ -256,7 +256,7 @@ def test_a_step_is_turned_where_the_settings_say_so() -> None:
 def test_pictures_without_descriptors_do_no_harm() -> None:
     source = Source(things(0), 0, empty=("0-0", "1-3"))
     for start in ("comparing", "paper"):
-        task = AMESRecipe(lesson(source), config({"start": start}), 0, "cpu").task
+        task = AMESRecipe(training_set(source), config({"start": start}), 0, "cpu").task
         loss = task(task.load(np.array([[0, 1, 9, 10, 6], [9, 10, 0, 10, 6]])))
         loss.backward()
         assert torch.isfinite(loss)
@@ -269,21 +269,21 @@ def test_pictures_without_descriptors_do_no_harm() -> None:
 
 def test_a_comparing_start_tells_likeness_before_any_training() -> None:
     """On things that it was not fitted to: the logits must rank them, and be calibrated on those it was fitted to."""
-    recipe = AMESRecipe(lesson(Source(things(0), 0)), config(), 0, "cpu")
+    recipe = AMESRecipe(training_set(Source(things(0), 0)), config(), 0, "cpu")
     plan = recipe.task.plan(np.random.default_rng(5))
     with torch.no_grad():
         losses = [float(recipe.task(recipe.task.load(rows))) for rows in plan]
     assert np.mean(losses) < 0.62
     new = Source(things(1), 1)
     assert precision(logits(recipe.reranker, new), new.labels) > 60
-    usual = AMESRecipe(lesson(Source(things(0), 0)), config({"start": "paper"}), 0, "cpu")
+    usual = AMESRecipe(training_set(Source(things(0), 0)), config({"start": "paper"}), 0, "cpu")
     assert precision(logits(usual.reranker, new), new.labels) < 40
 
 
 def test_the_projection_is_learnt_from_either_start(tmp_path: Path) -> None:
     for start in ("comparing", "paper"):
         chosen = config({"start": start}, triplets=64)
-        recipe = AMESRecipe(lesson(Source(things(0), 0)), chosen, 0, "cpu")
+        recipe = AMESRecipe(training_set(Source(things(0), 0)), chosen, 0, "cpu")
         before = recipe.task.network.remap_local[0].weight.detach().clone()
         trained(recipe, chosen, tmp_path / start)
         assert not torch.equal(before, recipe.task.network.remap_local[0].weight)
@@ -291,7 +291,7 @@ def test_the_projection_is_learnt_from_either_start(tmp_path: Path) -> None:
 
 def test_it_learns_to_compare_what_it_never_saw(tmp_path: Path) -> None:
     chosen = config(triplets=1600, learning_rate=3e-3)
-    recipe = AMESRecipe(lesson(Source(things(0), 0)), chosen, 0, "cpu")
+    recipe = AMESRecipe(training_set(Source(things(0), 0)), chosen, 0, "cpu")
     new = Source(things(1), 1)
     before = precision(logits(recipe.reranker, new), new.labels)
     losses = trained(recipe, chosen, tmp_path)
@@ -367,7 +367,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a teacher that learnt the toy set."""
     folder = tmp_path_factory.mktemp("teacher")
     chosen = config(triplets=1600)
-    recipe = AMESRecipe(lesson(Source(things(0), 0)), chosen, 0, "cpu")
+    recipe = AMESRecipe(training_set(Source(things(0), 0)), chosen, 0, "cpu")
     trained(recipe, chosen, folder)
     save_checkpoint(folder / "teacher.safetensors", recipe.checkpoint())
     return folder / "teacher.safetensors"
@@ -375,7 +375,7 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def student(teacher: Path | None, card: ModelCard = CARD, **ames: Any) -> AMESStudentRecipe:
     chosen = config({"binarised": True, "teacher": teacher, **ames}, triplets=1600)
-    recipe = ames_recipe(lesson(Source(things(0), 0), card), chosen, 0, "cpu")
+    recipe = ames_recipe(training_set(Source(things(0), 0), card), chosen, 0, "cpu")
     assert isinstance(recipe, AMESStudentRecipe)
     return recipe
 
@@ -453,18 +453,18 @@ def test_what_cannot_be_taught_is_one_line(teacher: Path, tmp_path: Path) -> Non
     with pytest.raises(RelookError, match=r"bits\.safetensors: binarised itself"):
         student(bits)
     with pytest.raises(UsageError, match=r"set train_rerank\.ames\.binarised=true"):
-        ames_recipe(lesson(Source(things(0), 0)), config({"teacher": teacher}), 0, "cpu")
+        ames_recipe(training_set(Source(things(0), 0)), config({"teacher": teacher}), 0, "cpu")
     same = config({"binarised": True, "teacher": teacher}, out=teacher)
     with pytest.raises(UsageError, match="the same file"):
-        ames_recipe(lesson(Source(things(0), 0)), same, 0, "cpu")
+        ames_recipe(training_set(Source(things(0), 0)), same, 0, "cpu")
 
 
 def test_what_cannot_be_learnt_from_is_one_line() -> None:
     projected = dataclasses.replace(CARD, settings={"locals": {"projection": {"kind": "ames", "weights": "x"}}})
     with pytest.raises(RelookError, match=r"projected by ames; .*extract another index"):
-        AMESRecipe(lesson(Source(things(0), 0), projected), config(), 0, "cpu")
+        AMESRecipe(training_set(Source(things(0), 0), projected), config(), 0, "cpu")
     with pytest.raises(RelookError, match=r"extract with --set describe\.locals\.count=50"):
-        AMESRecipe(lesson(Source(things(0), 0), dataclasses.replace(CARD, local_dimension=0)), config(), 0, "cpu")
+        AMESRecipe(training_set(Source(things(0), 0), dataclasses.replace(CARD, local_dimension=0)), config(), 0, "cpu")
     with pytest.raises(ValueError, match="the comparing start needs two"):
         config({"layers": 1})
     with pytest.raises(ValueError, match="least_locals = 7 is more than"):
@@ -475,7 +475,7 @@ def test_the_same_run_twice(tmp_path: Path) -> None:
     runs = []
     for folder in ("a", "b"):
         chosen = config(triplets=64)
-        recipe = AMESRecipe(lesson(Source(things(0), 0)), chosen, 0, "cpu")
+        recipe = AMESRecipe(training_set(Source(things(0), 0)), chosen, 0, "cpu")
         runs.append(trained(recipe, chosen, tmp_path / folder))
     assert runs[0] == runs[1]
 

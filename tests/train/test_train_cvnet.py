@@ -74,8 +74,10 @@ def answers(count: int, groups: Any) -> list[np.ndarray]:
 def recipe_of(source: Any = None, card: Any = None, triplets: int = 48, **model: Any) -> CVNetRecipe:
     settings = TrainRerankConfig(batch_size=8, triplets=triplets, cvnet=CVNetModelConfig(**model))
     vectors = unit_vectors(len(IDS))
-    lesson = TrainingSet(IDS, LABELS, vectors, answers, source or Source(), card or card_with(), (vectors, LABELS), IDS)
-    return CVNetRecipe(lesson, settings, 0, "cpu")
+    training_set = TrainingSet(
+        IDS, LABELS, vectors, answers, source or Source(), card or card_with(), (vectors, LABELS), IDS
+    )
+    return CVNetRecipe(training_set, settings, 0, "cpu")
 
 
 def first_batch(task: CVNetTask, epoch: int = 1, epochs: int = 1) -> np.ndarray:

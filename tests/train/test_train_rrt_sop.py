@@ -65,8 +65,8 @@ def recipe_for(index: Path, settings: list[str], *more: str) -> Any:
     gallery = open_gallery(config)
     records = list(gallery.index.records.values())
     vectors = gallery.globals([record.id for record in records])
-    lesson = make_training_set(gallery, records, vectors, np.arange(len(records)), index_photos(gallery, config))
-    return RECIPES["rrt_sop"](lesson, config.train_rerank, config.seed, "cpu"), config.train_rerank
+    training_set = make_training_set(gallery, records, vectors, np.arange(len(records)), index_photos(gallery, config))
+    return RECIPES["rrt_sop"](training_set, config.train_rerank, config.seed, "cpu"), config.train_rerank
 
 
 def run(folder: Path, task: Task, loop: Any, report: Callable[[Progress], None] = lambda progress: None) -> Trained:

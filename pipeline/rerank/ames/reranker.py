@@ -1,6 +1,6 @@
 """AMES as a reranker: local descriptors alone, many of the query against few of each candidate.
 
-One of the second looks; its network is in `ames_network.py`. Suma et al., ECCV 2024: the logit times a temperature
+A reranker; its network is in `network.py`. Suma et al., ECCV 2024: the logit times a temperature
 becomes a probability, which is fused with the global similarity.
 """
 

@@ -1,6 +1,6 @@
 """CVNet-Rerank as a reranker: reads the candidates' maps, scores pairs in batches.
 
-One of the second looks; its network is in `cvnet_network.py`. Lee et al., CVPR 2022. The maps are computed once, when
+A reranker; its network is in `network.py`. Lee et al., CVPR 2022. The maps are computed once, when
 extracting (`describe.maps`), so that a query costs the correlations and the 4-D convolutions alone.
 """
 

@@ -1,6 +1,6 @@
 """The Reranking Transformer as a reranker: descriptors become tokens, pairs become probabilities.
 
-One of the second looks; its network is in `rrt_network.py`, its training in `pipeline.train.rerankers.rrt`.
+A reranker; its network is in `network.py`, its training in `pipeline.train.rerankers.rrt`.
 Tan, Yuan, Ordonez, ICCV 2021: the query is the first side of each pair, a candidate the second.
 """
 

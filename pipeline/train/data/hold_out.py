@@ -54,7 +54,7 @@ def find_sessions(vectors: FloatArray, size: int = _SIZE) -> Rows:
 def hold_out_labels(labels: Sequence[str], fraction: float, seed: int) -> Partition:
     """Hold out `fraction` of the labels (two at least) with all their pictures, and as much of the distractors.
 
-    What is validated is then what matters where most things have no label: whether the second look helps for things
+    What is validated is then what matters where most things have no label: whether re-ranking helps for things
     that nobody showed it.
     """
     groups = members(labels)
@@ -72,7 +72,7 @@ def hold_out_labels(labels: Sequence[str], fraction: float, seed: int) -> Partit
 def hold_out_sessions(labels: Sequence[str], vectors: FloatArray, fraction: float, seed: int) -> Partition:
     """Hold out about `fraction` of each label's pictures: whole sessions, those least like the rest.
 
-    What is validated is whether the second look helps for new pictures of the things that it learns.
+    What is validated is whether re-ranking helps for new pictures of the things that it learns.
 
     Args:
         labels: of N pictures; "" is a distractor, held out at random by the same fraction.

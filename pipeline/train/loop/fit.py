@@ -138,7 +138,7 @@ def _better(validation: Validation, run: Run) -> bool:
 def _numbers(validation: Validation, epoch: int) -> Validation:
     """The same in Python's own numbers, which a state can hold; nothing compares with a score that is none."""
     if validation.score is not None and not math.isfinite(validation.score):
-        raise RelookError(f"the validation of epoch {epoch} gave a score of {validation.score}, which is no number")
+        raise RelookError(f"the validation of epoch {epoch} gave a score of {validation.score}, which is not finite")
     metrics, extra = (
         {name: float(value) for name, value in values.items()} for values in (validation.metrics, validation.extra)
     )

@@ -84,9 +84,9 @@ class Run:
             if state["identity"] == identity:
                 self._take(state)
         except Exception as error:  # torch raises many types for a damaged file
-            raise RelookError(f"{path}: cannot be resumed from ({error}); remove it to start anew") from None
+            raise RelookError(f"{path}: cannot be resumed from ({error}); remove it to start again") from None
         if state["identity"] != identity:
-            raise RelookError(f"{path}: left by a run with other settings or data; remove it to start anew")
+            raise RelookError(f"{path}: left by a run with other settings or data; remove it to start again")
 
     def _take(self, state: dict[str, Any]) -> None:
         self.task.load_state_dict(state["task"])

@@ -119,22 +119,22 @@ class AMESRecipe:
         RelookError: the index has no locals, or has them projected for AMES.
     """
 
-    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.ames
-        check_locals(lesson.card)
-        triplets, stored = sources(lesson, settings)
+        check_locals(training_set.card)
+        triplets, stored = sources(training_set, settings)
         torch.manual_seed(seed)
-        network = AMESNetwork(shape_for(model, lesson.card))
-        self.task: AMESTask = AMESTask(network, stored, triplets, lesson.ids, settings)
+        network = AMESNetwork(shape_for(model, training_set.card))
+        self.task: AMESTask = AMESTask(network, stored, triplets, training_set.ids, settings)
         if model.start == "comparing":
             samples, rows = stored.sample()
-            labels = [lesson.labels[row] for row in rows]
-            width = min(model.model_dim, lesson.card.local_dimension)
+            labels = [training_set.labels[row] for row in rows]
+            width = min(model.model_dim, training_set.card.local_dimension)
             start_comparing(network, within_class_whitening(samples, labels, width, model.shrinkage))
             calibrate(network, lambda: _pass_pairs(self.task, seed))
         else:
             start_as_published(network)
-        self.reranker = reranker_of(network, settings, lesson.card, device)
+        self.reranker = reranker_of(network, settings, training_set.card, device)
         self.anchors = len(triplets.anchors)
 
     def checkpoint(self) -> RerankCheckpoint:
@@ -154,12 +154,12 @@ def check_locals(card: ModelCard) -> None:
         )
 
 
-def sources(lesson: TrainingSet, settings: TrainRerankConfig) -> tuple[Triplets, StoredLocals]:
+def sources(training_set: TrainingSet, settings: TrainRerankConfig) -> tuple[Triplets, StoredLocals]:
     """The miner, and the descriptors of what it names."""
-    answers = lesson.answers(settings.candidates, None)
-    triplets = Triplets(lesson.labels, answers, [0] * len(lesson.ids))
+    answers = training_set.answers(settings.candidates, None)
+    triplets = Triplets(training_set.labels, answers, [0] * len(training_set.ids))
     most = max(settings.ames.query_locals, settings.ames.gallery_locals)
-    return triplets, StoredLocals(lesson.source, lesson.ids, most)
+    return triplets, StoredLocals(training_set.source, training_set.ids, most)
 
 
 def reranker_of(network: AMESNetwork, settings: TrainRerankConfig, card: ModelCard, device: str) -> AMESReranker:

@@ -101,13 +101,13 @@ class AMESStudentRecipe:
         RelookError: the index has no locals, or the teacher is of another size, or of other descriptors.
     """
 
-    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.ames
-        check_locals(lesson.card)
-        teacher = _teacher(settings, lesson.card)
-        triplets, stored = sources(lesson, settings)
+        check_locals(training_set.card)
+        teacher = _teacher(settings, training_set.card)
+        triplets, stored = sources(training_set, settings)
         torch.manual_seed(seed)
-        network = AMESNetwork(shape_for(model, lesson.card, binarised=True))
+        network = AMESNetwork(shape_for(model, training_set.card, binarised=True))
         samples, _ = stored.sample()
         if model.start == "comparing":
             start_like(network, teacher, samples, seed)
@@ -115,8 +115,8 @@ class AMESStudentRecipe:
             start_as_published(network)
             base = directions(samples, model.model_dim)
             _set_bits(network, base @ rotation(samples @ base, seed)[0])
-        self.task = AMESStudentTask(network, teacher, stored, triplets, lesson.ids, settings)
-        self.reranker = reranker_of(network, settings, lesson.card, device)
+        self.task = AMESStudentTask(network, teacher, stored, triplets, training_set.ids, settings)
+        self.reranker = reranker_of(network, settings, training_set.card, device)
         self.anchors = len(triplets.anchors)
 
     def checkpoint(self) -> RerankCheckpoint:
@@ -124,13 +124,13 @@ class AMESStudentRecipe:
         return self.reranker.to_checkpoint()
 
 
-def ames_recipe(lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
+def ames_recipe(training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
     """The recipe of the variant that the settings ask for. Raises UsageError when they ask for a half of one."""
     if settings.ames.binarised:
-        return AMESStudentRecipe(lesson, settings, seed, device)
+        return AMESStudentRecipe(training_set, settings, seed, device)
     if settings.ames.teacher is not None:
         raise UsageError("train_rerank.ames.teacher is for bits; set train_rerank.ames.binarised=true, or no teacher")
-    return AMESRecipe(lesson, settings, seed, device)
+    return AMESRecipe(training_set, settings, seed, device)
 
 
 def start_like(student: AMESNetwork, teacher: AMESNetwork, samples: FloatArray, seed: int) -> None:

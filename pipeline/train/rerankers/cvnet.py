@@ -144,20 +144,28 @@ class CVNetRecipe:
         RelookError: the index has no maps, or maps that were projected already where they should be here.
     """
 
-    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.cvnet
-        levels = _levels(lesson.card, model)
-        triplets = Triplets(lesson.labels, lesson.answers(settings.candidates, None), [0] * len(lesson.ids))
+        levels = _levels(training_set.card, model)
+        triplets = Triplets(
+            training_set.labels, training_set.answers(settings.candidates, None), [0] * len(training_set.ids)
+        )
         torch.manual_seed(seed)
         learner = CVLearner(levels)
         projection = None
         if model.project:
-            channels = lesson.card.maps.channels
+            channels = training_set.card.maps.channels
             assert channels is not None  # a describer's card says it; `_levels` refuses others
             projection = nn.ModuleList([_convolution(channels, model.channels) for _ in range(levels)])
-        self.reranker = CVNetReranker(learner, projection, lesson.card, device=device)
+        self.reranker = CVNetReranker(learner, projection, training_set.card, device=device)
         self.task = CVNetTask(
-            self.reranker, lesson.source.maps, triplets, lesson.ids, settings.triplets, settings.batch_size, model
+            self.reranker,
+            training_set.source.maps,
+            triplets,
+            training_set.ids,
+            settings.triplets,
+            settings.batch_size,
+            model,
         )
         self.anchors = len(triplets.anchors)
 

@@ -13,10 +13,10 @@ from pipeline.train.rerankers.rrt_sop import RRTSOPRecipe
 from pipeline.train.rerankers.rrt_sop_joint import RRTSOPJointRecipe
 
 
-def _rrt_sop(lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
+def _rrt_sop(training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> Recipe:
     """From stored maps, or from photos together with its describer."""
     made = RRTSOPRecipe if settings.rrt_sop.joint is None else RRTSOPJointRecipe
-    return made(lesson, settings, seed, device)
+    return made(training_set, settings, seed, device)
 
 
 # Each is made of what there is to learn from, the settings, a seed and a device.

@@ -94,30 +94,32 @@ class RRTRecipe:
         RelookError: the index has no locals.
     """
 
-    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
-        card, model = lesson.card, settings.rrt
+    def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
+        card, model = training_set.card, settings.rrt
         if not card.local_dimension:
             raise RelookError("rrt learns from local descriptors; extract with --set describe.locals.count=50")
         comparing = model.start == "comparing"
-        triplets, half = mined(lesson, settings.candidates, comparing)
+        triplets, half = mined(training_set, settings.candidates, comparing)
         torch.manual_seed(seed)
         network = RRTNetwork(_shape(model, card))
         described = [
             Description(vector, part)
-            for vector, part in zip(lesson.vectors, lesson.source.locals(lesson.ids), strict=True)
+            for vector, part in zip(training_set.vectors, training_set.source.locals(training_set.ids), strict=True)
         ]
         tokens = tokens_of(described, network.shape)
         self._kept: Whitening | None = None
         if comparing:
             fit = partial(within_class_whitening, dimension=network.shape.d_model, shrinkage=model.shrinkage)
-            start_comparing(network, fit(lesson.vectors, lesson.labels))
-            others = cross_fitted(fit, lesson.vectors, lesson.labels, half)
-            projected = np.where(half[:, None] == 0, *(other.apply(lesson.vectors) for other in others))
+            start_comparing(network, fit(training_set.vectors, training_set.labels))
+            others = cross_fitted(fit, training_set.vectors, training_set.labels, half)
+            projected = np.where(half[:, None] == 0, *(other.apply(training_set.vectors) for other in others))
             drawn = triplets.epoch(settings.triplets, np.random.default_rng(seed))
             calibrate_skip(network, *calibration(torch.from_numpy(projected), drawn))
             tokens = replace(tokens, vector=torch.from_numpy(projected))
-            self._kept = fit(*lesson.everything)
-        self.task = RRTTask(network, tokens, triplets, lesson.ids, settings.triplets, settings.batch_size, comparing)
+            self._kept = fit(*training_set.everything)
+        self.task = RRTTask(
+            network, tokens, triplets, training_set.ids, settings.triplets, settings.batch_size, comparing
+        )
         self.reranker = RRTReranker(network, card, device=device)
         self.anchors = len(triplets.anchors)
 

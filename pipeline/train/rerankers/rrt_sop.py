@@ -88,23 +88,25 @@ class RRTSOPRecipe:
         RelookError: the index has no whole maps, or its heads do not divide the width of its tokens.
     """
 
-    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.rrt_sop
-        refuse_without_maps(lesson.card)
+        refuse_without_maps(training_set.card)
         comparing = model.start == "comparing"
-        triplets, half = mined(lesson, settings.candidates, comparing)
+        triplets, half = mined(training_set, settings.candidates, comparing)
         torch.manual_seed(seed)
-        network = RRTSOPNetwork(shape_for(model, lesson.card.local_dimension))
+        network = RRTSOPNetwork(shape_for(model, training_set.card.local_dimension))
         self._kept: Whitening | None = None
         if comparing:
             fit = partial(within_class_whitening, dimension=network.shape.d_model, shrinkage=model.shrinkage)
-            project, self._kept = _start(network, lesson, half, fit)
-            tokens = _tokens(network, lesson, project)
+            project, self._kept = _start(network, training_set, half, fit)
+            tokens = _tokens(network, training_set, project)
             calibrate(network, tokens, triplets.epoch(settings.triplets, np.random.default_rng(seed)))
         else:
-            tokens = _tokens(network, lesson, lambda row, cells: cells)
-        self.task = RRTSOPTask(network, tokens, triplets, lesson.ids, settings.triplets, settings.batch_size, comparing)
-        self.reranker = RRTSOPReranker(network, lesson.card, device=device)
+            tokens = _tokens(network, training_set, lambda row, cells: cells)
+        self.task = RRTSOPTask(
+            network, tokens, triplets, training_set.ids, settings.triplets, settings.batch_size, comparing
+        )
+        self.reranker = RRTSOPReranker(network, training_set.card, device=device)
         self.anchors = len(triplets.anchors)
 
     def checkpoint(self) -> RerankCheckpoint:
@@ -117,7 +119,7 @@ def shape_for(model: RRTSOPModelConfig, channels: int) -> RRTSOPShape:
     width = min(model.width, channels) if model.start == "comparing" else channels
     if width % model.heads or width % 2:
         raise RelookError(
-            f"train_rerank.rrt_sop.heads = {model.heads}: tokens of {width} values cannot be divided among so many "
+            f"train_rerank.rrt_sop.heads = {model.heads}: tokens of {width} values cannot be divided by this number "
             "(train_rerank.rrt_sop.width and describe.locals.dimension say how wide they are)"
         )
     shape = RRTSOPShape(width, model.heads, model.layers, model.feedforward, model.dropout)
@@ -132,20 +134,22 @@ def calibrate(network: RRTSOPNetwork, tokens: MapTokens, drawn: Rows) -> None:
 
 
 def _start(
-    network: RRTSOPNetwork, lesson: TrainingSet, half: Rows, fit: Fit
+    network: RRTSOPNetwork, training_set: TrainingSet, half: Rows, fit: Fit
 ) -> tuple[Callable[[int, FloatArray], FloatArray], Whitening]:
     """Set the comparing start; gives the projection of a picture's cells by its row, and the one to keep."""
-    means = means_of(lesson.source, lesson.ids)
-    start_comparing_maps(network, fit(means, lesson.labels))
-    others = cross_fitted(fit, means, lesson.labels, half)
+    means = means_of(training_set.source, training_set.ids)
+    start_comparing_maps(network, fit(means, training_set.labels))
+    others = cross_fitted(fit, means, training_set.labels, half)
     return lambda row, cells: others[half[row]].apply(cells), fit(
-        means_of(lesson.source, lesson.everyone), lesson.everything[1]
+        means_of(training_set.source, training_set.everyone), training_set.everything[1]
     )
 
 
-def _tokens(network: RRTSOPNetwork, lesson: TrainingSet, project: Callable[[int, FloatArray], FloatArray]) -> MapTokens:
+def _tokens(
+    network: RRTSOPNetwork, training_set: TrainingSet, project: Callable[[int, FloatArray], FloatArray]
+) -> MapTokens:
     cells, sizes = [], []
-    for row, part in enumerate(read_maps(lesson.source, lesson.ids)):
+    for row, part in enumerate(read_maps(training_set.source, training_set.ids)):
         channels, height, width = part.shape
         cells.append(torch.from_numpy(project(row, part.reshape(channels, -1).T)))
         sizes.append((height, width))

@@ -125,24 +125,28 @@ class RRTSOPJointRecipe:
             `train_rerank.rrt_sop.joint.start` belongs to another index.
     """
 
-    def __init__(self, lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
+    def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         joint = settings.rrt_sop.joint
         assert joint is not None
-        refuse_without_maps(lesson.card)
-        if lesson.photos is None:
+        refuse_without_maps(training_set.card)
+        if training_set.photos is None:
             raise RelookError("train_rerank.rrt_sop.joint learns from the photos of an index, which are not at hand")
-        triplets = Triplets(lesson.labels, lesson.answers(settings.candidates, None), [0] * len(lesson.ids))
-        matcher = matcher_to_train(lesson, settings, seed, device)
-        self._photos, self._settings = lesson.photos, settings
-        self._describer = without_projection(lesson.photos.describer(), lesson.card, torch.device(device))
+        triplets = Triplets(
+            training_set.labels, training_set.answers(settings.candidates, None), [0] * len(training_set.ids)
+        )
+        matcher = matcher_to_train(training_set, settings, seed, device)
+        self._photos, self._settings = training_set.photos, settings
+        self._describer = without_projection(training_set.photos.describer(), training_set.card, torch.device(device))
         network = self._describer.network
         frozen, parts = self._divided(joint)
         network.head.requires_grad_(joint.contrast > 0)
         reduce = nn.Identity() if network.reduce is None else network.reduce.requires_grad_(True)
         trunk = Trunk(parts, network.head, joint.batch_norm == "learnt", joint.checkpointing)
         self._kept_views: tempfile.TemporaryDirectory[str] | None = None
-        views = self._views(lesson.photos, lesson.ids, frozen, torch.device(device))
-        self.task = RRTSOPJointTask(matcher, trunk, reduce, views, triplets, lesson.ids, lesson.labels, settings)
+        views = self._views(training_set.photos, training_set.ids, frozen, torch.device(device))
+        self.task = RRTSOPJointTask(
+            matcher, trunk, reduce, views, triplets, training_set.ids, training_set.labels, settings
+        )
         self.reranker = RRTSOPReranker(matcher, device=device)
         self.anchors = len(triplets.anchors)
 

@@ -67,7 +67,7 @@ def fold_projection(network: DescriberNetwork, fitted: Mapping[str, FloatArray])
     network.reduce.load_state_dict({"weight": matrix[:, :, None, None], "bias": shift})
 
 
-def matcher_to_train(lesson: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> RRTSOPNetwork:
+def matcher_to_train(training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> RRTSOPNetwork:
     """The matcher of `train_rerank.rrt_sop.joint.start`, or a new one that starts as on stored maps.
 
     A projection that was fitted on labels is fitted anew on those that are learnt from: the file's has seen the ones
@@ -79,17 +79,17 @@ def matcher_to_train(lesson: TrainingSet, settings: TrainRerankConfig, seed: int
     joint = settings.rrt_sop.joint
     assert joint is not None
     if joint.start is None and settings.rrt_sop.start == "comparing":
-        return RRTSOPRecipe(lesson, settings, seed, device).task.network
+        return RRTSOPRecipe(training_set, settings, seed, device).task.network
     if joint.start is None:
         torch.manual_seed(seed)
-        return RRTSOPNetwork(shape_for(settings.rrt_sop, lesson.card.local_dimension))
+        return RRTSOPNetwork(shape_for(settings.rrt_sop, training_set.card.local_dimension))
     loaded = RRTSOPReranker.load(joint.start, device)
-    loaded.check(lesson.card)
+    loaded.check(training_set.card)
     network = loaded.network
     shape = network.shape
     if shape.d_local is not None:
         fit = partial(within_class_whitening, dimension=shape.d_model, shrinkage=settings.rrt_sop.shrinkage)
-        whitening = fit(means_of(lesson.source, lesson.ids), lesson.labels)
+        whitening = fit(means_of(training_set.source, training_set.ids), training_set.labels)
         with torch.no_grad():
             network.remap_local.weight.copy_(torch.from_numpy(whitening.weight))
             network.remap_local.bias.copy_(torch.from_numpy(whitening.bias))

@@ -41,7 +41,7 @@ class _View:
     Attributes:
         asked: those that query.
         candidates: all others, by the global descriptors.
-        source: where the second look reads them.
+        source: where the reranker reads them.
         before: metrics of the global search.
     """
 

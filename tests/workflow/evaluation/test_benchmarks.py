@@ -151,7 +151,7 @@ def test_the_configuration_of_a_report_gives_the_same_figures(oxford: Path) -> N
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 25))
 def test_lists_as_the_papers_make_them(seed: int, top: int) -> None:
-    """What a setup ignores is taken out before the second look: CVNet's and RRT's published orders by other means."""
+    """What a setup ignores is taken out before re-ranking: CVNet's and RRT's published orders by other means."""
     rng = np.random.default_rng(seed)
     ranking, similarity, scores = rng.permutation(30), -np.sort(-rng.random(30)), rng.random(30)
     truth = RevisitedTruth(*np.split(rng.permutation(30)[:12], [4, 8]))
@@ -291,7 +291,7 @@ BASES = {
     "rparis_superglobal_r101": "superglobal_r101_iccv2023",
     "sop_rrt_r50": "rrt_sop_r50_iccv2021",
 }
-# A small describer and a second look without a checkpoint in place of the papers': which files of weights would be read
+# A small describer and a reranker without a checkpoint in place of the papers': which files of weights would be read
 # is not what these tests are about.
 SMALL = [
     "describe={image: {size: 96}, globals: {scales: [1.0]}, locals: {scales: [1.0], count: 9}}",
@@ -450,7 +450,7 @@ def test_compare_two_runs_with_a_page(groceries: Path, tmp_path: Path) -> None:
 def test_comparisons_that_are_refused(oxford: Path, groceries: Path, tmp_path: Path) -> None:
     alone = evaluate(configured(groceries, "sop", "evaluate.split=test", "rerank.chain=[]"))
     folder = written(alone, tmp_path / "alone")
-    with pytest.raises(UsageError, match="has no second look"):
+    with pytest.raises(UsageError, match="has no re-ranked results"):
         compare(folder)
     with pytest.raises(RelookError, match=r"is of protocol 'products', .* of 'revisited': nothing to compare"):
         compare(folder, oxford / "report")
