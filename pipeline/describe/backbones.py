@@ -159,8 +159,10 @@ def load_backbone(
             model gives no maps.
     """
     architecture = architecture_of(name)
-    if not timm.is_model(architecture) and not architecture.startswith("hf-hub:"):
-        raise unknown_name("describer", name, [*ALIASES, *timm.list_models(), *timm.list_models(pretrained=True)])
+    elsewhere = architecture.startswith("hf-hub:") and not architecture.startswith(_HUB_PREFIXES)
+    if not timm.is_model(architecture) and not elsewhere:
+        short = name[name.rfind(":") + 1 :].removeprefix("timm/")
+        raise unknown_name("describer", short, [*ALIASES, *timm.list_models(), *timm.list_models(pretrained=True)])
     if weights == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -195,26 +197,39 @@ def _probed(backbone: Backbone) -> Backbone:
 
 
 def _create(architecture: str, **options: Any) -> nn.Module:
-    try:  # transformers accept any input size only with this option
-        return timm.create_model(architecture, dynamic_img_size=True, **options)
-    except TypeError:
-        return timm.create_model(architecture, **options)
+    """A model without weights. One that is only on the hub has its configuration there."""
+    try:
+        return _build(architecture, **options)
+    except Exception as error:  # the hub's client raises its own and its transport's types
+        raise RelookError(f"timm {timm.__version__} cannot build {architecture!r} ({_first_line(error)})") from None
 
 
 def _from_hub(architecture: str) -> nn.Module:
-    quiet = logging.getLogger("huggingface_hub")
-    level = quiet.level
-    quiet.setLevel(logging.ERROR)
     try:
-        return _create(architecture, pretrained=True, num_classes=0)
-    except Exception as error:  # the hub's client raises its own and its transport's types
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return _build(architecture, pretrained=True, num_classes=0)
+    except Exception as error:  # as above
         raise RelookError(
-            f"the weights of {architecture!r} are neither in the local cache nor could they be fetched ({reason}); "
+            f"the weights of {architecture!r} are neither in the local cache nor could they be fetched "
+            f"({_first_line(error)}); "
             "give --set describe.checkpoint=FILE, or --set describe.weights=random to run without them"
         ) from None
+
+
+def _build(architecture: str, **options: Any) -> nn.Module:
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
+    hub.setLevel(logging.ERROR)
+    try:
+        try:  # transformers accept any input size only with this option
+            return timm.create_model(architecture, dynamic_img_size=True, **options)
+        except TypeError:
+            return timm.create_model(architecture, **options)
     finally:
-        quiet.setLevel(level)
+        hub.setLevel(level)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _read(path: Path) -> Checkpoint:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from photos import ROOT
 
 from pipeline.describe import load_describer
-from pipeline.describe.backbones import architecture_of
-from pipeline.errors import RelookError
+from pipeline.describe.backbones import architecture_of, load_backbone
+from pipeline.errors import RelookError, UsageError
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
 NO_PCA = {"count": 10, "dimension": None}
@@ -18,6 +18,10 @@ NO_PCA = {"count": 10, "dimension": None}
 TABLE = (ROOT / "docs" / "backbones.md").read_text(encoding="utf-8").splitlines()
 ROWS = [[cell.strip() for cell in line.split("|")[1:-1]] for line in TABLE if line.startswith("| ")]
 SWEEP = {row[1]: row for row in ROWS if len(row) == 6 and row[0] != "family"}
+
+
+def test_the_table_of_families_is_read() -> None:
+    assert len(SWEEP) > 90
 
 
 def described(name: str, **options: Any) -> tuple[Any, Any]:
@@ -81,6 +85,24 @@ def test_a_multiple_off_the_patch_is_one_line() -> None:
         globals=one_scale,
         locals={**NO_PCA, **one_scale},
     )
+
+
+@pytest.mark.parametrize("weights", ["random", "pretrained"])
+def test_a_model_that_only_the_hub_knows(
+    weights: Literal["random", "pretrained"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("no connection\nto the hub")
+
+    monkeypatch.setattr("timm.models._factory.load_model_config_from_hf", unreachable)
+    with pytest.raises(RelookError, match=r"'hf-hub:someone/model' .*\(no connection\)"):
+        load_backbone("hf-hub:someone/model", weights=weights, checkpoint=None)
+
+
+@pytest.mark.parametrize("name", ["hf-hub:timm/resnet5O", "timm/resnet5O", "resnet5O"])
+def test_a_misspelt_name_suggests_the_nearest(name: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown describer .*did you mean 'resnet50.*'"):
+        load_backbone(name, weights="random", checkpoint=None)
 
 
 @pytest.mark.parametrize("name", ["timm/test_resnet.r160_in1k", "hf-hub:timm/test_resnet.r160_in1k"])
