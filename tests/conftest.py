@@ -6,7 +6,9 @@ Pictures are drawn in a temporary folder, the same in every run; nothing is fetc
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,15 @@ def shared() -> Path:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """A command that runs inside a test's process sets the level of the log: for this test only."""
+    logger = logging.getLogger("relook")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture

@@ -157,7 +157,9 @@ def test_lists_as_the_papers_make_them(seed: int, top: int) -> None:
     truth = RevisitedTruth(*np.split(rng.permutation(30)[:12], [4, 8]))
     known = {grade: [str(row) for row in getattr(truth, grade)] for grade in ("easy", "hard", "junk")}
     records = {str(row): ImageRecord(str(row), "") for row in range(30)}
-    store = SimpleNamespace(query=lambda vectors, top_k: [([str(row) for row in ranking], similarity)])
+    store = SimpleNamespace(
+        query=lambda vectors, top_k: [([str(row) for row in ranking], similarity)], max_results=None
+    )
     gallery: Any = SimpleNamespace(index=SimpleNamespace(records=records), store=store)
     asked = Queries([ImageRecord("q", "")], [Description(np.ones(2, np.float32))], [], [0])
 
@@ -258,7 +260,7 @@ def test_instances(tmp_path: Path, shared: Path, caplog: pytest.LogCaptureFixtur
     positives = miniatures.ilias(tmp_path / "ilias", shared)
     with caplog.at_level("INFO", logger="relook"):
         found = evaluate(configured(tmp_path, "ilias"))
-    assert any("so it is extracted first" in message for message in caplog.messages)
+    assert any("they are extracted first" in message for message in caplog.messages)
     assert (found.protocol, found.queries) == ("ilias", len(positives))
     assert list(found.before.per_query) == ["mAP@1k"]
 
