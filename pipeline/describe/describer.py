@@ -131,7 +131,7 @@ class NetworkDescriber:
 
     @property
     def to_fit(self) -> tuple[str, ...]:
-        """Which projections ("globals", "locals", "maps") are asked for and not there yet."""
+        """Which projections ("globals", "locals", "maps") are needed and not fitted yet."""
         return self._fitted.missing
 
     def fitted(self) -> dict[str, FloatArray]:

@@ -36,7 +36,7 @@ class DescriberNetwork(nn.Module):
         head: makes the global descriptor.
         attention: how much each cell matters; None: its norm says it.
         reduce: 1x1 convolution from a map to local descriptors; None: cells as they are.
-        maps: the levels that CVNet-Rerank compares; None: none are asked for.
+        maps: the levels that CVNet-Rerank compares; None: none are computed.
         classifier: of the product network's classes, on the global descriptor; describes nothing, but its training
             goes on from it. None: the file has none.
     """

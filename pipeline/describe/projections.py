@@ -46,7 +46,7 @@ def fit_pca(samples: FloatArray, dimension: int, *, whiten: bool, what: str) -> 
         what: named in errors, such as "describe.globals.whiten".
 
     Raises:
-        RelookError: `dimension` is larger than D, or whitening is asked for with too few samples.
+        RelookError: `dimension` is larger than D, or there are too few samples for the whitening.
     """
     count, width = samples.shape
     if dimension > width:

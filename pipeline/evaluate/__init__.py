@@ -1,8 +1,8 @@
 """Metrics and protocols: how good a ranking is.
 
 Last in the flow beside `report`: `stages.evaluate` hands it rankings and a ground truth. `protocols` lists what can be
-asked for, one file each: `labels`, `revisited` (and the `published` re-rankings on it), `landmarks`, `products`,
-`instances`; `significance` says how sure a figure is.
+used, one file each: `labels`, `revisited` (and the `published` re-rankings on it), `gldv2`, `products`,
+`ilias`; `significance` says how sure a figure is.
 """
 
 from pipeline.evaluate.gldv2 import (

@@ -19,7 +19,7 @@ from pipeline.types import FloatArray
 
 RERANK_DEPTH = 100
 _BLOCK_VALUES = 8_000_000
-# How many more than asked for the fast pass keeps, so that its rounding decides nothing.
+# How many more than needed the fast pass keeps, so that its rounding decides nothing.
 _SPARE = 16
 
 
@@ -110,7 +110,7 @@ def reranked_neighbours(neighbours: IntArray, scores: FloatArray, depth: int = R
     Args:
         neighbours: [Q, K] gallery rows, nearest first.
         scores: [Q, at least min(depth, K)] beside them, higher is better; equal scores keep their order.
-        depth: recalls beyond it cannot be asked for.
+        depth: recalls beyond it cannot be computed.
 
     Returns:
         [Q, min(depth, K)] gallery rows.

@@ -28,7 +28,7 @@ class BenchmarkProtocol:
         name: as `--protocol` and `GroundTruth.protocol` write it.
         groups: the names of `GroundTruth.groups` that it reads. Those of ("positive",) are also made from labels.
         depth: how many answers of each query it looks at; None: all.
-        headline: the metric that is meant when one number is asked for.
+        headline: the metric that is meant when one number is reported.
         score: from judged rankings to the metrics of each query; raises RelookError when nothing can be scored.
         reads_labels: whether it asks for what the first answers show, instead of where known ids stand.
         lists: by the ending of a metric's name, the groups that are taken out before re-ranking, which then has a

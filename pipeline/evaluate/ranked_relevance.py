@@ -58,7 +58,7 @@ def rank_relevance(
     """
     group_of = {name: group for group, ids in groups.items() for name in ids}
     found: dict[str, list[int]] = {group: [] for group in groups}
-    # Membership is asked for before anything else is done with a place: nearly all of a long ranking is negatives.
+    # Membership is tested before anything else is done with a place: nearly all of a long ranking is negatives.
     for place in [place for place, name in enumerate(ranking.ids) if name in group_of]:
         found[group_of[ranking.ids[place]]].append(place)
     return RankedRelevance(

@@ -90,7 +90,7 @@ def sweep(
         images, queries, reporter: as of `evaluate`.
 
     Raises:
-        UsageError: another split than the validation split is asked for, or an axis is no list of known settings.
+        UsageError: a split other than the validation split is given, or an axis is not a list of known settings.
         RelookError: as `evaluate`.
     """
     reporter = reporter or Silent()
