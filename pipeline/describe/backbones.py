@@ -7,6 +7,7 @@ local file, from timm's hub, or are random where the configuration says so; ther
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -103,7 +104,7 @@ class Backbone(nn.Module):
         Raises:
             RelookError: the network runs on none of them, or its output is no map.
         """
-        step = max(self.multiple, 32)
+        step = self.multiple * math.ceil(32 / self.multiple)  # patches of 14 pixels fail at 64
         height, width = self.native_size
         small, large = (2 * step, 3 * step), (height + step, width + 2 * step)
         # Tables of positions may end at the size of training, unless the model says that it resizes them.
