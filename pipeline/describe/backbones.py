@@ -223,7 +223,9 @@ def _build(architecture: str, **options: Any) -> nn.Module:
     try:
         try:  # transformers accept any input size only with this option
             return timm.create_model(architecture, dynamic_img_size=True, **options)
-        except TypeError:
+        except TypeError as error:
+            if "dynamic_img_size" not in str(error):
+                raise
             return timm.create_model(architecture, **options)
     finally:
         hub.setLevel(level)

@@ -142,7 +142,7 @@ class HostedStore(VectorStore, Protocol):
     """A vector store in somebody's service: writes cost and are read later, and several models lie side by side."""
 
     def place(self) -> str:
-        """The service and the part of it that holds this model, in one line; another one after it was made anew."""
+        """The service and the part of it that holds this model, in one line; a new one when it is created again."""
 
     def prepare(self) -> None:
         """Make the place where there is none."""

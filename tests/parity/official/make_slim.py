@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-# Arrays whose first axis is pairs of images, of which so many are kept, by folder; and the size of that axis.
+# Arrays whose first axis is pairs of images, by folder: how many are kept, and the size of that axis.
 PAIRS = {"ames_fp": (6, 2), "ames_bin": (6, 1), "rrt_gld": (6, 2)}
 # What is left out for its size: the second ground truth, and the pixels of two of three images.
 LEFT_OUT = ("rparis6k", "db_synth0", "db_synth1")
