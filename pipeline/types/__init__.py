@@ -9,11 +9,13 @@ from pipeline.types.descriptors import (
     FeatureMaps,
     FloatArray,
     GlobalDescriptors,
+    Keypoints,
     LocalDescriptors,
     Prepared,
     StoredVectors,
 )
 from pipeline.types.images import Box, GroundTruth, ImageRecord
+from pipeline.types.keypoints import KeypointExtractor, KeypointsCard, Matcher, Matches, PreparedKeypoints
 from pipeline.types.model_card import IMPORTED, LocalsCard, LocalsProjection, MapsCard, ModelCard
 from pipeline.types.protocols import (
     Describer,
@@ -41,12 +43,18 @@ __all__ = [
     "GroundTruth",
     "HostedStore",
     "ImageRecord",
+    "KeypointExtractor",
+    "Keypoints",
+    "KeypointsCard",
     "LocalDescriptors",
     "LocalsCard",
     "LocalsProjection",
     "MapsCard",
+    "Matcher",
+    "Matches",
     "ModelCard",
     "Prepared",
+    "PreparedKeypoints",
     "Ranking",
     "Reranker",
     "StoredVectors",

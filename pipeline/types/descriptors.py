@@ -1,4 +1,4 @@
-"""Descriptors of images: global, local, feature maps; and an image that is ready for the network.
+"""Descriptors of images: global, local, keypoints, feature maps; and an image that is ready for the network.
 
 Made by describers, kept by the index and the stores, read by rerankers.
 """
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from pipeline.types.images import Box
 
 FloatArray = npt.NDArray[np.float32]
 FeatureMaps = tuple[npt.NDArray[np.floating[Any]], ...]
@@ -73,6 +75,42 @@ class LocalDescriptors:
 
 
 @dataclass(frozen=True)
+class Keypoints:
+    """The n keypoints of one image, strongest first.
+
+    Attributes:
+        xy: [n, 2] float32, x and y in pixels of the upright original; the centre of its first pixel is (0, 0).
+        descriptors: [n, d] float32, rows of unit length.
+        score: [n] float32, the detector's confidence, at least 0.
+        scale: [n] float32, diameter in pixels of the picture that the detector read; 0 where it knows none.
+        orientation: [n] float32, radians, clockwise from the x axis; 0 where the detector knows none.
+        region: x0, y0, x1, y1 in pixels of the upright original: the part of it that the detector read.
+    """
+
+    xy: FloatArray
+    descriptors: FloatArray
+    score: FloatArray
+    scale: FloatArray
+    orientation: FloatArray
+    region: Box
+
+    def __len__(self) -> int:
+        return len(self.xy)
+
+    def first(self, count: int) -> Keypoints:
+        """The first `count`, which are the strongest."""
+        rows = slice(count)
+        return Keypoints(
+            self.xy[rows],
+            self.descriptors[rows],
+            self.score[rows],
+            self.scale[rows],
+            self.orientation[rows],
+            self.region,
+        )
+
+
+@dataclass(frozen=True)
 class Description:
     """What a describer says of one image.
 
@@ -80,11 +118,13 @@ class Description:
         vector: [D] float32 of unit length, the global descriptor.
         locals: its local descriptors, or None.
         maps: one [C, h, w] float16 or float32 array per level of the maps that CVNet-Rerank compares, or None.
+        keypoints: its keypoints, or None.
     """
 
     vector: FloatArray
     locals: LocalDescriptors | None = None
     maps: FeatureMaps | None = None
+    keypoints: Keypoints | None = None
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ class Reranker(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """Of what it reads: "globals", "locals", "maps"."""
+        """Of what it reads: "globals", "locals", "maps", "keypoints"."""
 
     def check(self, card: ModelCard) -> None:
         """Raises RelookError when it cannot read descriptors of this card, and says what differs."""
