@@ -1,4 +1,4 @@
-"""The official numbers, folder by folder: those of the project, extended by `../shared/parity` where it is there.
+"""The official numbers, folder by folder: those of the project, extended by `../shared/parity*` where they are there.
 
 RELOOK_PARITY names other folders, separated as in PATH.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import parity_ledger
 import pytest
 import torch
 from PIL import Image
+from scipy.optimize import linear_sum_assignment
 
 
 class Official:
@@ -28,9 +29,10 @@ class Official:
         self.config: dict[str, Any] = json.loads((folder / "config.json").read_text())
 
     @cached_property
-    def inputs(self) -> Any:
-        """Arrays by name."""
-        return dict(np.load(self.folder / "inputs.npz"))
+    def inputs(self) -> dict[str, np.ndarray]:
+        """Arrays by name; none where the folder has no `inputs.npz`."""
+        file = self.folder / "inputs.npz"
+        return dict(np.load(file)) if file.is_file() else {}
 
     @cached_property
     def outputs(self) -> dict[str, np.ndarray]:
@@ -47,6 +49,28 @@ class Official:
         """`found` has the shape of the output `name` and differs by at most `atol` (+ `rtol` times its size)."""
         found, expected = self._pair(name, found)
         np.testing.assert_allclose(found, expected, atol=atol, rtol=rtol, err_msg=f"{self.folder.name}/{name}")
+
+    def agrees_as_sets(self, name: str, found: Any, ambiguous: str, atol: float = 0.0, rtol: float = 0.0) -> None:
+        """As `agrees`, but rows that the mask `ambiguous` marks may stand in one another's place.
+
+        Args:
+            name: of the output, [*, n, ...]; with `ambiguous` [*, n] of its first axes.
+            found: what is compared with it.
+            ambiguous: name of the output that is the mask.
+            atol, rtol: see `agrees`.
+        """
+        found, expected = self._pair(name, found)
+        mask = self.outputs[ambiguous].astype(bool)
+        assert expected.shape[: mask.ndim] == mask.shape, f"{self.folder.name}/{ambiguous}: not the mask of {name}"
+        width = int(np.prod(expected.shape[mask.ndim :], dtype=int))
+        lists = (array.reshape(-1, mask.shape[-1], width) for array in (found, expected))
+        for row, (ours, theirs, free) in enumerate(zip(*lists, mask.reshape(-1, mask.shape[-1]), strict=True)):
+            near = np.isclose(ours[free][:, None], theirs[free][None], atol=atol, rtol=rtol).all(axis=-1)
+            order = np.flatnonzero(free)
+            ours = ours.copy()
+            ours[order[linear_sum_assignment(~near)[1]]] = ours[order]
+            where = f"{self.folder.name}/{name}, list {row}"
+            np.testing.assert_allclose(ours, theirs, atol=atol, rtol=rtol, err_msg=where)
 
     def equals(self, name: str, found: Any, where: Any = ...) -> None:
         """`found` has the shape and exactly the values of the output `name` (where the mask `where` is True)."""
@@ -100,6 +124,7 @@ def official_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
     """A file as the authors would have released it: tensors drawn by rule from the official state-dict keys.
 
     `official_file(official, "state", manifest="manifest.json", rename=lambda key: key)`; the wrapper may be None.
+    `multiply` are factors by the end of a key, those of the configuration unless others are given.
     """
 
     def write(
@@ -107,14 +132,30 @@ def official_file(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Pat
         wrapper: str | None,
         manifest: str = "manifest.json",
         rename: Callable[[str], str] = lambda key: key,
+        multiply: Mapping[str, float] | None = None,
     ) -> Path:
-        made = weights_rule(official.folder.parent).make_state_dict(str(official.folder / manifest), official.salt)
+        factors = official.config.get("multiply", {}) if multiply is None else multiply
+        made = official_state(official, manifest, factors)
         state = {rename(key): value for key, value in made.items()}
         path = tmp_path_factory.mktemp("official") / "official.pt"
         torch.save({wrapper: state} if wrapper else state, path)
         return path
 
     return write
+
+
+def official_state(official: Official, manifest: str, multiply: Mapping[str, float]) -> dict[str, torch.Tensor]:
+    """Tensors by official key: drawn by rule, then times the factors; those that `inputs.npz` gives are as given."""
+    state = weights_rule(official.folder.parent).make_state_dict(str(official.folder / manifest), official.salt)
+    for key, value in state.items():
+        for ending, factor in multiply.items():
+            if key.endswith(ending):
+                state[key] = value * factor
+        given = official.inputs.get(f"state_{key}")
+        if given is not None:
+            assert given.shape == tuple(value.shape), f"{official.folder.name}/state_{key}: of another shape"
+            state[key] = torch.from_numpy(given)
+    return state
 
 
 def weights_rule(root: Path) -> Any:
