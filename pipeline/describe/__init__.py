@@ -5,6 +5,7 @@ over many photos while reading, computing and writing overlap.
 """
 
 from pipeline.describe.describer import icc_of
+from pipeline.describe.keypoints import load_keypoints
 from pipeline.describe.registry import describer_for_card, load_describer
 from pipeline.describe.stream import (
     Described,
@@ -29,6 +30,7 @@ __all__ = [
     "describer_for_card",
     "icc_of",
     "load_describer",
+    "load_keypoints",
     "observe_stream",
     "prepare_stream",
 ]
