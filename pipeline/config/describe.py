@@ -6,7 +6,7 @@ Read by the room of that name, whose `presets.py` holds the published set-ups. W
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -125,6 +125,33 @@ class MapsConfig(Section):
     dimension: Positive = Field(256, description="channels after the PCA")
 
 
+class KeypointsConfig(Section):
+    """Keypoints of an image, for the reranker matching. No part of the model: they change alone."""
+
+    kind: Literal["xfeat", "sift"] | None = Field(
+        None, description="what finds them, such as xfeat or sift; null: none are stored"
+    )
+    checkpoint: Path | None = Field(
+        None, description="a local file of weights; null: packaged ones, where there are some"
+    )
+    size: Positive | None = Field(
+        None, description="pixels of the longer side that the detector reads; null: the kind's own"
+    )
+    count: Positive | None = Field(None, description="keypoints per image, at most; null: the kind's own")
+    threshold: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="weaker keypoints are dropped; null: the kind's own"
+    )
+    stored: Literal["float16", "uint8"] = Field(
+        "float16", description="type of the stored descriptors; uint8 takes half the space"
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Options of `load_keypoints`: what is not null."""
+        values = {"size": self.size, "count": self.count, "threshold": self.threshold}
+        return {key: value for key, value in values.items() if value is not None}
+
+
 class DescribeConfig(Section):
     """The describer. Published describers have their own defaults (configs/)."""
 
@@ -144,3 +171,4 @@ class DescribeConfig(Section):
     superglobal: SuperGlobalModulesConfig | None = Field(None, description="null: plain GeM")
     locals: LocalsConfig = LocalsConfig()
     maps: MapsConfig = MapsConfig()
+    keypoints: KeypointsConfig = KeypointsConfig()

@@ -5,7 +5,7 @@ over many photos while reading, computing and writing overlap.
 """
 
 from pipeline.describe.describer import icc_of
-from pipeline.describe.keypoints import load_keypoints
+from pipeline.describe.keypoints import extractor_for_card, keypoints_alone, load_keypoints, with_keypoints
 from pipeline.describe.registry import describer_for_card, load_describer
 from pipeline.describe.stream import (
     Described,
@@ -28,9 +28,12 @@ __all__ = [
     "describe_few",
     "describe_stream",
     "describer_for_card",
+    "extractor_for_card",
     "icc_of",
+    "keypoints_alone",
     "load_describer",
     "load_keypoints",
     "observe_stream",
     "prepare_stream",
+    "with_keypoints",
 ]

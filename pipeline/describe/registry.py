@@ -16,7 +16,7 @@ from pipeline.config import DescribeConfig, parse_config
 from pipeline.describe.describer import NetworkDescriber, settings_of
 from pipeline.describe.network import build_network
 from pipeline.describe.presets import with_preset
-from pipeline.errors import RelookError
+from pipeline.errors import RelookError, UsageError
 from pipeline.types import FittableDescriber, FloatArray, ModelCard
 
 
@@ -51,6 +51,8 @@ def load_describer(
         UsageError: the name or an option is unknown.
         RelookError: the weights cannot be had or do not fit, or the device is not there.
     """
+    if "keypoints" in options:
+        raise UsageError("keypoints are no option of a describer; use with_keypoints(describer, load_keypoints(...))")
     if name in DESCRIBERS:
         return DESCRIBERS[name].load(checkpoint, device, **options)
     config = resolved(name, checkpoint, options)

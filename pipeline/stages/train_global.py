@@ -202,7 +202,7 @@ def _task(
 
 def _describing(config: Config) -> DescribeConfig:
     """The describer as it is trained and validated: one scale, the global descriptor alone, no projection after it."""
-    options = config.describe.model_dump(exclude={"name", "checkpoint"}, exclude_unset=True)
+    options = config.describe.model_dump(exclude={"name", "checkpoint", "keypoints"}, exclude_unset=True)
     one = {"scales": (1.0,), "whiten": None}
     options["globals"] = {**options.get("globals", {}), **one}
     options["locals"] = {**options.get("locals", {}), "count": 0}
@@ -258,7 +258,7 @@ def _training(config: Config, photos: TrainingPhotos, validation: Validation) ->
 def _identity(config: Config, weights: str, catalog: Catalog, photos: TrainingPhotos) -> str:
     """Equal for runs that would learn the same: settings, weights at the start and photos."""
     settings = config.train_global.model_dump(mode="json", exclude={"out"})
-    described = config.describe.model_dump(mode="json", exclude={"checkpoint"})
+    described = config.describe.model_dump(mode="json", exclude={"checkpoint", "keypoints"})
     files = _contents([catalog.file(record) for record in photos.learn])
     text = json.dumps([settings, described, weights, config.seed, files, photos.labels.tolist()])
     return hashlib.sha256(text.encode()).hexdigest()

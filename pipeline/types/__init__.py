@@ -12,10 +12,11 @@ from pipeline.types.descriptors import (
     Keypoints,
     LocalDescriptors,
     Prepared,
+    PreparedKeypoints,
     StoredVectors,
 )
 from pipeline.types.images import Box, GroundTruth, ImageRecord
-from pipeline.types.keypoints import KeypointExtractor, KeypointsCard, Matcher, Matches, PreparedKeypoints
+from pipeline.types.keypoints import KeypointExtractor, KeypointsCard, Matcher, Matches
 from pipeline.types.model_card import IMPORTED, LocalsCard, LocalsProjection, MapsCard, ModelCard
 from pipeline.types.protocols import (
     Describer,

@@ -128,6 +128,19 @@ class Description:
 
 
 @dataclass(frozen=True)
+class PreparedKeypoints:
+    """One picture, ready for a keypoint detector.
+
+    Attributes:
+        pixels: [h, w, 3] uint8 RGB.
+        region: x0, y0, x1, y1 in pixels of the upright original that `pixels` shows.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    region: Box
+
+
+@dataclass(frozen=True)
 class Prepared:
     """One picture, ready for the network.
 
@@ -136,6 +149,7 @@ class Prepared:
         to_original: per scale, (sx, sy, dx, dy): x_original = x_pixel * sx + dx, and so for y.
         scales: the nominal factor of each entry.
         width, height: size in pixels of the upright original.
+        keypoints: the same picture for a detector of keypoints, or None.
     """
 
     pixels: Sequence[npt.NDArray[np.uint8]]
@@ -143,6 +157,7 @@ class Prepared:
     scales: Sequence[float]
     width: int
     height: int
+    keypoints: PreparedKeypoints | None = None
 
     @property
     def shape(self) -> tuple[tuple[int, ...], ...]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.types.descriptors import FloatArray, Keypoints
+from pipeline.types.descriptors import FloatArray, Keypoints, PreparedKeypoints
 from pipeline.types.images import Box
 
 
@@ -65,19 +65,6 @@ class KeypointExtractor(Protocol):
 
     def extract(self, batch: Sequence[PreparedKeypoints]) -> list[Keypoints]:
         """The keypoints of pictures of any shapes, in order; an image may have none."""
-
-
-@dataclass(frozen=True)
-class PreparedKeypoints:
-    """One picture, ready for a keypoint detector.
-
-    Attributes:
-        pixels: [h, w, 3] uint8 RGB.
-        region: x0, y0, x1, y1 in pixels of the upright original that `pixels` shows.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    region: Box
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def open_describer(config: Config, index: Index) -> Describer:
             "described like them; search with an image of the index (--id)"
         )
     # The index has the projection for AMES; the file that it came from is not needed again.
-    not_compared: Any = {"fit_from": True, "fit_images": True, "locals": {"projection"}}
+    not_compared: Any = {"fit_from": True, "fit_images": True, "keypoints": True, "locals": {"projection"}}
     requested = config.describe.model_dump(mode="json", exclude_unset=True, exclude=not_compared)
     if requested.get("globals", {}).get("p") == "learned":  # the card may have the value that was learned
         del requested["globals"]["p"]
@@ -79,7 +79,7 @@ def open_describer(config: Config, index: Index) -> Describer:
 def new_describer(config: Config) -> FittableDescriber:
     """The describer of a configuration, with the projections of `describe.fit_from` where that is set."""
     # Settings that are not given have the published values of the describer.
-    options = config.describe.model_dump(exclude={"name", "checkpoint"}, exclude_unset=True)
+    options = config.describe.model_dump(exclude={"name", "checkpoint", "keypoints"}, exclude_unset=True)
     if "icc" not in config.describe.image.model_fields_set and (icc := _icc_of_index(config)):
         options["image"] = {**options.get("image", {}), "icc": icc}
     describer = load_describer(config.describe.name, config.describe.checkpoint, choose_device(config), **options)
