@@ -1,8 +1,8 @@
 """Bytes to an upright RGB picture, and the resizes that every describer uses.
 
 Between the catalog's paths and a describer's `prepare`. `read` opens files; `decode` turns bytes into pixels, with one
-module per container (`jpeg`, `png`, `webp`, `tiff`, `heif`, `raw`) and per concern (`exif`, `depth`, `colour`);
-`resize` scales.
+module per container (`jpeg`, `png`, `webp`, `gif`, `tiff`, `jpeg2000`, `heif`, `raw`) and per concern (`exif`, `depth`,
+`colour`); `resize` scales.
 """
 
 from pipeline.imaging.colour import ColourRule

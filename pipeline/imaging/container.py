@@ -1,7 +1,7 @@
 """What a picture file says beside its pixels, and the file without the rest of its metadata.
 
-Made by the readers of containers (`jpeg`, `png`, `webp`, `tiff`) for `decode`. Pillow then sees only what it needs for
-the pixels: a metadata block that it cannot parse does not cost the picture.
+Made by the readers of containers (`jpeg`, `png`, `webp`, `gif`, `tiff`, ...) for `decode`. Pillow then sees only what
+it needs for the pixels: a metadata block that it cannot parse does not cost the picture.
 """
 
 from __future__ import annotations

@@ -26,8 +26,10 @@ from pipeline.imaging.container import Container
 from pipeline.imaging.depth import deep_colours, deep_to_grey, is_deep
 from pipeline.imaging.exif import ORIENTATION, exif_orientation, upright, xmp_orientation
 from pipeline.imaging.formats import describe_other, identify
+from pipeline.imaging.gif import read_gif
 from pipeline.imaging.heif import read_heif, read_jxl
 from pipeline.imaging.jpeg import has_every_scan, read_jpeg
+from pipeline.imaging.jpeg2000 import read_jp2
 from pipeline.imaging.limits import Deadline, Pixels, SlowError, TimedBytes
 from pipeline.imaging.png import read_png
 from pipeline.imaging.raw import read_raw
@@ -44,10 +46,12 @@ _READERS: dict[str, Callable[[bytes, Deadline], Container]] = {
     "JPEG": read_jpeg,
     "PNG": read_png,
     "WEBP": read_webp,
+    "GIF": read_gif,
     "TIFF": read_tiff,
     "HEIF": read_heif,
     "AVIF": read_heif,
     "JXL": read_jxl,
+    "JPEG2000": read_jp2,
 }
 _NAMES = {"WEBP": "WebP", "JXL": "JPEG XL", "JPEG2000": "JPEG 2000", "RAW": "camera raw"}
 # Formats read by another package: what it reads, its name, relook's extra.
@@ -120,7 +124,7 @@ class _Decoder:
         kind, container = identify(data), Container(data)
         try:
             if kind == "RAW":
-                return read_raw(data, self._check_size, self.decode).convert("RGB")
+                return read_raw(data, self._check_size, self.decode, self._deadline).convert("RGB")
             if kind in _READERS:
                 container = _READERS[kind](data, self._deadline)
             if container.size:
@@ -135,7 +139,7 @@ class _Decoder:
         load = self._load if container.complete else self._load_without_end
         image = load(kind, container.data)
         orientation, profile = container.orientation, container.profile
-        if kind not in ("JPEG", "PNG", "WEBP", "TIFF"):
+        if kind not in ("JPEG", "PNG", "WEBP", "TIFF", "JPEG2000"):
             orientation, profile = _stated(image, kind)
         if container.white is not None and not is_deep(image):
             image = deep_colours(container.data, container.white) or image
@@ -296,7 +300,8 @@ def _reason(error: Exception, kind: str | None, container: Container, data: byte
         return "not a picture in a known format" + (f" ({other})" if other else "")
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
-    text = (" ".join(str(error).split()) or type(error).__name__)[:200]
+    said = error.args[0].decode(errors="replace") if _is_libraws(error) else str(error)
+    text = (" ".join(said.split()) or type(error).__name__)[:200]
     name = kind or (error.name if isinstance(error, _DamagedError) else "")
     if kind is None and (other := describe_other(data)):
         return f"not a picture in a known format ({other})"
@@ -306,6 +311,11 @@ def _reason(error: Exception, kind: str | None, container: Container, data: byte
         text = "these samples are not supported"
     samples = f", {container.description}" if container.description else ""
     return f"cannot be decoded ({_NAMES.get(name, name)}{samples}: {text})"
+
+
+def _is_libraws(error: Exception) -> bool:
+    """Whether an error holds its text as bytes, as those of rawpy do."""
+    return bool(error.args) and isinstance(error.args[0], bytes)
 
 
 def _missing(kind: str) -> str:

@@ -1,7 +1,7 @@
 """The orientation of a picture, from EXIF or XMP metadata, and nothing else of them.
 
-Below the readers of containers (`jpeg`, `png`, `webp`, `tiff`) and `decode`. Other tags are never parsed, so a broken
-or unusual one cannot cost a picture. Sources: EXIF 2.32 (CIPA DC-008), TIFF 6.0.
+Below the readers of containers (`jpeg`, `png`, `webp`, `tiff`, ...) and `decode`. Other tags are never parsed, so a
+broken or unusual one cannot cost a picture. Sources: EXIF 2.32 (CIPA DC-008), TIFF 6.0.
 """
 
 from __future__ import annotations

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from pipeline.imaging.gif import is_gif
+from pipeline.imaging.jpeg2000 import MAGIC as JP2_MAGIC
 from pipeline.imaging.png import MAGIC as PNG_MAGIC
 from pipeline.imaging.tiff import is_raw, is_tiff
 from pipeline.imaging.webp import is_webp
@@ -47,13 +49,18 @@ _TEXT = re.compile(rb"[\t\n\f\r\x20-\x7e\x80-\xff]+")
 
 
 def identify(data: bytes) -> str | None:
-    """JPEG, PNG, WEBP, TIFF, RAW, HEIF, AVIF or JXL; None for what only Pillow knows, and for other files."""
+    """JPEG, PNG, WEBP, GIF, JPEG2000, TIFF, RAW, HEIF, AVIF or JXL; None for other files, also those whose format
+    only Pillow knows."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(PNG_MAGIC):
         return "PNG"
     if is_webp(data):
         return "WEBP"
+    if is_gif(data):
+        return "GIF"
+    if data.startswith(JP2_MAGIC):
+        return "JPEG2000"
     if data.startswith(_RAW_MAGICS):
         return "RAW"
     if is_tiff(data):

@@ -13,11 +13,15 @@ from pipeline.imaging.limits import Deadline
 
 # An entry of the item table, version 2 (16-bit number) or 3 (32-bit number), up to its type.
 _EXIF_ITEM = re.compile(rb"(infe(?:\x02.{3}.{2}|\x03.{3}.{4}).{2})Exif", re.DOTALL)
+# Pillow reads AVIF only where the first of its brands is one of these.
+_FIRST_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
 _RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 
 def read_heif(data: bytes, deadline: Deadline) -> Container:
     """Give the EXIF item of a HEIF or AVIF file a type that decoders pass over."""
+    if data[8:12] not in _FIRST_BRANDS and b"avif" in data[16 : min(int.from_bytes(data[:4]), 256)]:
+        data = data[:8] + b"avif" + data[12:]
     at = 0
     while at + 8 <= len(data):
         deadline.check()

@@ -1,14 +1,15 @@
 """PNG files: the chunks that the pixels need, the orientation, the colour profile and the significant bits.
 
-Below `decode`. Chunks with a wrong checksum are used where their content can be; text is skipped. Of an animated PNG
-the default image is kept. Sources: PNG specification, third edition (W3C, 2025).
+Below `decode`. Chunks with a wrong checksum are used where their content can be; a header only where the pixels have
+exactly the size that it states. Text is skipped. Of an animated PNG the default image is kept. Source: PNG
+specification, third edition (W3C, 2025).
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pipeline.imaging.colour_spaces import coded_profile, matrix_profile
 from pipeline.imaging.container import MAX_METADATA, Container, inflate
@@ -20,24 +21,29 @@ MAGIC = b"\x89PNG\r\n\x1a\n"
 _XMP = b"XML:com.adobe.xmp"
 _HEX_EXIF = (b"Raw profile type exif", b"Raw profile type APP1")
 _COLOURS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGB with alpha"}
+_SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+# First column and row of each pass of an interlaced picture, and the steps to its next ones.
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 _PRIMARIES_COUNT = 8
+_BLOCK = 1 << 16
 
 
 def read_png(data: bytes, deadline: Deadline) -> Container:
     """Reduce a PNG file. Chunks behind a broken one are not read; the decoder then says what is missing."""
-    header, kept, pixels = b"", [MAGIC], []
+    header, checksum = b"", b""
+    kept: list[bytes] = []
+    pixels: list[tuple[int, int]] = []
     found: dict[bytes, bytes] = {}
     orientations: list[int | None] = []
     whole = False
     for kind, start, end in _chunks(data, deadline):
         content = data[start:end]
         if kind == b"IHDR" and not header:
-            header = content
-            kept.append(_chunk(kind, content, data[end : end + 4]))
+            header, checksum = content, data[end : end + 4]
         elif kind == b"PLTE" or (kind == b"tRNS" and _fits(content, header)):
-            kept.append(_chunk(kind, content, data[end : end + 4] if kind == b"PLTE" else None))
+            kept.append(_chunk(kind, content))
         elif kind == b"IDAT":
-            pixels.append(data[start - 8 : end + 4])
+            pixels.append((start, end))
             whole = int.from_bytes(data[start - 8 : start - 4]) == end - start
         elif kind == b"eXIf":
             orientations.insert(0, exif_orientation(content))
@@ -45,10 +51,20 @@ def read_png(data: bytes, deadline: Deadline) -> Container:
             orientations.append(_orientation_of_text(kind, content))
         elif kind in (b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"cICP", b"sBIT") and not pixels:
             found.setdefault(kind, content)
+    if header and zlib.crc32(b"IHDR" + header) != int.from_bytes(checksum):
+        checksum = checksum if _differs(header, [data[start:end] for start, end in pixels], deadline) else b""
     depth, colour = (header[8], header[9]) if len(header) == 13 else (0, 0)
     return Container(
         # Behind pixels that are cut off nothing may follow: it would be read as pixels.
-        data=b"".join([*kept, *pixels, _chunk(b"IEND", b"") if whole else b""]),
+        data=b"".join(
+            [
+                MAGIC,
+                _chunk(b"IHDR", header, checksum) if header else b"",
+                *kept,
+                *(data[start - 8 : end + 4] for start, end in pixels),
+                _chunk(b"IEND", b"") if whole else b"",
+            ]
+        ),
         orientation=next((value for value in orientations if value is not None), 1),
         profile=_profile(found),
         white=_white(found.get(b"sBIT", b""), depth),
@@ -71,10 +87,44 @@ def _chunks(data: bytes, deadline: Deadline) -> Iterator[tuple[bytes, int, int]]
         at += 12 + length
 
 
-def _chunk(kind: bytes, content: bytes, checksum: bytes | None = None) -> bytes:
+def _chunk(kind: bytes, content: bytes, checksum: bytes = b"") -> bytes:
     """One chunk, with its own checksum or a new one."""
-    checksum = struct.pack(">I", zlib.crc32(kind + content)) if checksum is None else checksum
+    checksum = checksum or struct.pack(">I", zlib.crc32(kind + content))
     return struct.pack(">I", len(content)) + kind + content + checksum
+
+
+def _differs(header: bytes, parts: Sequence[bytes], deadline: Deadline) -> bool:
+    """Whether the pixels do not have exactly the size that the header states, or are damaged themselves."""
+    size, count, stream = _unpacked_size(header), 0, zlib.decompressobj()
+    try:
+        for part in parts:
+            for at in range(0, len(part), _BLOCK):
+                rest = part[at : at + _BLOCK]
+                while True:
+                    deadline.check()
+                    made = len(stream.decompress(rest, _BLOCK))
+                    count, rest = count + made, stream.unconsumed_tail
+                    if count > size:
+                        return True
+                    if made < _BLOCK and not rest:
+                        break
+    except zlib.error:
+        return True
+    return not stream.eof or count != size
+
+
+def _unpacked_size(header: bytes) -> int:
+    """Bytes of all rows and of the filter before each; 0 for a header that states no picture."""
+    if len(header) != 13 or header[9] not in _SAMPLES or header[12] > 1:
+        return 0
+    width, height = struct.unpack(">II", header[:8])
+    bits = header[8] * _SAMPLES[header[9]]
+    size = 0
+    for column, row, across, down in _PASSES if header[12] else ((0, 0, 1, 1),):
+        columns, rows = -((column - width) // across), -((row - height) // down)
+        if columns > 0 and rows > 0:
+            size += rows * (1 + -(-columns * bits // 8))
+    return size
 
 
 def _fits(transparency: bytes, header: bytes) -> bool:

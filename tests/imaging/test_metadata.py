@@ -1,4 +1,4 @@
-"""Metadata never costs a picture: EXIF, PNG chunks and JPEG segments, unusual and damaged ones.
+"""Metadata never costs a picture: EXIF, chunks, segments, boxes and extensions, unusual and damaged ones.
 
 The quick runs are the first inputs of the long ones: pytest -m slow tests/imaging/test_metadata.py. RELOOK_FUZZ_SECONDS
 says how long each of those takes, RELOOK_FUZZ_SEED where it begins.
@@ -13,11 +13,24 @@ import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import islice
 
 import cv2
 import numpy as np
 import pytest
+from damaged_containers import (
+    AVIF,
+    GIF,
+    JPEG2000,
+    WEBP,
+    random_avif,
+    random_bmp,
+    random_gif,
+    random_jp2,
+    random_tiff,
+    random_webp,
+)
 from damaged_metadata import (
     TAGS,
     encoded,
@@ -33,6 +46,7 @@ from PIL import Image
 
 from pipeline.errors import ImageError
 from pipeline.imaging import decode_image
+from pipeline.imaging.colour_spaces import matrix_profile
 from pipeline.imaging.exif import exif_orientation, upright, xmp_orientation
 
 SECONDS = float(os.environ.get("RELOOK_FUZZ_SECONDS", "300"))
@@ -50,7 +64,7 @@ def clean(kind: str, orientation: int = 1) -> np.ndarray:
     return np.asarray(upright(image.convert("RGB"), orientation))
 
 
-OPTIONS = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}
+OPTIONS = {"WEBP": WEBP, "AVIF": AVIF, "GIF": GIF, "JPEG2000": JPEG2000}
 
 
 def with_exif(kind: str, block: bytes) -> bytes:
@@ -94,6 +108,11 @@ def check_equal(files: Iterator[bytes], wanted: Callable[[bytes], np.ndarray]) -
     return step
 
 
+def check_same(files: Callable[[int], Iterator[bytes]], kind: str) -> Callable[[], None]:
+    expected = clean(kind)
+    return check_equal(files(SEED), lambda _: expected)
+
+
 def jpeg_reference(data: bytes) -> np.ndarray:
     progressive = b"\xff\xc2" in data
     return np.asarray(Image.open(io.BytesIO(encoded("JPEG", quality=90, progressive=progressive))).convert("RGB"))
@@ -103,6 +122,12 @@ STEPS = {
     "exif": lambda: check_exif(random_exif(SEED)),
     "png": lambda: check_equal(without_colour(random_png(SEED)), lambda _: clean("PNG")),
     "jpeg": lambda: check_equal(random_jpeg(SEED), jpeg_reference),
+    "webp": lambda: check_same(random_webp, "WEBP"),
+    "gif": lambda: check_same(random_gif, "GIF"),
+    "jpeg 2000": lambda: check_same(random_jp2, "JPEG2000"),
+    "tiff": lambda: check_same(random_tiff, "TIFF"),
+    "avif": lambda: check_same(random_avif, "AVIF"),
+    "bmp": lambda: check_same(random_bmp, "BMP"),
 }
 
 
@@ -241,3 +266,91 @@ def test_a_transparent_value_of_a_sixteen_bit_grey_png_is_white() -> None:
     data = cv2.imencode(".png", values)[1].tobytes()
     data = data[:33] + png_chunk(b"tRNS", struct.pack(">H", 257)) + data[33:]
     assert pixels_of(data)[0, :, 0].tolist() == [0, 255, 255]
+
+
+def with_wrong_checksum(data: bytes, kind: bytes) -> bytes:
+    at = data.index(kind)
+    end = at + 4 + int.from_bytes(data[at - 4 : at])
+    return data[:end] + bytes([data[end] ^ 1]) + data[end + 1 :]
+
+
+@pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"IDAT", b"IEND"])
+@pytest.mark.parametrize("mode", ["RGB", "P", "1", "LA"])
+def test_a_png_chunk_with_a_wrong_checksum_is_read_where_its_pixels_are_whole(kind: bytes, mode: str) -> None:
+    image = scene().quantize(16) if mode == "P" else scene().convert(mode)
+    data = encoded("PNG", im=image)
+    if kind in data:
+        np.testing.assert_array_equal(pixels_of(with_wrong_checksum(data, kind)), pixels_of(data))
+
+
+def test_an_interlaced_png_with_a_wrong_checksum_of_its_header_is_read() -> None:
+    """Adam7 of 24 x 16 grey pixels, made by hand."""
+    grey = np.asarray(scene().convert("L"))
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+    rows = b"".join(b"\0" + row.tobytes() for x, y, dx, dy in passes for row in grey[y::dy, x::dx])
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", 24, 16, 8, 0, 0, 0, 1), 12345)
+    data = b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    np.testing.assert_array_equal(pixels_of(data), np.repeat(grey[..., None], 3, axis=2))
+
+
+@pytest.mark.parametrize("at", range(16, 29))
+def test_a_png_header_that_its_pixels_contradict_is_refused(at: int) -> None:
+    data = encoded("PNG")
+    for bit in range(8):
+        damaged = data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+        if at in (26, 27):  # the methods of compression and filtering, of which there is one each
+            with suppress(ImageError):
+                np.testing.assert_array_equal(pixels_of(damaged), clean("PNG"))
+        else:
+            with pytest.raises(ImageError, match="PNG"):
+                pixels_of(damaged)
+
+
+def test_a_profile_in_jpeg_2000_is_applied() -> None:
+    profile = matrix_profile(gamma=1.0)
+    assert profile is not None
+    data = encoded("JPEG2000", **JPEG2000)
+    at = data.index(b"colr") - 4
+    length = int.from_bytes(data[at : at + 4])
+    colr = struct.pack(">I4s", len(profile) + 11, b"colr") + b"\2\0\0" + profile
+    header = data.index(b"jp2h") - 4
+    size = int.from_bytes(data[header : header + 4]) - length + len(colr)
+    made = data[:header] + struct.pack(">I", size) + data[header + 4 : at] + colr + data[at + length :]
+    found, plain = pixels_of(made).astype(int), np.asarray(scene()) / 255
+    expected = np.where(plain <= 0.0031308, plain * 12.92, 1.055 * plain ** (1 / 2.4) - 0.055) * 255
+    assert abs(found - expected).max() <= 2
+    np.testing.assert_array_equal(decode_image(made, name="x"), np.asarray(scene()))
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "I;16"])
+def test_a_reduced_jpeg_2000_file_is_what_pillow_reads(mode: str) -> None:
+    grey = np.asarray(scene().convert("L"))
+    image = Image.fromarray(grey.astype(np.uint16) * 257) if mode == "I;16" else scene().convert(mode)
+    found = pixels_of(encoded("JPEG2000", im=image, **JPEG2000))
+    expected = np.repeat(grey[..., None], 3, axis=2) if mode != "RGBA" else np.asarray(scene())
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_first_frame_of_a_gif_is_what_pillow_shows() -> None:
+    """Transparent, interlaced, smaller than the screen, and followed by others."""
+    frame = scene().quantize(16)
+    small = frame.crop((0, 0, 9, 7))
+    for options in (
+        {"im": frame, "transparency": 3},
+        {"im": frame, "interlace": True},
+        {"im": frame, "save_all": True, "append_images": [frame.rotate(180)], "disposal": 2},
+        {"im": scene().convert("L"), "comment": b"x" * 600},
+        {"im": small, "save_all": True, "append_images": [small.rotate(180)], "transparency": 0},
+    ):
+        data = encoded("GIF", **options)
+        image = Image.open(io.BytesIO(data)).convert("RGBA")
+        expected = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+        np.testing.assert_array_equal(pixels_of(data), np.asarray(expected))
+        with pytest.raises(ImageError, match="GIF"):
+            pixels_of(data[: data.index(b",\0\0\0\0") + 20])
+
+
+def test_an_avif_file_is_known_by_any_of_its_brands() -> None:
+    data = encoded("AVIF", **AVIF)
+    for brand in (b"miaf", b"MA1B", b"isom"):
+        np.testing.assert_array_equal(pixels_of(data[:8] + brand + data[12:]), clean("AVIF"))

@@ -30,9 +30,9 @@ def scene(width: int = 24, height: int = 16) -> Image.Image:
 
 
 def encoded(kind: str, **options: Any) -> bytes:
-    """The scene in a format of Pillow's."""
+    """The scene, or the image `im`, in a format of Pillow's."""
     stream = io.BytesIO()
-    scene().save(stream, kind, **options)
+    (options.pop("im", None) or scene()).save(stream, kind, **options)
     return stream.getvalue()
 
 
