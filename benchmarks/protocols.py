@@ -23,8 +23,8 @@ from pipeline.evaluate import (
     Scores,
     by_revisited,
     confidence_intervals,
+    mark_relevance,
     paired_tests,
-    rank_relevance,
 )
 from pipeline.types import Ranking
 
@@ -70,7 +70,7 @@ def time_case(name: str, queries: int, gallery: int, shown: int, sizes: dict[str
         groups = {group: {next(members) for _ in range(size)} for group, size in sizes.items()}
         ranking = Ranking(f"query {number}", ids.take(pa.array(rows)).to_pylist(), np.zeros(shown, dtype=np.float32))
         started = time.process_time()
-        judged.append(rank_relevance(ranking, groups))
+        judged.append(mark_relevance(ranking, groups))
         seconds += time.process_time() - started
     started = time.process_time()
     scores = PROTOCOLS[name].score(judged)

@@ -1,8 +1,8 @@
-"""Metrics and protocols: how good a ranking is.
+"""Metrics and protocols for rankings.
 
-Last in the flow beside `report`: `stages.evaluate` hands it rankings and a ground truth. `protocols` lists what can be
-used, one file each: `labels`, `revisited` (and the `published` re-rankings on it), `gldv2`, `products`,
-`ilias`; `significance` says how sure a figure is.
+Called by `workflow.evaluation` with rankings and a ground truth. `protocols` lists the protocols, one file each:
+`labels`, `revisited`, `gldv2`, `products`, `ilias`; `official` has the authors' own re-ranked orders; `significance`
+has confidence intervals and paired tests.
 """
 
 from pipeline.evaluate.gldv2 import (
@@ -16,7 +16,7 @@ from pipeline.evaluate.metrics import Scores, average_precision, paired_differen
 from pipeline.evaluate.official.rerank_orders import ames_order, cvnet_order, places_to_score, rrt_order
 from pipeline.evaluate.products import by_products, nearest_neighbours, neighbours_within, reranked_neighbours
 from pipeline.evaluate.protocols import PROTOCOLS, BenchmarkProtocol, protocol_named
-from pipeline.evaluate.ranked_relevance import Guess, RankedRelevance, rank_relevance
+from pipeline.evaluate.ranked_relevance import Guess, RankedRelevance, mark_relevance
 from pipeline.evaluate.revisited import RevisitedTruth, by_revisited, trapezoid_average_precision
 from pipeline.evaluate.significance import PairedTest, confidence_intervals, paired_tests
 
@@ -37,13 +37,13 @@ __all__ = [
     "confidence_intervals",
     "cvnet_order",
     "landmark_retrieval",
+    "mark_relevance",
     "nearest_neighbours",
     "neighbours_within",
     "paired_difference",
     "paired_tests",
     "places_to_score",
     "protocol_named",
-    "rank_relevance",
     "recognition_gap",
     "recognition_top1",
     "reranked_neighbours",

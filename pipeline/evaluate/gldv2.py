@@ -22,13 +22,13 @@ PRECISIONS = (1, 10, 100)
 
 @dataclass(frozen=True)
 class LandmarkRetrieval:
-    """Retrieval figures of Q queries, in the order of the solution, looking at the first `depth` answers.
+    """Retrieval figures of Q queries, in the order of the solution, from the first `depth` results of each.
 
     Attributes:
         average_precisions: [Q] fractions; 0 for a query without a prediction.
-        precisions: [Q, depth] fractions, the precision at 1, 2, ..., depth; places that a short list lacks count as
+        precisions: [Q, depth] fractions, the precision at 1, 2, ..., depth; missing results of a short list count as
             wrong.
-        first_correct: [Q] place from 1 of the first correct answer; depth + 1 where there is none.
+        first_correct: [Q] rank from 1 of the first relevant result; depth + 1 where there is none.
     """
 
     average_precisions: FloatValues
@@ -47,38 +47,38 @@ class LandmarkRetrieval:
 
     @property
     def mean_position(self) -> float:
-        """Mean place from 1 of the first correct answer."""
+        """Mean rank from 1 of the first relevant result."""
         return float(self.first_correct.mean())
 
     @property
     def median_position(self) -> float:
-        """Median place from 1 of the first correct answer."""
+        """Median rank from 1 of the first relevant result."""
         return float(np.median(self.first_correct))
 
 
-def score_landmark_retrieval(judged: Sequence[RankedRelevance]) -> Scores:
+def score_landmark_retrieval(ranked: Sequence[RankedRelevance]) -> Scores:
     """ "mAP@100" and the precision at 1, 10 and 100 of each query, as `landmark_retrieval` scores them.
 
     NaN for a query without a relevant image. Raises RelookError when no query has one.
     """
-    rows = [_score_places(item.places["positive"], item.sizes["positive"]) for item in judged]
-    if not any(item.sizes["positive"] for item in judged):
+    rows = [_score_places(item.places["positive"], item.sizes["positive"]) for item in ranked]
+    if not any(item.sizes["positive"] for item in ranked):
         raise RelookError("no query has a relevant image in the gallery")
     names = [f"mAP@{DEPTH}", *(f"P@{k}" for k in PRECISIONS)]
     return Scores(dict(zip(names, np.array(rows).T, strict=True)))
 
 
-def score_landmark_recognition(judged: Sequence[RankedRelevance]) -> Scores:
+def score_landmark_recognition(ranked: Sequence[RankedRelevance]) -> Scores:
     """Recognition by the nearest labelled image: "uAP", whose mean is `recognition_gap`, and "top1".
 
-    A query's uAP is what it adds to the figure: the precision at its own guess where that is right, else 0. Of an image
-    of something else both are NaN; its guess counts against those below it.
+    A query's uAP is its term of the sum: the precision at its own guess if that is correct, else 0. For an image of
+    something else both are NaN; its guess lowers the precision of those below it.
 
     Raises:
         RelookError: no image has a landmark.
     """
-    guesses = {item.query_id: item.guess for item in judged if item.guess is not None}
-    solution = {item.query_id: item.labels for item in judged}
+    guesses = {item.query_id: item.guess for item in ranked if item.guess is not None}
+    solution = {item.query_id: item.labels for item in ranked}
     _with_landmark(guesses, solution)
     terms = _gap_terms(guesses, solution)
     columns = {
@@ -91,18 +91,18 @@ def score_landmark_recognition(judged: Sequence[RankedRelevance]) -> Scores:
 def landmark_retrieval(
     predictions: Mapping[str, Sequence[str]], solution: Mapping[str, Sequence[str]], depth: int = DEPTH
 ) -> LandmarkRetrieval:
-    """Score retrieval. An id that a list repeats keeps its place and counts once.
+    """Score retrieval. A repeated id keeps its first place and counts once.
 
     AP is divided by min(number of relevant images, depth).
 
     Args:
         predictions: per query the ids found, best first.
         solution: per query the relevant ids; a query without a prediction counts as not found.
-        depth: how many answers are looked at.
+        depth: how many results of each query are scored.
 
     Raises:
-        RelookError: a prediction is for a query that the solution lacks, or the solution has no query, or a query has
-            no relevant image.
+        RelookError: a prediction is for a query that is not in the solution, or the solution has no query, or a query
+            has no relevant image.
     """
     _check(predictions, solution)
     precisions_aps_firsts = [
@@ -115,7 +115,7 @@ def landmark_retrieval(
 def recognition_gap(
     predictions: Mapping[str, Guess], solution: Mapping[str, Collection[Hashable]], ignore_others: bool = False
 ) -> float:
-    """Global average precision: one list of all guesses, surest first, ties by image id.
+    """Global average precision: one list of all guesses, highest score first, ties by image id.
 
     Args:
         predictions: at most one guess per image.
@@ -126,7 +126,7 @@ def recognition_gap(
         A fraction: the sum of the precisions at correct guesses over the number of images with a landmark.
 
     Raises:
-        RelookError: a guess is for an image that the solution lacks, or no image has a landmark.
+        RelookError: a guess is for an image that is not in the solution, or no image has a landmark.
     """
     images = _with_landmark(predictions, solution)
     guesses = {image: guess for image, guess in predictions.items() if solution[image] or not ignore_others}
@@ -176,7 +176,7 @@ def _score_places(places: IntArray, relevant: int) -> list[float]:
 
 
 def _gap_terms(guesses: Mapping[str, Guess], solution: Mapping[str, Collection[Hashable]]) -> dict[str, float]:
-    """For each correct guess its precision in the one list of all, surest first, ties by image id."""
+    """For each correct guess its precision in one list of all guesses, highest score first, ties by image id."""
     order = sorted(guesses, key=lambda image: (-guesses[image].score, image))
     correct = np.array([guesses[image].label in solution[image] for image in order], dtype=bool)
     precisions = np.cumsum(correct) / np.arange(1, len(correct) + 1)

@@ -21,14 +21,14 @@ IntArray = npt.NDArray[np.integer[Any]]
 class Scores:
     """Metrics of Q queries: per metric name an array [Q] of fractions in [0, 1].
 
-    NaN stands for a query that cannot be scored, because it has no positive; means leave it out.
+    NaN for a query that cannot be scored, because it has no positive; means leave it out.
     """
 
     per_query: Mapping[str, FloatValues]
 
     @property
     def unscored(self) -> int:
-        """Queries that no metric scores."""
+        """The number of queries without a value in any metric."""
         return int(np.isnan(np.stack(list(self.per_query.values()))).all(axis=0).sum())
 
     def means(self) -> dict[str, float]:
@@ -44,8 +44,8 @@ def average_precision(ranks: Sequence[int] | IntArray, positives: int) -> float:
     """AP by the rectangle rule.
 
     Args:
-        ranks: places (from 0, ascending) of the positives that the ranking holds.
-        positives: how many there are in all; those that the ranking lacks count as never found.
+        ranks: places (from 0, ascending) of the positives in the ranking.
+        positives: how many there are in all; missing ones count as not found.
     """
     if positives == 0:
         raise ValueError("a query without positives has no average precision")

@@ -26,10 +26,10 @@ _SPARE = 16
 def by_products(
     neighbours: IntArray, query_labels: npt.NDArray[Any], gallery_labels: npt.NDArray[Any], ks: Sequence[int]
 ) -> Scores:
-    """Recall at k: is one of the first k neighbours of the query's class? No query is left out, be its class alone.
+    """Recall at k: 1 if one of the first k neighbours has the query's class. A query alone in its class counts as 0.
 
     Args:
-        neighbours: [Q, K] gallery rows, nearest first, the query itself taken out.
+        neighbours: [Q, K] gallery rows, nearest first, without the query itself.
         query_labels, gallery_labels: [Q] and [N].
         ks: each at most K.
 
@@ -45,25 +45,25 @@ def by_products(
     return Scores({f"R@{k}": same[:, :k].any(axis=1).astype(np.float64) for k in ks})
 
 
-def score_products(judged: Sequence[RankedRelevance], ks: Sequence[int]) -> Scores:
+def score_products(ranked: Sequence[RankedRelevance], ks: Sequence[int]) -> Scores:
     """ "R@k" for each k, 0 or 1 per query. No query is left out, as in `by_products`.
 
     1, 10, 100, 1000 are the literature's k for products, 1, 2, 4, 8 for birds and cars (Song et al., CVPR 2016).
-    Unlike the official search, which drops the first answer whatever it is, the query itself is what a ranking lacks.
+    The official search drops the first result whatever it is; here a ranking is without the query itself.
 
     Raises:
         RelookError: no query has another image of its class.
     """
-    if not any(item.sizes["positive"] for item in judged):
+    if not any(item.sizes["positive"] for item in ranked):
         raise RelookError("no query has another image of its class in the gallery")
-    return Scores({f"R@{k}": np.array([recall_at(item.places["positive"], k) for item in judged]) for k in ks})
+    return Scores({f"R@{k}": np.array([recall_at(item.places["positive"], k) for item in ranked]) for k in ks})
 
 
 def neighbours_within(features: FloatArray, k: int, cosine: bool = True) -> tuple[IntArray, FloatArray]:
-    """The k nearest others of each row of one set [N, D], as the literature takes them out of the search.
+    """The k nearest neighbours of each row of one set [N, D] by the official rule.
 
-    The official rule drops the first answer of each search blindly, instead of the query itself: of two equal vectors
-    the later one finds the earlier, loses it, and keeps itself as a neighbour of its own class.
+    It drops the first result of each search instead of the query itself: of two equal vectors the later one finds the
+    earlier first, drops it, and keeps itself as a neighbour of its own class.
 
     Returns:
         As `nearest_neighbours`.
@@ -105,7 +105,7 @@ def nearest_neighbours(
 
 
 def reranked_neighbours(neighbours: IntArray, scores: FloatArray, depth: int = RERANK_DEPTH) -> IntArray:
-    """The first `depth` neighbours re-sorted by a reranker's score alone; the rest is cut off, as in the official code.
+    """The first `depth` neighbours sorted by a reranker's score alone; the rest is dropped, as in the official code.
 
     Args:
         neighbours: [Q, K] gallery rows, nearest first.
@@ -123,7 +123,7 @@ def reranked_neighbours(neighbours: IntArray, scores: FloatArray, depth: int = R
 def _nearest_of_block(
     queries: FloatArray, gallery: FloatArray, halves: FloatArray, k: int, kept: int
 ) -> tuple[IntArray, FloatArray]:
-    """A matrix product chooses `kept` candidates; their distances are then computed anew, so that equal are equal."""
+    """A matrix product chooses `kept` candidates; their exact distances follow, so that equal vectors are equal."""
     far = queries @ gallery.T
     np.subtract(halves, far, out=far)
     rows = np.argpartition(far, kept - 1, axis=1)[:, :kept] if kept < len(gallery) else np.arange(kept)[None]

@@ -1,6 +1,6 @@
-"""The protocols by name: what each looks at, and how it scores.
+"""The protocols by name: what each reads of a ranking, and how it scores.
 
-What `evaluate --protocol` picks from. A new protocol is a function from judged rankings to scores in a file of this
+The choices of `evaluate --protocol`. A new protocol is a function from `RankedRelevance` to `Scores` in a file of this
 room, and one entry here.
 """
 
@@ -22,17 +22,17 @@ from pipeline.evaluate.revisited import score_revisited
 
 @dataclass(frozen=True)
 class BenchmarkProtocol:
-    """One way to score.
+    """One protocol.
 
     Attributes:
-        name: as `--protocol` and `GroundTruth.protocol` write it.
-        groups: the names of `GroundTruth.groups` that it reads. Those of ("positive",) are also made from labels.
-        depth: how many answers of each query it looks at; None: all.
-        headline: the metric that is meant when one number is reported.
-        score: from judged rankings to the metrics of each query; raises RelookError when nothing can be scored.
-        reads_labels: whether it asks for what the first answers show, instead of where known ids stand.
-        lists: by the ending of a metric's name, the groups that are taken out before re-ranking, which then has a
-            list of its own for the metrics with that ending; empty: one list for all.
+        name: for `--protocol` and `GroundTruth.protocol`.
+        groups: the names of `GroundTruth.groups` that it reads. The group "positive" can also be made from labels.
+        depth: how many results of each query are scored; None: all.
+        headline: the metric to report as one number.
+        score: the metrics of each query; raises RelookError when nothing can be scored.
+        reads_labels: whether it scores the labels of the first results, instead of the places of relevant ids.
+        lists: by the ending of a metric's name, the groups that are removed before re-ranking; the metrics with that
+            ending are computed on this separate ranking. Empty: one ranking for all metrics.
     """
 
     name: str
@@ -43,19 +43,19 @@ class BenchmarkProtocol:
     reads_labels: bool = False
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def score_lists(self, judged: Mapping[str, Sequence[RankedRelevance]]) -> Scores:
+    def score_lists(self, ranked: Mapping[str, Sequence[RankedRelevance]]) -> Scores:
         """The scores of re-ranked results with `lists`, or with the one list ""."""
         if not self.lists:
-            return self.score(judged[""])
+            return self.score(ranked[""])
         columns: dict[str, FloatValues] = {}
-        for ending, items in judged.items():
+        for ending, items in ranked.items():
             scores = self.score(items).per_query
             columns |= {name: values for name, values in scores.items() if name.endswith(ending)}
         return Scores(columns)
 
 
-# What a setup of Revisited Oxford and Paris ignores, CVNet, RRT and AMES do not count among the first 100 either; see
-# `published`, to whose orders this is equal in every figure.
+# CVNet, RRT and AMES do not count images that a setup ignores among the first 100; see `official.rerank_orders`, whose
+# orders give the same figures.
 _PUBLISHED_LISTS = {"_E": ("hard", "junk"), "_M": ("junk",), "_H": ("easy", "junk")}
 
 _ALL = (

@@ -1,4 +1,4 @@
-"""What a protocol needs to know of a ranking: where the known answers stand in it, and what its head names.
+"""What a protocol reads of a ranking: the places of the relevant ids, and the label of the first labelled result.
 
 Between the rankings and the protocols of this room. One pass over a ranking makes a `RankedRelevance`, which is small:
 rankings of a million images are reduced block by block, and scored together at the end.
@@ -17,7 +17,7 @@ from pipeline.types import Ranking
 
 @dataclass(frozen=True)
 class Guess:
-    """The label that the head of a ranking names, and how sure it is (higher is surer)."""
+    """The label of the first labelled result of a ranking, and its score (higher is more certain)."""
 
     label: Hashable
     score: float
@@ -25,14 +25,14 @@ class Guess:
 
 @dataclass(frozen=True)
 class RankedRelevance:
-    """One query's ranking, judged.
+    """One query's ranking, reduced to relevance.
 
     Attributes:
         query_id: the query.
-        places: per group of `GroundTruth.groups` the places (from 0, ascending) at which its ids stand.
-        sizes: per group how many ids it has, found or not.
-        labels: the labels any of which is right, for recognition.
-        guess: what the first labelled image names; None where there is none.
+        places: per group of `GroundTruth.groups` the places (from 0, ascending) of its ids in the ranking.
+        sizes: per group how many ids it has, ranked or not.
+        labels: the correct labels, for recognition.
+        guess: of the first labelled result; None where there is none.
     """
 
     query_id: str
@@ -42,19 +42,19 @@ class RankedRelevance:
     guess: Guess | None = None
 
 
-def rank_relevance(
+def mark_relevance(
     ranking: Ranking,
     groups: Mapping[str, Collection[str]],
     gallery_labels: Mapping[str, str] | None = None,
     labels: Collection[str] = (),
 ) -> RankedRelevance:
-    """Judge a ranking.
+    """Find the relevant ids of a ranking.
 
     Args:
-        ranking: best first, each id at most once; it may be cut short, and what it lacks counts as never found.
+        ranking: best first, each id at most once; it may be cut short, and missing ids count as not found.
         groups: disjoint sets of gallery ids by name.
-        gallery_labels: label by id, for protocols that ask what a query shows; "" for an image without one.
-        labels: what the query shows.
+        gallery_labels: label by id, for recognition; "" for an image without one.
+        labels: the correct labels of the query.
     """
     group_of = {name: group for group, ids in groups.items() for name in ids}
     found: dict[str, list[int]] = {group: [] for group in groups}

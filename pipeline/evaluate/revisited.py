@@ -1,7 +1,7 @@
 """Revisited Oxford and Paris: Easy, Medium and Hard, AP by trapezoids, and mean precision at k.
 
-One of the protocols of this room; `published` makes the rankings that papers report on it. Follows Radenovic et al.,
-"Revisiting Oxford and Paris", CVPR 2018, and the evaluation code that its authors released.
+One of the protocols of this room; `official.rerank_orders` makes the re-ranked orders that papers report on it. Follows
+Radenovic et al., "Revisiting Oxford and Paris", CVPR 2018, and the evaluation code that its authors released.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from pipeline.errors import RelookError, unknown_name
 from pipeline.evaluate.metrics import IntArray, Scores
 from pipeline.evaluate.ranked_relevance import RankedRelevance
 
-# Per setup, which grades are positives; junk and the other grade are ignored, as if the ranking did not hold them.
+# Per setup, which grades are positives; junk and the other grade are ignored, as if they were not in the ranking.
 SETUPS = {"E": ("easy",), "M": ("easy", "hard"), "H": ("hard",)}
 CUTOFFS = (1, 5, 10)
 
 
 @dataclass(frozen=True)
 class RevisitedTruth:
-    """What is known of one query: three disjoint integer arrays of database rows; every other row is a negative.
+    """The ground truth of one query: three disjoint integer arrays of database rows; every other row is a negative.
 
     Attributes:
-        easy: shows the same thing, plain to see.
-        hard: shows it, but hard to see.
-        junk: shows too little of it to ask for, or is the query itself.
+        easy: the landmark is clearly visible.
+        hard: it is visible under difficult conditions.
+        junk: too little of it is visible, or the image is the query itself.
     """
 
     easy: IntArray
@@ -35,11 +35,11 @@ class RevisitedTruth:
     junk: IntArray
 
     def positives(self, setup: str) -> IntArray:
-        """The rows that should come first in `setup`, one of E, M, H. Raises UsageError for another name."""
+        """The positives in `setup`, one of E, M, H. Raises UsageError for another name."""
         return self._rows(_grades(setup))
 
     def ignored(self, setup: str) -> IntArray:
-        """The rows that count neither for nor against a ranking in `setup`, one of E, M, H."""
+        """The rows that do not count in `setup`, one of E, M, H."""
         return self._rows({"junk", "easy", "hard"} - set(_grades(setup)))
 
     def _rows(self, grades: Iterable[str]) -> IntArray:
@@ -60,7 +60,7 @@ def by_revisited(
 
     Args:
         rankings: one per query, database rows from 0, best first, each row at most once; they may be cut short, and
-            positives beyond the cut count as never found.
+            missing positives count as not found.
         truths: one per query.
         setup: E, M or H.
         cutoffs: the k of mP@k.
@@ -69,7 +69,7 @@ def by_revisited(
         "mAP" and "mP@k"; NaN for queries without positives, which are left out of means.
 
     Raises:
-        RelookError: no query has a positive in this setup, or a ranking holds a negative number.
+        RelookError: no query has a positive in this setup, or a ranking has a negative number.
         UsageError: the setup is unknown.
     """
     rows = [
@@ -82,7 +82,7 @@ def by_revisited(
     return Scores(dict(zip(["mAP", *(f"mP@{k}" for k in cutoffs)], table.T, strict=True)))
 
 
-def score_revisited(judged: Sequence[RankedRelevance]) -> Scores:
+def score_revisited(ranked: Sequence[RankedRelevance]) -> Scores:
     """All three setups at once: "mAP_E", "mP@1_E" and so on for E, M and H, as `by_revisited` scores each.
 
     A setup in which no query has a positive is left out.
@@ -92,10 +92,10 @@ def score_revisited(judged: Sequence[RankedRelevance]) -> Scores:
     """
     columns: dict[str, list[float]] = {}
     for setup, grades in SETUPS.items():
-        if not any(item.sizes[grade] for item in judged for grade in grades):
+        if not any(item.sizes[grade] for item in ranked for grade in grades):
             continue
         names = [f"mAP_{setup}", *(f"mP@{k}_{setup}" for k in CUTOFFS)]
-        rows = [_score_places(*_places_in(item, grades), CUTOFFS) for item in judged]
+        rows = [_score_places(*_places_in(item, grades), CUTOFFS) for item in ranked]
         columns |= dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
     if not columns:
         raise RelookError("no query has a positive, easy or hard, in the gallery")
@@ -106,23 +106,23 @@ def trapezoid_average_precision(places: Sequence[int] | IntArray, positives: int
     """AP by the trapezoid rule: at each positive the mean of the precision before and after it.
 
     Args:
-        places: places (from 0, ascending) of the positives that the ranking holds, ignored rows not counted.
-        positives: how many there are in all; those that the ranking lacks count as never found.
+        places: places (from 0, ascending) of the positives in the ranking, ignored rows not counted.
+        positives: how many there are in all; missing ones count as not found.
     """
     if positives == 0:
         raise ValueError("a query without positives has no average precision")
     place = np.asarray(places, dtype=np.float64)
     found = np.arange(len(place), dtype=np.float64)
-    # Nothing stands before the first place; the precision there is 1 by definition.
+    # The precision before the first place is 1 by definition.
     before = np.divide(found, place, out=np.ones_like(place), where=place > 0)
     after = (found + 1) / (place + 1)
     return float((before + after).sum() / (2 * positives))
 
 
 def places_of_positives(ranking: IntArray, positives: IntArray, ignored: IntArray) -> IntArray:
-    """Places (from 0, ascending) at which `ranking` holds positives once the ignored rows are taken out of it."""
+    """Places (from 0, ascending) of the positives in `ranking` after the ignored rows are removed."""
     if ranking.min(initial=0) < 0:
-        raise RelookError(f"a ranking holds the row {ranking.min()}; rows of the database count from 0")
+        raise RelookError(f"a ranking has the row {ranking.min()}; rows of the database count from 0")
     is_positive, is_ignored = np.uint8(1), np.uint8(2)
     # A table of all rows and one gather: a ranking of a million takes milliseconds.
     marks = np.zeros(1 + max(int(rows.max(initial=0)) for rows in (ranking, positives, ignored)), dtype=np.uint8)
@@ -137,7 +137,7 @@ def places_of_positives(ranking: IntArray, positives: IntArray, ignored: IntArra
 
 def _score(ranking: IntArray, positives: IntArray, ignored: IntArray, cutoffs: Sequence[int]) -> list[float]:
     """AP and the precision at each cutoff."""
-    if len(positives) == 0:  # the ranking may be no ranking at all
+    if len(positives) == 0:  # such a query may have a ranking of any kind
         return [float("nan")] * (1 + len(cutoffs))
     return _score_places(places_of_positives(np.asarray(ranking), positives, ignored), len(positives), cutoffs)
 
@@ -148,11 +148,11 @@ def _score_places(places: IntArray, positives: int, cutoffs: Sequence[int]) -> l
     return [trapezoid_average_precision(places, positives), *(_precision_at(places, k) for k in cutoffs)]
 
 
-def _places_in(judged: RankedRelevance, grades: Sequence[str]) -> tuple[IntArray, int]:
-    """Places of the positives once what the setup ignores is taken out, and how many positives there are."""
-    positives = np.sort(np.concatenate([judged.places[grade] for grade in grades]))
-    ignored = np.sort(np.concatenate([judged.places[grade] for grade in judged.places.keys() - set(grades)]))
-    return positives - np.searchsorted(ignored, positives), sum(judged.sizes[grade] for grade in grades)
+def _places_in(ranked: RankedRelevance, grades: Sequence[str]) -> tuple[IntArray, int]:
+    """Places of the positives after ignored images are removed, and the number of positives."""
+    positives = np.sort(np.concatenate([ranked.places[grade] for grade in grades]))
+    ignored = np.sort(np.concatenate([ranked.places[grade] for grade in ranked.places.keys() - set(grades)]))
+    return positives - np.searchsorted(ignored, positives), sum(ranked.sizes[grade] for grade in grades)
 
 
 def _precision_at(places: IntArray, k: int) -> float:

@@ -1,7 +1,7 @@
-"""How sure a figure is: bootstrap intervals of means over queries, and a paired test between two runs.
+"""Statistical significance: bootstrap intervals of means over queries, and a paired test between two runs.
 
 Used by `evaluate` and `compare`. Both draw queries as if they were independent, which those of one landmark are not:
-true intervals are wider. For recognition they hold the precision at each guess fixed, which another draw would change a
+true intervals are wider. For recognition the precision at each guess is fixed, which another draw would change a
 little.
 """
 
@@ -27,7 +27,7 @@ class PairedTest:
         difference: mean of the second run minus the first, a fraction.
         interval: 95 % of the bootstrap means of the difference.
         p_value: of the two-sided sign-flip permutation test that the mean difference is 0.
-        wins, losses, ties: queries that the second run answers better, worse and equally well.
+        wins, losses, ties: how many queries have a higher, a lower and an equal value in the second run.
     """
 
     difference: float
@@ -41,7 +41,7 @@ class PairedTest:
 def confidence_intervals(
     scores: Scores, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, tuple[float, float]]:
-    """The percentile bootstrap interval of each metric's mean, as fractions; queries it does not score are no data.
+    """The percentile bootstrap interval of each metric's mean, as fractions; queries without a value are left out.
 
     Efron's percentile method (`scipy.stats.bootstrap`); a metric of one query has an interval of no width.
     """
@@ -51,9 +51,9 @@ def confidence_intervals(
 def paired_tests(before: Scores, after: Scores, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, PairedTest]:
     """Compare two runs over the same queries in the same order, metric by metric.
 
-    Under the null hypothesis it is chance which run a query's two values belong to, so the sign of each difference is
-    flipped at random (Smucker, Allan, Carterette, CIKM 2007, find this test fit for retrieval). Exact where there are
-    few differences.
+    Under the null hypothesis a query's two values could be exchanged between the runs, so the sign of each difference
+    is flipped at random (Smucker, Allan, Carterette, CIKM 2007, recommend this test for retrieval). Exact where there
+    are few differences.
 
     Raises:
         ValueError: the runs have different numbers of queries.

@@ -17,7 +17,7 @@ from torch import nn
 
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint
-from pipeline.rerank.parallel_batches import side_by_side
+from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.rerank.transformer import check_precision, inference
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, LocalDescriptors, ModelCard
 
@@ -171,7 +171,7 @@ class PairReranker(ABC, Generic[Network]):
                 return self.compare(sources.batch(left[rows]), targets.batch(right[rows])).float()
 
         logits = torch.empty(len(left))
-        logits[order] = torch.cat(list(side_by_side(compare, torch.split(order, size), self._device))).cpu()
+        logits[order] = torch.cat(list(map_in_parallel(compare, torch.split(order, size), self._device))).cpu()
         return logits
 
     def refuse_other_card(self, card: ModelCard) -> None:

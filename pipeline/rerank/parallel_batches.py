@@ -17,7 +17,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def side_by_side(work: Callable[[In], Out], items: Iterable[In], device: torch.device) -> Iterator[Out]:
+def map_in_parallel(work: Callable[[In], Out], items: Iterable[In], device: torch.device) -> Iterator[Out]:
     """Results of `work` in the order of `items`.
 
     Args:

@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.errors import RelookError, UsageError
-from pipeline.rerank.parallel_batches import side_by_side
+from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard
 
 # Bytes of candidate vectors that are looked at together; a block of queries is as large as fits.
@@ -121,7 +121,7 @@ class SuperGlobalReranker:
         scores: list[FloatArray] = [np.zeros(0, np.float32)] * len(queries)
         blocks = self._blocks(queries, candidates)
         read = (self._read(block, queries, candidates, gallery) for block in blocks)
-        found = side_by_side(lambda part: self.refine(*part).cpu().numpy(), read, self._device)
+        found = map_in_parallel(lambda part: self.refine(*part).cpu().numpy(), read, self._device)
         for block, result in zip(blocks, found, strict=True):
             for row, values in zip(block, result, strict=True):
                 scores[row] = values

@@ -1,7 +1,7 @@
-"""`train-rerank`: a reranker learns from the store's own candidates.
+"""`train-rerank`: trains a reranker on the store's candidates.
 
-Between extract and search, for those rerankers that are trained. Labelled pictures of the index are anchors; their
-candidates come from the store; a held-out part chooses the epoch and the fusion weight.
+Between extract and search, for rerankers with weights. Labelled images of the index are anchors; their candidates come
+from the store; a held-out part chooses the epoch and the fusion weight.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from pipeline.workflow.training.index_photos import index_photos
 from pipeline.workflow.training.reranker_validation import RerankerValidator
 from pipeline.workflow.training.training_run import last_beside, run_training
 
-# mAP in percent at which hardly a query is left that re-ranking could improve.
+# mAP in percent above which re-ranking has hardly a query left to improve.
 _SATURATED = 99.9
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training did; `best` holds the epoch and its validation metrics in percent.
+    """The result of a training; `best` has the epoch and its validation metrics in percent.
 
-    `warning` says that the checkpoint changes no ranking, or that the validation cannot tell; "" otherwise.
+    `warning` says that the checkpoint changes no ranking, or that the validation cannot show a gain; "" otherwise.
     """
 
     checkpoint: str
@@ -73,25 +73,26 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
     """Train the reranker `train_rerank.reranker` on the index.
 
     Raises:
-        UsageError: no such reranker.
-        MiningError: the labels give nothing to learn from.
+        UsageError: the reranker does not exist or is not trained.
+        MiningError: the labels give no triplets.
         LockedError: another training writes the same checkpoint.
-        RelookError: the index lacks what the reranker reads, or too few labelled pictures to hold any out.
+        RelookError: the index lacks what the reranker reads, or too few labelled images to hold any out.
     """
     settings = config.train_rerank
     out = settings.out or default_checkpoint(config.index, settings.reranker)
-    with _prepared(config) as ready:
-        gallery, records, recipe = ready.gallery, ready.records, ready.recipe
-        judge = RerankerValidator(gallery, [records[row] for row in ready.held_out], settings.reranker, recipe, config)
+    with _set_up(config) as setup:
+        gallery, records, recipe = setup.gallery, setup.records, setup.recipe
+        held_out = [records[row] for row in setup.held_out]
+        validator = RerankerValidator(gallery, held_out, settings.reranker, recipe, config)
         trained = run_training(
             recipe.task,
             settings,
-            judge,
+            validator,
             _saver(recipe, out),
             out=out,
             identity=_identity(config, gallery, records),
             seed=config.seed,
-            device=ready.device,
+            device=setup.device,
             reporter=reporter or Silent(),
         )
     warning = usefulness(trained.best.metrics)
@@ -103,7 +104,7 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
         best={"epoch": trained.best_epoch, **trained.best.metrics},
         history=trained.history,
         anchors=recipe.anchors,
-        validation_queries=judge.count,
+        validation_queries=validator.count,
         seconds=trained.seconds,
         weights=gallery.index.card.weights,
         warning=warning,
@@ -111,7 +112,7 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
 
 
 def usefulness(best: Mapping[str, float]) -> str:
-    """Why a checkpoint with these validation metrics is of no use; "" where it is.
+    """Why a checkpoint with these validation metrics is useless; "" if it is useful.
 
     Args:
         best: "weight" of the global score in the fused one, and "global mAP" of the validation, in percent.
@@ -128,13 +129,13 @@ def usefulness(best: Mapping[str, float]) -> str:
 
 def dry_run_rerank(config: Config) -> DryRun:
     """What `train_rerank` would cost, by a few of its steps; nothing is written. Raises as it does."""
-    with _prepared(config) as ready:
-        return dry_run(ready.recipe.task, config.train_rerank, config.seed, ready.device)
+    with _set_up(config) as setup:
+        return dry_run(setup.recipe.task, config.train_rerank, config.seed, setup.device)
 
 
 @dataclass(frozen=True)
-class _Ready:
-    """All that there is before the first step."""
+class _Setup:
+    """What a training needs before its first step."""
 
     gallery: Gallery
     records: list[ImageRecord]
@@ -144,26 +145,26 @@ class _Ready:
 
 
 @contextmanager
-def _prepared(config: Config) -> Iterator[_Ready]:
-    """Within the block the processes of torchrun, where there are several, are joined."""
+def _set_up(config: Config) -> Iterator[_Setup]:
+    """Within the block the processes of torchrun, if there are several, form a process group."""
     settings = config.train_rerank
     if settings.reranker not in RECIPES:
         raise unknown_name("trainable reranker", settings.reranker, RECIPES)
     with process_group(torch.device(choose_device(config))) as device:
         gallery = open_gallery(config, partial="error")
-        records, vectors, parts = _divided(config, gallery)
-        training_set = make_training_set(gallery, records, vectors, parts.learn, index_photos(gallery, config))
+        records, vectors, parts = _hold_out(config, gallery)
+        training_set = make_training_set(gallery, records, vectors, parts.train, index_photos(gallery, config))
         recipe = RECIPES[settings.reranker](training_set, settings, config.seed, str(device))
-        yield _Ready(gallery, records, parts.validate, recipe, device)
+        yield _Setup(gallery, records, parts.validate, recipe, device)
 
 
-def _divided(config: Config, gallery: Gallery) -> tuple[list[ImageRecord], FloatArray, Partition]:
-    """The pictures to use, their global descriptors, and which of them are held out."""
+def _hold_out(config: Config, gallery: Gallery) -> tuple[list[ImageRecord], FloatArray, Partition]:
+    """The images of the split, their global descriptors [N, D], and which of them are held out."""
     settings = config.train_rerank
     records = [record for record in gallery.index.records.values() if settings.split in (None, record.split)]
     labels = [record.label for record in records]
     if not any(labels):
-        raise RelookError("no picture of the index has a label to learn from; give a manifest with a column label")
+        raise RelookError("no image of the index has a label; extract with a manifest that has a column label")
     vectors = gallery.globals([record.id for record in records])
     if settings.hold_out == "labels":
         return records, vectors, hold_out_labels(labels, settings.validation, config.seed)
@@ -177,39 +178,40 @@ def make_training_set(
     rows: Rows,
     photos: Photos | None = None,
 ) -> TrainingSet:
-    """What is learnt from those `rows` of the N records, whose global descriptors are [N, D] `vectors`."""
+    """The training set of those `rows` of the N records, whose global descriptors are [N, D] `vectors`."""
     chosen = [records[row] for row in rows]
     return TrainingSet(
         ids=[record.id for record in chosen],
         labels=[record.label for record in chosen],
         vectors=vectors[rows],
-        answers=lambda count, groups: _answers(gallery, chosen, vectors[rows], count, groups),
+        candidates=lambda count, groups: _candidates(gallery, chosen, vectors[rows], count, groups),
         source=gallery,
         card=gallery.index.card,
-        everything=(vectors, [record.label for record in records]),
-        everyone=[record.id for record in records],
+        all_ids=[record.id for record in records],
+        all_labels=[record.label for record in records],
+        all_vectors=vectors,
         photos=photos,
     )
 
 
-def _answers(
+def _candidates(
     gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatArray, count: int, groups: Rows | None
 ) -> list[Rows]:
-    """See `TrainingSet.answers`."""
+    """See `TrainingSet.candidates`."""
     rows = {record.id: row for row, record in enumerate(records)}
     group = np.zeros(len(records), dtype=np.int64) if groups is None else groups
     total = len(gallery.index.records)
-    # Ask for so many more that enough are left when the others are dropped.
+    # Request more, so that enough are left when images outside of the training set are dropped.
     depth = min(total, round(2.5 * (count + 1) * total / len(records)))
     found = [[rows[name] for name in ids if name in rows] for ids, _ in gallery.store.query(vectors, depth)]
     return [
-        np.array([row for row in answer if row != own and group[row] == group[own]][:count], dtype=np.int64)
-        for own, answer in enumerate(found)
+        np.array([row for row in ranked if row != own and group[row] == group[own]][:count], dtype=np.int64)
+        for own, ranked in enumerate(found)
     ]
 
 
 def _saver(recipe: Recipe, out: Path) -> Callable[[str, Validation], None]:
-    """Writes the best checkpoint and the last one, each with the weight and temperature that its validation chose."""
+    """A function that writes the best or the last checkpoint, with the weight and temperature of its validation."""
 
     def save(which: str, validation: Validation) -> None:
         recipe.reranker.weight = validation.extra["weight"]
@@ -224,7 +226,7 @@ def _saver(recipe: Recipe, out: Path) -> Callable[[str, Validation], None]:
 
 
 def _identity(config: Config, gallery: Gallery, records: Sequence[ImageRecord]) -> str:
-    """Equal for runs that would learn and keep the same: settings, descriptors, pictures and labels."""
+    """Equal for runs with the same result: settings, descriptors, images and labels."""
     settings = config.train_rerank.model_dump(mode="json", exclude={"out", "save_every", "trackers"})
     top = getattr(config.rerank, config.train_rerank.reranker).top
     pictures = [(record.id, record.label, record.sha256, record.bbox) for record in records]

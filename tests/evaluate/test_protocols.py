@@ -21,8 +21,8 @@ from pipeline.evaluate import (
     by_products,
     by_revisited,
     landmark_retrieval,
+    mark_relevance,
     protocol_named,
-    rank_relevance,
     recognition_gap,
     recognition_top1,
 )
@@ -57,7 +57,7 @@ def judged(
     queries: Sequence[tuple[list[int], dict[str, list[int]]]], shown: int | None = None
 ) -> list[RankedRelevance]:
     return [
-        rank_relevance(
+        mark_relevance(
             ranked(str(number), [f"image {row}" for row in rows[:shown]]),
             {group: [f"image {row}" for row in members] for group, members in groups.items()},
         )
@@ -137,7 +137,7 @@ def test_labels(seed: int) -> None:
     rankings = [ranked(name, random.sample([other for other in labels if other != name], 19)) for name in labels]
     found = PROTOCOLS["labels"].score(
         [
-            rank_relevance(
+            mark_relevance(
                 ranking, {"positive": {o for o in labels if labels[o] == label and o != ranking.query_id and label}}
             )
             for ranking, label in zip(rankings, labels.values(), strict=True)
@@ -161,7 +161,7 @@ def test_landmark_recognition(seed: int) -> None:
         scores = np.array(sorted((random.choice([0.1, 0.5, 0.9]) for _ in ids), reverse=True), dtype=np.float32)
         rankings.append(Ranking(query, ids, scores))
     found = PROTOCOLS["gldv2_recognition"].score(
-        [rank_relevance(ranking, {}, labels, truth[ranking.query_id]) for ranking in rankings]
+        [mark_relevance(ranking, {}, labels, truth[ranking.query_id]) for ranking in rankings]
     )
     guesses = {}
     for ranking in rankings:
@@ -180,7 +180,7 @@ def test_landmark_recognition(seed: int) -> None:
 @pytest.mark.parametrize("name", sorted(PROTOCOLS))
 def test_without_any_answer_there_is_an_error(name: str) -> None:
     protocol = PROTOCOLS[name]
-    empty = rank_relevance(ranked("q", gallery(3)), dict.fromkeys(protocol.groups, ()), dict.fromkeys(gallery(3), "a"))
+    empty = mark_relevance(ranked("q", gallery(3)), dict.fromkeys(protocol.groups, ()), dict.fromkeys(gallery(3), "a"))
     with pytest.raises(RelookError, match=r"^no (query|image)") as caught:
         protocol.score([empty])
     assert "\n" not in str(caught.value)
@@ -190,7 +190,7 @@ def test_without_any_answer_there_is_an_error(name: str) -> None:
 def test_the_headline_is_a_metric_of_the_protocol(name: str) -> None:
     protocol = PROTOCOLS[name]
     groups = {group: [image] for group, image in zip(protocol.groups, gallery(3), strict=False)}
-    perfect = rank_relevance(ranked("q", gallery(3)), groups, dict.fromkeys(gallery(3), "a"), ["a"])
+    perfect = mark_relevance(ranked("q", gallery(3)), groups, dict.fromkeys(gallery(3), "a"), ["a"])
     scores = protocol.score([perfect]).summary()
     assert scores[protocol.headline] == 100
     assert protocol_named(name) is protocol
@@ -202,6 +202,6 @@ def test_an_unknown_protocol_is_told_the_nearest() -> None:
 
 
 def test_recognition_without_a_guess_is_wrong_and_no_error() -> None:
-    unlabelled = rank_relevance(ranked("q", gallery(2)), {}, {}, ["a"])
+    unlabelled = mark_relevance(ranked("q", gallery(2)), {}, {}, ["a"])
     assert unlabelled.guess is None
     assert PROTOCOLS["gldv2_recognition"].score([unlabelled]).summary() == {"uAP": 0.0, "top1": 0.0}

@@ -139,7 +139,7 @@ def test_queries_without_positives_leave_the_mean() -> None:
 
 def test_rows_count_from_zero_and_setups_have_names() -> None:
     ranking, truth = query(["easy", "negative"])
-    with pytest.raises(RelookError, match="holds the row -1"):
+    with pytest.raises(RelookError, match="has the row -1"):
         by_revisited([np.array([0, -1])], [truth], "E")
     with pytest.raises(UsageError, match="unknown setup 'e'"):
         by_revisited([ranking], [truth], "e")

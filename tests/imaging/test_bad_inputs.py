@@ -139,7 +139,7 @@ def test_training_leaves_out_the_same_photos(corpus: Corpus) -> None:
     chosen = choose_photos(catalog, load_config(overrides=["train_global.validation=0"]), Silent())
     assert {path for path, _ in chosen.failed} == set(corpus.bad)
     assert all(re.search(corpus.bad[path], reason) for path, reason in chosen.failed)
-    assert Counter(record.path for record in chosen.learn) == Counter(name for name in corpus.good if "/" in name)
+    assert Counter(record.path for record in chosen.train) == Counter(name for name in corpus.good if "/" in name)
 
 
 def test_what_a_manifest_lists_ends_the_same_way(corpus: Corpus) -> None:

@@ -11,7 +11,7 @@ import parity_ledger
 import pytest
 
 from pipeline.errors import RelookError
-from pipeline.evaluate import PROTOCOLS, Guess, landmark_retrieval, rank_relevance, recognition_gap, recognition_top1
+from pipeline.evaluate import PROTOCOLS, Guess, landmark_retrieval, mark_relevance, recognition_gap, recognition_top1
 from pipeline.types import Ranking
 
 
@@ -54,13 +54,13 @@ def test_the_protocols_that_evaluate_picks(folder: str, official_folder: Callabl
     data = given(official)
     predictions = data["retrieval_predictions"]
     judged = [
-        rank_relevance(ranking(query, without_repeats(predictions.get(query, ()))), {"positive": set(relevant)})
+        mark_relevance(ranking(query, without_repeats(predictions.get(query, ()))), {"positive": set(relevant)})
         for query, relevant in data["retrieval_solution"].items()
     ]
     official.agrees("map100_f64", PROTOCOLS["gldv2"].score(judged).means()["mAP@100"], atol=1e-12)
     guesses = data["recognition_predictions"]
     judged = [
-        rank_relevance(
+        mark_relevance(
             ranking(image, ["nearest"] if image in guesses else [], guesses.get(image, {}).get("score", 0)),
             {},
             {"nearest": str(guesses.get(image, {}).get("class", ""))},

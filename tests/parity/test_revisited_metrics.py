@@ -10,7 +10,7 @@ import numpy as np
 import parity_ledger
 import pytest
 
-from pipeline.evaluate import PROTOCOLS, RevisitedTruth, by_revisited, rank_relevance
+from pipeline.evaluate import PROTOCOLS, RevisitedTruth, by_revisited, mark_relevance
 from pipeline.types import Ranking
 
 
@@ -53,7 +53,7 @@ def test_the_protocol_that_evaluate_picks(folder: str, official_folder: Callable
     for dataset in datasets(official):
         rankings, truths = task(official, dataset)
         judged = [
-            rank_relevance(
+            mark_relevance(
                 Ranking(str(number), list(map(str, ranking)), np.zeros(len(ranking), np.float32)),
                 {grade: {str(row) for row in getattr(truth, grade)} for grade in ("easy", "hard", "junk")},
             )

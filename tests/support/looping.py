@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.config import LoopConfig
-from pipeline.train import Files, Progress, Task, Trained, Validation, fit
-from pipeline.train.loop.distributed import all_reduce_sum, gathered, process_group, rank
+from pipeline.train import FitResult, Progress, RunFiles, TrainingTask, Validation, fit
+from pipeline.train.loop.distributed import all_reduce_sum, gather_rows, process_group, rank
 from pipeline.train.loop.task import Rows
 
 COUNT, WIDTH, LABELS = 47, 12, 5
@@ -39,7 +39,7 @@ _PROCESSES = get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["pipeline.train", "tensorboard.backend.event_processing.event_accumulator"])
 
 
-class Toy(Task):
+class Toy(TrainingTask):
     """Learns to tell labels, and to tell pictures from those of the batch and of a queue.
 
     Args:
@@ -87,7 +87,7 @@ class Toy(Task):
         keys = torch.tanh(values @ self.momentum.T)
         own = (features * keys).sum(dim=1, keepdim=True)
         loss = functional.cross_entropy(torch.cat([own, features @ self.queue.T], dim=1), torch.zeros(len(own)).long())
-        everyone = gathered(keys)
+        everyone = gather_rows(keys)
         self.seen += all_reduce_sum(torch.tensor(float(len(values))))
         self.queue = torch.cat([everyone, self.queue])[: len(self.queue)]
         spread = features @ everyone.T
@@ -118,7 +118,7 @@ def run(
     save: Callable[[str, Validation], None] | None = None,
     identity: str = "x",
     seed: int = 3,
-) -> Trained:
+) -> FitResult:
     """Train in `folder`, which then holds best.pt and last.pt, the state while it runs, and the log."""
 
     def write(which: str, validation: Validation) -> None:
@@ -130,7 +130,7 @@ def run(
         settings,
         validate or task.validation,
         save or write,
-        files=Files(folder / "state", folder / "log"),
+        files=RunFiles(folder / "state", folder / "log"),
         identity=identity,
         seed=seed,
         device=torch.device("cpu"),
@@ -166,7 +166,7 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: [(item.step, item.value) for item in events.Scalars(name)] for name in events.Tags()["scalars"]}
 
 
-def told(folder: Path, task: Toy, trained: Trained) -> dict[str, Any]:
+def told(folder: Path, task: Toy, trained: FitResult) -> dict[str, Any]:
     """Everything that a run leaves, in values that can be compared; times left out."""
     files = {
         which: {name: _plain(value) for name, value in torch.load(folder / f"{which}.pt").items()}

@@ -20,7 +20,7 @@ from pipeline.evaluate import by_labels
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stages.extract import extract
 from pipeline.stages.train_rerank import make_training_set
-from pipeline.train import RECIPES, Files, TrainedReranker, Validation, fit
+from pipeline.train import RECIPES, RunFiles, TrainedReranker, Validation, fit
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.queries import find_candidates
 
@@ -84,7 +84,7 @@ def _learn(config: Config, gallery: Gallery, folder: Path) -> tuple[list[float],
         settings,
         lambda: Validation(score := alone(recipe.reranker, gallery), {"mAP": score}),
         lambda which, validation: None,
-        files=Files(folder / "state", folder / "log"),
+        files=RunFiles(folder / "state", folder / "log"),
         identity="overfit",
         seed=config.seed,
         device=torch.device("cpu"),

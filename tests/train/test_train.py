@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import LoopConfig
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape, Tokens
-from pipeline.train import Files, MiningError, Validation, fit, hold_out_labels, hold_out_sessions
+from pipeline.train import MiningError, RunFiles, Validation, fit, hold_out_labels, hold_out_sessions
 from pipeline.train.data.hold_out import find_sessions, halves
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.rrt import start_comparing
@@ -75,7 +75,7 @@ def test_negatives_come_from_the_candidates_only() -> None:
 def test_nothing_to_learn_from_is_said() -> None:
     everyone = [np.array([1]), np.array([0])]
     for names in (["", ""], ["a", "b"], ["a", "a"]):
-        with pytest.raises(MiningError, match="nothing to learn from"):
+        with pytest.raises(MiningError, match="no triplets"):
             Triplets(names, everyone, [0, 0])
 
 
@@ -97,7 +97,7 @@ def test_held_out_parts_can_be_scored_and_leave_enough(
 ) -> None:
     labels, vectors = collected
     parts = hold_out_sessions(labels, vectors, fraction, seed)
-    learn, validate = set(parts.learn.tolist()), set(parts.validate.tolist())
+    learn, validate = set(parts.train.tolist()), set(parts.validate.tolist())
     assert not learn & validate
     again = hold_out_sessions(labels, vectors, fraction, seed)
     assert again.validate.tolist() == parts.validate.tolist()
@@ -113,8 +113,8 @@ def test_held_out_labels_are_held_out_whole(
 ) -> None:
     labels, _ = collected
     parts = hold_out_labels(labels, fraction, seed)
-    assert sorted([*parts.learn.tolist(), *parts.validate.tolist()]) == list(range(len(labels)))
-    learnt, held = ({labels[row] for row in rows} - {""} for rows in (parts.learn, parts.validate))
+    assert sorted([*parts.train.tolist(), *parts.validate.tolist()]) == list(range(len(labels)))
+    learnt, held = ({labels[row] for row in rows} - {""} for rows in (parts.train, parts.validate))
     assert not learnt & held
     several = [label for label in set(labels) - {""} if labels.count(label) > 1]
     assert len(held) >= 2 if len(several) >= 4 else True
@@ -206,7 +206,7 @@ def test_it_learns_what_locals_tell(tmp_path: Path) -> None:
         LOOP,
         lambda: Validation(0.0, {}),
         lambda which, validation: None,
-        files=Files(tmp_path / "state", tmp_path / "log"),
+        files=RunFiles(tmp_path / "state", tmp_path / "log"),
         identity="x",
         seed=3,
         device=torch.device("cpu"),

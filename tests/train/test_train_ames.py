@@ -27,12 +27,12 @@ from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.stages.extract import extract
 from pipeline.stages.train_rerank import train_rerank
 from pipeline.stores.index.local_store import LocalStore, write_locals
-from pipeline.train import Files, TrainingSet, Validation, fit
-from pipeline.train.data.ames_pairs import begun, soft_signs
+from pipeline.train import RunFiles, TrainingSet, Validation, fit
+from pipeline.train.data.ames_pairs import begin_side, soft_signs
 from pipeline.train.data.stored_locals import Side, StoredLocals
-from pipeline.train.init.itq import directions, rotation
+from pipeline.train.init.itq import fit_rotation, principal_directions
 from pipeline.train.rerankers.ames import AMESRecipe
-from pipeline.train.rerankers.ames_binarised import AMESStudentRecipe, ames_recipe, start_like
+from pipeline.train.rerankers.ames_binarised import AMESStudentRecipe, ames_recipe, start_from_teacher
 from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.model_loading import open_chain
@@ -82,17 +82,18 @@ def things(seed: int, width: int = WIDTH) -> np.ndarray:
 
 
 def training_set(source: Source, card: ModelCard = CARD) -> TrainingSet:
-    everyone = np.arange(len(source.ids))
-    vectors = np.zeros((len(everyone), 16), np.float32)
+    every = np.arange(len(source.ids))
+    vectors = np.zeros((len(every), 16), np.float32)
     return TrainingSet(
         ids=source.ids,
         labels=source.labels,
         vectors=vectors,
-        answers=lambda count, groups: [everyone[everyone != row] for row in everyone],
+        candidates=lambda count, groups: [every[every != row] for row in every],
         source=source,
         card=card,
-        everything=(vectors, source.labels),
-        everyone=source.ids,
+        all_ids=source.ids,
+        all_labels=source.labels,
+        all_vectors=vectors,
     )
 
 
@@ -107,7 +108,7 @@ def trained(recipe: Any, chosen: TrainRerankConfig, folder: Path) -> list[float]
         chosen,
         lambda: Validation(0.0, {}),
         lambda which, validation: None,
-        files=Files(folder / "state", folder / "log"),
+        files=RunFiles(folder / "state", folder / "log"),
         identity="x",
         seed=0,
         device=torch.device("cpu"),
@@ -192,7 +193,7 @@ def test_what_is_loaded_is_as_much_as_was_drawn() -> None:
 def test_collections_that_do_not_fit_the_memory_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source(things(0), 0)
     whole = StoredLocals(source, source.ids, 10)
-    monkeypatch.setattr("pipeline.train.data.stored_locals._KEPT", 3000)
+    monkeypatch.setattr("pipeline.train.data.stored_locals._CACHED", 3000)
     monkeypatch.setattr("pipeline.train.data.stored_locals._SAMPLED", 48 * 5 * WIDTH)
     parts = StoredLocals(source, source.ids, 10)
     rows = torch.arange(len(source.ids))
@@ -223,7 +224,7 @@ def test_training_sees_what_scoring_sees(binarised: bool) -> None:
     ]
     nowhere = torch.zeros(4, 5, dtype=torch.bool)
     expected = reranker.logits(side[0].descriptors, side[0].padding, side[1].descriptors, nowhere)
-    queries, gallery = (begun(network, part, None) for part in side)
+    queries, gallery = (begin_side(network, part, None) for part in side)
     torch.testing.assert_close(network(queries, gallery), expected, atol=1e-5, rtol=1e-5)
     everything = network.tokens(queries, gallery)
     torch.testing.assert_close(network.classifier(everything[:, 7]).squeeze(-1), expected, atol=1e-5, rtol=1e-5)
@@ -234,12 +235,12 @@ def test_a_turned_step_is_a_step_of_a_network_with_a_turned_projection() -> None
     network = AMESNetwork(AMESShape(WIDTH, 32, 2, 2, 64, False, False)).eval()
     side = Side(torch.randn(4, 7, WIDTH), None)
     turn = torch.linalg.qr(torch.randn(32, 32))[0]
-    turned = begun(network, side, turn)
+    turned = begin_side(network, side, turn)
     with torch.no_grad():
         linear = network.remap_local[0]
         linear.weight.copy_(turn.T @ linear.weight)
         linear.bias.copy_(turn.T @ linear.bias)
-    torch.testing.assert_close(turned.rows, begun(network, side, None).rows, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(turned.rows, begin_side(network, side, None).rows, atol=1e-5, rtol=1e-5)
 
 
 def test_a_step_is_turned_where_the_settings_say_so() -> None:
@@ -317,11 +318,11 @@ def test_it_learns_eight_things_by_heart() -> None:
 @settings(max_examples=50)
 def test_a_rotation_is_orthogonal_and_never_gets_worse(count: int, width: int, seed: int, spread: float) -> None:
     values = spread * np.random.default_rng(seed).standard_normal((count, width)) * np.arange(1, width + 1)
-    turn, errors = rotation(values, seed)
+    turn, errors = fit_rotation(values, seed)
     np.testing.assert_allclose(turn.T @ turn, np.eye(width), atol=1e-9)
     assert len(errors) == 51
     assert all(later <= earlier + 1e-9 for earlier, later in itertools.pairwise(errors))
-    again, same = rotation(values, seed)
+    again, same = fit_rotation(values, seed)
     assert same == errors
     np.testing.assert_array_equal(turn, again)
 
@@ -330,19 +331,19 @@ def test_a_rotation_finds_the_corners() -> None:
     rng = np.random.default_rng(0)
     corners = rng.choice([-1.0, 1.0], (500, 8)) + 0.05 * rng.standard_normal((500, 8))
     hidden = np.linalg.qr(rng.standard_normal((8, 8)))[0]
-    _, errors = rotation(corners @ hidden, 0)
-    assert min(rotation(corners @ hidden, seed)[1][-1] for seed in range(5)) < 0.01
+    _, errors = fit_rotation(corners @ hidden, 0)
+    assert min(fit_rotation(corners @ hidden, seed)[1][-1] for seed in range(5)) < 0.01
     assert errors[0] > 0.2
 
 
 def test_directions_are_the_principal_ones_off_the_mean() -> None:
     rng = np.random.default_rng(0)
     samples = (rng.standard_normal((2000, 6)) * [5, 4, 3, 0.1, 0.1, 0.1] + [0, 0, 0, 0, 0, 9]).astype(np.float32)
-    found = directions(samples, 3)
+    found = principal_directions(samples, 3)
     np.testing.assert_allclose(found.T @ found, np.eye(3), atol=1e-9)
     np.testing.assert_allclose(np.abs(found), np.eye(6)[:, :3], atol=0.1)
     assert np.abs(samples.mean(axis=0) @ found).max() < 1e-5
-    np.testing.assert_array_equal(directions(samples, 6), np.eye(6))
+    np.testing.assert_array_equal(principal_directions(samples, 6), np.eye(6))
 
 
 # Bits and their teacher
@@ -433,7 +434,7 @@ def test_a_student_begins_as_its_teacher_with_bits(teacher: Path) -> None:
     )
     source = Source(things(0), 0)
     samples, _ = StoredLocals(source, source.ids, 12).sample()
-    start_like(other.network, one.network, samples, 0)
+    start_from_teacher(other.network, one.network, samples, 0)
     new = Source(things(1), 1)
     assert np.corrcoef(logits(one, new).ravel(), logits(other, new).ravel())[0, 1] > 0.7
 
@@ -450,7 +451,7 @@ def test_what_cannot_be_taught_is_one_line(teacher: Path, tmp_path: Path) -> Non
         student(teacher, card=dataclasses.replace(CARD, weights="sha256:1"))
     bits = tmp_path / "bits.safetensors"
     save_checkpoint(bits, student(teacher).checkpoint())
-    with pytest.raises(RelookError, match=r"bits\.safetensors: binarised itself"):
+    with pytest.raises(RelookError, match=r"bits\.safetensors: binarised; a teacher"):
         student(bits)
     with pytest.raises(UsageError, match=r"set train_rerank\.ames\.binarised=true"):
         ames_recipe(training_set(Source(things(0), 0)), config({"teacher": teacher}), 0, "cpu")

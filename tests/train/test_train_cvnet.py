@@ -28,8 +28,8 @@ from pipeline.stages.evaluate import evaluate
 from pipeline.stages.extract import extract
 from pipeline.stages.train_rerank import train_rerank
 from pipeline.stores.index.map_store import MapStore, write_maps
-from pipeline.train import Files, Progress, Trained, TrainingSet, Validation, fit
-from pipeline.train.data.hide_and_seek import rising, shown
+from pipeline.train import FitResult, Progress, RunFiles, TrainingSet, Validation, fit
+from pipeline.train.data.hide_and_seek import linear_ramp, visible_cells
 from pipeline.train.rerankers.cvnet import CVNetRecipe, CVNetTask
 from pipeline.types import FeatureMaps
 from pipeline.workflow.gallery import open_gallery
@@ -64,7 +64,7 @@ def card_with(**maps: Any) -> Any:
     return make_card(settings={"maps": {"levels": list(LEVELS), "channels": CHANNELS, "projected_by": None, **maps}})
 
 
-def answers(count: int, groups: Any) -> list[np.ndarray]:
+def candidates(count: int, groups: Any) -> list[np.ndarray]:
     """The other pictures, those of the labels that follow first."""
     total = len(IDS)
     orders = [np.roll(np.arange(total), -row - 1)[:-1] for row in range(total)]
@@ -75,7 +75,7 @@ def recipe_of(source: Any = None, card: Any = None, triplets: int = 48, **model:
     settings = TrainRerankConfig(batch_size=8, triplets=triplets, cvnet=CVNetModelConfig(**model))
     vectors = unit_vectors(len(IDS))
     training_set = TrainingSet(
-        IDS, LABELS, vectors, answers, source or Source(), card or card_with(), (vectors, LABELS), IDS
+        IDS, LABELS, vectors, candidates, source or Source(), card or card_with(), IDS, LABELS, vectors
     )
     return CVNetRecipe(training_set, settings, 0, "cpu")
 
@@ -161,16 +161,16 @@ def test_a_batch_in_parts_has_the_loss_of_the_whole() -> None:
 
 def test_masks_are_the_same_again_and_grow_and_never_hide_everything() -> None:
     for seed in range(30):
-        masks = [shown(seed, hidden, (4, 5)) for hidden in (0.0, 0.2, 0.5, 0.9, 1.0)]
-        np.testing.assert_array_equal(masks[2], shown(seed, 0.5, (4, 5)))
+        masks = [visible_cells(seed, hidden, (4, 5)) for hidden in (0.0, 0.2, 0.5, 0.9, 1.0)]
+        np.testing.assert_array_equal(masks[2], visible_cells(seed, 0.5, (4, 5)))
         assert masks[0].all()
         assert masks[-1].sum() == 1
         for less, more in itertools.pairwise(masks):
             assert not (more & ~less).any()
-        assert shown(seed, 0.99, (1, 1)).all()
-    share = np.mean([1 - shown(seed, 0.3, (10, 10)).mean() for seed in range(200)])
+        assert visible_cells(seed, 0.99, (1, 1)).all()
+    share = np.mean([1 - visible_cells(seed, 0.3, (10, 10)).mean() for seed in range(200)])
     assert share == pytest.approx(0.3, abs=0.01)
-    assert not np.array_equal(shown(0, 0.5, (4, 5)), shown(1, 0.5, (4, 5)))
+    assert not np.array_equal(visible_cells(0, 0.5, (4, 5)), visible_cells(1, 0.5, (4, 5)))
 
 
 def test_what_is_hidden_has_no_effect() -> None:
@@ -185,7 +185,7 @@ def test_what_is_hidden_has_no_effect() -> None:
     for number, row in enumerate((anchor, positive, negative)):
         name = IDS[row]
         (kept,) = source.stored[name]
-        mask = shown(seed + number, 0.5, kept.shape[1:])
+        mask = visible_cells(seed + number, 0.5, kept.shape[1:])
         assert not mask.all()
         source.stored[name] = (np.where(mask, kept, -kept[::-1]),)
         assert loss_of(task, rows) == pytest.approx(before, abs=1e-7)
@@ -195,9 +195,9 @@ def test_what_is_hidden_has_no_effect() -> None:
 
 
 def test_a_line_goes_through_all_epochs() -> None:
-    np.testing.assert_allclose(rising((0.0, 1.0), 1, 2, 4), [0, 0.125, 0.25, 0.375])
-    np.testing.assert_allclose(rising((0.0, 1.0), 2, 2, 4), [0.5, 0.625, 0.75, 0.875])
-    np.testing.assert_allclose(rising((0.8, 0.2), 3, 3, 2), [0.4, 0.3])
+    np.testing.assert_allclose(linear_ramp((0.0, 1.0), 1, 2, 4), [0, 0.125, 0.25, 0.375])
+    np.testing.assert_allclose(linear_ramp((0.0, 1.0), 2, 2, 4), [0.5, 0.625, 0.75, 0.875])
+    np.testing.assert_allclose(linear_ramp((0.8, 0.2), 3, 3, 2), [0.4, 0.3])
 
 
 def test_the_curriculum_grows_by_epoch_and_by_nothing_else() -> None:
@@ -207,7 +207,9 @@ def test_the_curriculum_grows_by_epoch_and_by_nothing_else() -> None:
         task.begin_epoch(epoch, 3)
         drawn = np.concatenate(task.plan(np.random.default_rng(5)))
         np.testing.assert_array_equal(drawn, np.concatenate(task.plan(np.random.default_rng(5))))
-        orders = [[row for row in found if LABELS[row] != LABELS[own]] for own, found in enumerate(answers(99, None))]
+        orders = [
+            [row for row in found if LABELS[row] != LABELS[own]] for own, found in enumerate(candidates(99, None))
+        ]
         assert all(negative in orders[anchor] for anchor, _, negative, *_ in drawn)
         hard.append(np.mean([negative in orders[anchor][:2] for anchor, _, negative, *_ in drawn]))
         hidden.append(drawn[:, 4])
@@ -225,14 +227,14 @@ def test_the_curriculum_grows_by_epoch_and_by_nothing_else() -> None:
 
 def train(
     folder: Path, recipe: CVNetRecipe, epochs: int, report: Callable[[Progress], None] = lambda progress: None
-) -> Trained:
+) -> FitResult:
     settings = TrainRerankConfig(epochs=epochs, batch_size=8, learning_rate=2e-3, save_every=2, average=0.5)
     return fit(
         recipe.task,
         settings,
         lambda: Validation(float(sum(p.detach().abs().sum() for p in recipe.task.parameters())), {"mAP": 1.0}),
         lambda which, validation: None,
-        files=Files(folder / "state", folder / "log"),
+        files=RunFiles(folder / "state", folder / "log"),
         identity="x",
         seed=3,
         device=torch.device("cpu"),
@@ -312,7 +314,7 @@ def test_from_photos_to_a_ranking(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_learnt_from_is_refused() -> None:
-    with pytest.raises(RelookError, match=r"learns from feature maps; extract with --set describe\.maps\.levels"):
+    with pytest.raises(RelookError, match=r"trained on feature maps; extract with --set describe\.maps\.levels"):
         recipe_of(card=make_card())
     with pytest.raises(RelookError, match=r"train_rerank\.cvnet\.project = true.*projected by a checkpoint"):
         recipe_of(card=card_with(projected_by="sha256:x"), project=True)

@@ -29,8 +29,8 @@ from pipeline.errors import RelookError
 from pipeline.imaging import read_image
 from pipeline.stages.convert import convert
 from pipeline.stages.train_global import train_global
-from pipeline.train import Files, Progress, Validation, fit
-from pipeline.train.data.augmentation import augmented, cut
+from pipeline.train import Progress, RunFiles, Validation, fit
+from pipeline.train.data.augmentation import augment, random_crop
 from pipeline.train.global_descriptor.losses import CurricularFace, classification, with_margin
 from pipeline.train.global_descriptor.momentum import DescriptorQueue, MomentumContrast, MomentumEncoder
 from pipeline.train.global_descriptor.task import GlobalTask
@@ -168,7 +168,7 @@ def test_the_momentum_encoder_follows_slowly_and_takes_statistics_over() -> None
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 99))
 def test_a_cut_lies_in_the_picture_and_keeps_its_share(width: int, height: int, seed: int) -> None:
     settings = AugmentConfig(area=(0.2, 0.9))
-    left, top, w, h = cut(width, height, settings, np.random.default_rng(seed))
+    left, top, w, h = random_crop(width, height, settings, np.random.default_rng(seed))
     assert left >= 0 <= top
     assert w >= 1 <= h
     assert left + w <= width
@@ -180,7 +180,7 @@ def test_a_cut_lies_in_the_picture_and_keeps_its_share(width: int, height: int, 
 def test_a_view_follows_from_its_seed(photo: object, tmp_path: Path) -> None:
     pixels = read_image(make_photo(tmp_path / "a.png", (80, 60))).pixels
     settings = AugmentConfig(size=48, lighting=0.1)
-    one, two, other = (augmented(pixels, settings, seed) for seed in (3, 3, 4))
+    one, two, other = (augment(pixels, settings, seed) for seed in (3, 3, 4))
     assert one.shape == (3, 48, 48)
     assert one.dtype == np.uint8
     np.testing.assert_array_equal(one, two)
@@ -190,8 +190,8 @@ def test_a_view_follows_from_its_seed(photo: object, tmp_path: Path) -> None:
 def test_without_any_change_a_view_is_the_resized_picture(tmp_path: Path) -> None:
     pixels = read_image(make_photo(tmp_path / "a.png", (64, 64))).pixels
     still = AugmentConfig(size=64, area=(1, 1), aspect=(1, 1), flip=0, jitter=0, hue=0)
-    np.testing.assert_array_equal(augmented(pixels, still, 0), pixels.transpose(2, 0, 1))
-    mirrored = augmented(pixels, still.model_copy(update={"flip": 1.0}), 0)
+    np.testing.assert_array_equal(augment(pixels, still, 0), pixels.transpose(2, 0, 1))
+    mirrored = augment(pixels, still.model_copy(update={"flip": 1.0}), 0)
     np.testing.assert_array_equal(mirrored, pixels.transpose(2, 0, 1)[:, :, ::-1])
 
 
@@ -232,7 +232,7 @@ def small_task(folder: Path, **changes: object) -> tuple[GlobalTask, Trunk]:
         def read(self, photos: list[int], draws: list[int]) -> torch.Tensor:
             return torch.stack([maps[photo, draw] for photo, draw in zip(photos, draws, strict=True)])
 
-        def enter(self, views: torch.Tensor) -> torch.Tensor:
+        def trunk_input(self, views: torch.Tensor) -> torch.Tensor:
             return views
 
     class Head(torch.nn.Module):
@@ -261,7 +261,7 @@ def run(task: GlobalTask, folder: Path, report: object = lambda progress: None) 
         task._settings,
         lambda: Validation(None, {}),
         lambda which, validation: None,
-        files=Files(folder / "state", folder / "log"),
+        files=RunFiles(folder / "state", folder / "log"),
         identity="x",
         seed=1,
         device=torch.device("cpu"),
@@ -406,7 +406,7 @@ def test_a_photo_that_cannot_be_read_is_counted_and_left_out(manifest: Path, tmp
 def test_what_training_cannot_do_is_said(manifest: Path, tmp_path: Path) -> None:
     with pytest.raises(RelookError, match=r"freeze = 9: tf_efficientnet_lite0 has 9 parts.*at most 8"):
         train_global(config(tmp_path, "train_global.freeze=9"), str(manifest))
-    with pytest.raises(RelookError, match="photos of two labels at least"):
+    with pytest.raises(RelookError, match="photos of at least two labels"):
         train_global(config(tmp_path), str(manifest.parent))
     result = train_global(config(tmp_path, "describe.globals.p=3"), str(manifest))
     with pytest.raises(RelookError, match=r"trained with describe\.globals\.p = 3, not 1"):

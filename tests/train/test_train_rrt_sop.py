@@ -25,12 +25,12 @@ from pipeline.stages.convert import convert
 from pipeline.stages.extract import extract
 from pipeline.stages.train_rerank import make_training_set, train_rerank
 from pipeline.stores import Index
-from pipeline.train import RECIPES, Files, JointRecipe, Progress, Trained, Validation, fit
+from pipeline.train import RECIPES, FitResult, JointRecipe, Progress, RunFiles, Validation, fit
 from pipeline.train.data.map_tokens import MapTokens, read_maps
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.rrt import start_comparing_maps
 from pipeline.train.init.whitening import Whitening
-from pipeline.train.loop.task import Task
+from pipeline.train.loop.task import TrainingTask
 from pipeline.train.rerankers.rrt_sop import RRTSOPTask
 from pipeline.types import Candidates
 from pipeline.workflow.gallery import open_gallery
@@ -69,13 +69,15 @@ def recipe_for(index: Path, settings: list[str], *more: str) -> Any:
     return RECIPES["rrt_sop"](training_set, config.train_rerank, config.seed, "cpu"), config.train_rerank
 
 
-def run(folder: Path, task: Task, loop: Any, report: Callable[[Progress], None] = lambda progress: None) -> Trained:
+def run(
+    folder: Path, task: TrainingTask, loop: Any, report: Callable[[Progress], None] = lambda progress: None
+) -> FitResult:
     return fit(
         task,
         loop,
         lambda: Validation(1.0, {"mAP": 1.0}),
         lambda which, validation: None,
-        files=Files(folder / "state", folder / "log"),
+        files=RunFiles(folder / "state", folder / "log"),
         identity="x",
         seed=3,
         device=torch.device("cpu"),

@@ -19,8 +19,8 @@ from torch import nn
 
 from pipeline.errors import FailedElsewhereError, RelookError
 from pipeline.train import Validation
-from pipeline.train.loop.distributed import all_reduce_sum, gathered, process_group, rank
-from pipeline.train.loop.engine import _share_statistics, begin
+from pipeline.train.loop.distributed import all_reduce_sum, gather_rows, process_group, rank
+from pipeline.train.loop.engine import _synchronise_batch_norms, start_run
 
 # What the task does, and what of the settings changes. Batches of 10 end with one of 7, which cannot be shared evenly.
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -208,7 +208,7 @@ def test_patience_and_a_second_run(tmp_path: Path) -> None:
 def exchange(folder: Path) -> list[Any]:
     rows = torch.arange(7)[:, None] * torch.tensor([1, 10])
     own = rows[rank() :: 2]
-    return [torch.equal(gathered(own), rows), int(all_reduce_sum(own.sum())) == int(rows.sum())]
+    return [torch.equal(gather_rows(own), rows), int(all_reduce_sum(own.sum())) == int(rows.sum())]
 
 
 def test_rows_of_all_processes_come_in_the_order_of_the_batch(tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_rows_of_all_processes_come_in_the_order_of_the_batch(tmp_path: Path) ->
 
 def start_alone_or_not(task: Toy, monkeypatch: pytest.MonkeyPatch, count: int, **changes: Any) -> None:
     monkeypatch.setenv("WORLD_SIZE", str(count))
-    begin(task, LOOP.model_copy(update=changes), 0, torch.device("cpu"))
+    start_run(task, LOOP.model_copy(update=changes), 0, torch.device("cpu"))
 
 
 class Normalised(Toy):
@@ -253,7 +253,7 @@ def test_batch_normalisation_that_is_not_frozen_is_shared_on_cuda() -> None:
     pictures = torch.randn(2, 3, 5, 5)
     expected = task[1](pictures)
     assert (expected >= 0).all()  # there is a ReLU in the layer, which must not get lost
-    _share_statistics(task, torch.device("cuda"))  # type: ignore[arg-type]
+    _synchronise_batch_norms(task, torch.device("cuda"))  # type: ignore[arg-type]
     assert isinstance(task[0], nn.SyncBatchNorm)
     assert isinstance(task[1][0], nn.SyncBatchNorm)
     assert type(task[2].norm) is nn.BatchNorm1d

@@ -1,4 +1,4 @@
-"""What the authors' evaluation code does and their papers do not say, as parity needs it.
+"""Details of the authors' evaluation code that are not in their papers; needed for parity with published figures.
 
-Beside the protocols, which are what users choose from.
+Not a choice of `evaluate --protocol`, except for the groups that `revisited_published` removes.
 """

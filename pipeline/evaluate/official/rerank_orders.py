@@ -1,7 +1,7 @@
 """How CVNet, RRT and AMES turn a reranker's scores into the rankings that they report on Revisited Oxford and Paris.
 
-Stands before `revisited`, which scores the result. All three look at the ground truth to choose what they re-sort, so
-they reproduce published figures and are no way to search. Each follows the code that its authors released.
+`revisited` scores the result. All three read the ground truth to choose what they re-sort, so they reproduce published
+figures and cannot be used for searching. Each follows the code that its authors released.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def cvnet_order(
 ) -> IntArray:
     """CVNet (Lee et al., CVPR 2022): the first `top` entries by similarity + mix * score, one list per setup.
 
-    Quirk: what the setup ignores is skipped when counting to `top` and keeps its place, so E, M and H are each measured
-    on a ranking of their own, and more than `top` images are scored per query.
+    Quirk: images that the setup ignores are skipped when counting to `top` and keep their places, so E, M and H are
+    each measured on a separate ranking, and more than `top` images are scored per query.
 
     Args:
         ranking: [n] database rows, best first.
         similarity: [n] global similarity beside `ranking`.
         scores: [n] the reranker's beside `ranking`, higher is better; NaN where nothing was scored.
-        truth, setup: what the setup ignores; E, M or H.
+        truth, setup: define what is ignored; E, M or H.
         top: how many are re-sorted.
         mix: weight of the reranker's score.
 
@@ -56,8 +56,8 @@ def cvnet_order(
 def rrt_order(ranking: IntArray, scores: Values, truth: RevisitedTruth, setup: str, top: int = 100) -> IntArray:
     """Reranking Transformers (Tan et al., ICCV 2021): the first `top` entries by the score alone.
 
-    Quirk: what the setup ignores is moved to the end first. The paper reads M from the ranking of M, H from that of H,
-    and reports no E.
+    Quirk: images that the setup ignores are moved to the end first. The paper reads M from the ranking of M, H from
+    that of H, and reports no E.
 
     Args, returns and raises as `cvnet_order`.
     """
@@ -78,9 +78,9 @@ def ames_order(
     """AMES (Suma et al., ECCV 2024): the first `top` entries by weight * similarity + (1 - weight) * p.
 
     p = sigmoid(temperature * logit). Quirks: `weight` (the official lambda) is the global part's, and the temperature
-    multiplies; what the setup ignores is moved to the end first. The paper reads M from the ranking of M, and H from
-    that of H. Its weight and temperature: DINOv2 0.55, 0.30 (distilled 0.35, 0.10); CVNet 0.85, 0.80 (distilled 0.65,
-    0.20).
+    multiplies; images that the setup ignores are moved to the end first. The paper reads M from the ranking of M, and H
+    from that of H. Its weight and temperature: DINOv2 0.55, 0.30 (distilled 0.35, 0.10); CVNet 0.85, 0.80 (distilled
+    0.65, 0.20).
 
     Args, returns and raises as `cvnet_order`; `logits` are the network's before the sigmoid.
     """
@@ -93,8 +93,8 @@ def ames_order(
 def places_to_score(ranking: IntArray, truth: RevisitedTruth, setup: str, top: int) -> IntArray:
     """Places (from 0, ascending) of the first `top` entries that the setup does not ignore.
 
-    These are what the orders above re-sort, so what a reranker has to score for them. (Where fewer than `top` entries
-    are left, RRT and AMES re-sort ignored ones as well.)
+    The orders above re-sort these, so a reranker must score them. (Where fewer than `top` entries are left, RRT and
+    AMES re-sort ignored ones as well.)
     """
     return np.flatnonzero(~np.isin(ranking, truth.ignored(setup)))[:top]
 
@@ -115,6 +115,6 @@ def _resorted(places: IntArray, values: Values) -> IntArray:
     """`places` by their `values`, descending."""
     missing = np.isnan(values)
     if missing.any():
-        raise RelookError(f"the candidate at place {places[missing][0]} (from 0) has no score, and is to be re-sorted")
+        raise RelookError(f"the candidate at place {places[missing][0]} (from 0) has no score, but must be re-sorted")
     order: IntArray = np.argsort(-values, kind="stable")
     return np.asarray(places[order])

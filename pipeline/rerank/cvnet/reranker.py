@@ -20,7 +20,7 @@ from pipeline.checkpoints import Checkpoint, hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint, without_checkpoint
 from pipeline.rerank.cvnet.network import CVLearner, expand
-from pipeline.rerank.parallel_batches import side_by_side
+from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.rerank.transformer import check_precision, inference
 from pipeline.types import Candidates, Description, DescriptorSource, FeatureMaps, FloatArray, MapsCard, ModelCard
 
@@ -177,7 +177,7 @@ class CVNetReranker:
                 found: FloatArray = (self.temperature * logits).softmax(dim=1)[:, 1].cpu().numpy()
                 return found
 
-        for rows, found in zip(blocks, side_by_side(compare, blocks, self._device), strict=True):
+        for rows, found in zip(blocks, map_in_parallel(compare, blocks, self._device), strict=True):
             result[rows] = found
         return result
 

@@ -1,4 +1,4 @@
 """What trainings read: training sets, held-out parts, triplets, views of photos, stored descriptors.
 
-Between the index or the photos and the tasks that learn from them.
+Between the index or the photos and the training tasks.
 """

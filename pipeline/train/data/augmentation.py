@@ -1,7 +1,7 @@
-"""A training picture as it is seen once: cut out, mirrored, its colours changed.
+"""Augmentation of a training photo: random crop, mirroring, colour changes.
 
-Runs on the threads that read photos for `train-global`. What is done follows from a seed alone, so that a step can be
-taken again. The cut is that of Inception's training (Szegedy et al., CVPR 2015), the colour noise along ImageNet's axes
+Runs on the threads that read photos for `train-global`. It follows from a seed alone, so that a step can be repeated.
+The crop is that of Inception's training (Szegedy et al., CVPR 2015), the colour noise along ImageNet's axes
 AlexNet's (Krizhevsky et al., NeurIPS 2012), both as in DELG's training on GLDv2; jitter is torchvision's.
 """
 
@@ -21,15 +21,15 @@ Pixels = npt.NDArray[np.uint8]
 # Standard deviations and axes of the colours of ImageNet's pixels, RGB in [0, 1].
 _SPREAD = np.array([0.2175, 0.0188, 0.0045])
 _AXES = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
-# Tries to place a cut of a drawn shape before the largest one that fits is taken.
+# Tries to place a crop of a drawn shape before the largest one that fits is taken.
 _TRIES = 10
 
 
-def augmented(pixels: Pixels, settings: AugmentConfig, seed: int) -> Pixels:
-    """[3, size, size] uint8 RGB of a picture [H, W, 3] uint8 RGB."""
+def augment(pixels: Pixels, settings: AugmentConfig, seed: int) -> Pixels:
+    """A photo [H, W, 3] uint8 RGB to an augmented one [3, size, size] uint8 RGB."""
     rng = np.random.default_rng(seed)
     height, width = pixels.shape[:2]
-    left, top, w, h = cut(width, height, settings, rng)
+    left, top, w, h = random_crop(width, height, settings, rng)
     box = (left, top, left + w, top + h)
     picture = Image.fromarray(pixels).resize((settings.size, settings.size), Image.Resampling.BICUBIC, box=box)
     if rng.random() < settings.flip:
@@ -39,15 +39,17 @@ def augmented(pixels: Pixels, settings: AugmentConfig, seed: int) -> Pixels:
             picture = change(picture, max(0.0, 1 + settings.jitter * rng.uniform(-1, 1)))
     if settings.hue:
         picture = functional.adjust_hue(picture, settings.hue * rng.uniform(-1, 1))
-    seen = np.asarray(picture)
+    result = np.asarray(picture)
     if settings.lighting:
         shift = 255 * _AXES @ (_SPREAD * rng.normal(0, settings.lighting, 3))
-        seen = np.clip(np.rint(seen + shift), 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(seen.transpose(2, 0, 1))
+        result = np.clip(np.rint(result + shift), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(result.transpose(2, 0, 1))
 
 
-def cut(width: int, height: int, settings: AugmentConfig, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """Where the cut lies in a picture of this size: left, top, width, height in whole pixels, inside the picture."""
+def random_crop(
+    width: int, height: int, settings: AugmentConfig, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """A crop of a photo of this size: left, top, width, height in whole pixels, inside the photo."""
     low, high = (math.log(value) for value in settings.aspect)
     for _ in range(_TRIES):
         area = width * height * rng.uniform(*settings.area)

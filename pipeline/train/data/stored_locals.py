@@ -1,7 +1,7 @@
-"""Local descriptors of the pictures that a reranker learns from, read from the index as batches ask for them.
+"""Local descriptors of the training images, read from the index when a batch needs them.
 
-Between the index and the recipes that compare descriptors alone (`ames`). What fits into the memory is read once; of
-larger collections the rest is read again in every epoch, so that memory stays flat.
+Between the index and the recipe of `ames`. Up to 2 GiB are cached; the rest of a larger collection is read again in
+every epoch, so that memory stays flat.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import torch
 from pipeline.train.loop.task import Rows
 from pipeline.types import DescriptorSource, FloatArray
 
-# Bytes that are kept, and values that a closed form is fitted on.
-_KEPT = 2 << 30
+# Bytes that are cached, and values that a closed-form start is fitted on.
+_CACHED = 2 << 30
 _SAMPLED = 1 << 25
 
 
@@ -29,7 +29,7 @@ class Side(NamedTuple):
     padding: torch.Tensor | None
 
     def first(self, count: int) -> Side:
-        """The strongest `count` of each picture."""
+        """The strongest `count` of each image."""
         return Side(self.descriptors[:, :count], None if self.padding is None else self.padding[:, :count])
 
     def to(self, device: torch.device) -> Side:
@@ -38,22 +38,22 @@ class Side(NamedTuple):
 
 
 class StoredLocals:
-    """The strongest descriptors of N pictures; any number of threads may ask.
+    """The strongest descriptors of N images; thread-safe.
 
     Args:
-        source: where they are read.
-        ids: of the N pictures.
-        most: how many of each are used at most.
+        source: reads them.
+        ids: of the N images.
+        most: descriptors per image at most.
     """
 
     def __init__(self, source: DescriptorSource, ids: Sequence[str], most: int) -> None:
         self._source, self._ids, self._most = source, ids, most
-        self._kept: dict[int, npt.NDArray[np.float16]] = {}
-        self._room = _KEPT
+        self._cached: dict[int, npt.NDArray[np.float16]] = {}
+        self._room = _CACHED
         self._lock = Lock()
 
     def side(self, rows: torch.Tensor, count: int) -> Side:
-        """The strongest `count` of the pictures in these rows [B]; one without any has a single zero."""
+        """The strongest `count` of the images in these rows [B]; an image without any has a single zero vector."""
         parts = [self._read(row)[:count] for row in rows.tolist()]
         lengths = torch.tensor([len(part) for part in parts])
         descriptors = torch.zeros(len(parts), int(lengths.max()), parts[0].shape[1])
@@ -63,29 +63,29 @@ class StoredLocals:
         return Side(descriptors, padding if padding.any() else None)
 
     def sample(self) -> tuple[FloatArray, Rows]:
-        """Descriptors [M, d] float32 of unit length, and the row [M] of each's picture.
+        """Descriptors [M, d] float32 of unit length, and the row [M] of each one's image.
 
-        All of them; where they are so many that a closed form would need a large memory, as many of every picture, or
-        one of every so manieth picture.
+        All of them, or an even sample where they are too many for a closed-form fit: every k-th descriptor, of every
+        n-th image.
         """
         most = _SAMPLED // self._read(0).shape[1]
-        pictures = range(0, len(self._ids), -(-len(self._ids) // most))
-        step = -(-self._most // max(1, most // len(pictures)))
-        parts = [self._read(row)[::step].astype(np.float32) for row in pictures]
+        images = range(0, len(self._ids), -(-len(self._ids) // most))
+        step = -(-self._most // max(1, most // len(images)))
+        parts = [self._read(row)[::step].astype(np.float32) for row in images]
         samples = np.concatenate(parts)
         lengths = np.linalg.norm(samples, axis=1, keepdims=True)
-        rows = np.repeat(np.array(pictures), [len(part) for part in parts])
-        there = lengths[:, 0] > 0
-        return samples[there] / lengths[there], rows[there]
+        rows = np.repeat(np.array(images), [len(part) for part in parts])
+        nonzero = lengths[:, 0] > 0
+        return samples[nonzero] / lengths[nonzero], rows[nonzero]
 
     def _read(self, row: int) -> npt.NDArray[np.float16]:
         with self._lock:
-            if row in self._kept:
-                return self._kept[row]
+            if row in self._cached:
+                return self._cached[row]
             found = self._source.locals([self._ids[row]])[0].descriptors[: self._most].astype(np.float16)
             if not len(found):
                 found = np.zeros((1, found.shape[1]), np.float16)
             if found.nbytes <= self._room:
                 self._room -= found.nbytes
-                self._kept[row] = found
+                self._cached[row] = found
             return found

@@ -1,6 +1,6 @@
-"""What a reranker learns from: labelled pictures of an index, and the store's own answers to each of them.
+"""The training set of a reranker: labelled images of an index, and the store's candidates for each of them.
 
-Made by `train-rerank`, read by the recipes of this room (`recipes.py`), one per reranker.
+Made by `train-rerank`, read by the recipes in `rerankers/`.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ import numpy.typing as npt
 
 from pipeline.describe.describer import NetworkDescriber
 from pipeline.rerank.checkpoints import RerankCheckpoint
-from pipeline.train.loop.task import Rows, Task
+from pipeline.train.loop.task import Rows, TrainingTask
 from pipeline.types import Describer, Description, DescriptorSource, FloatArray, ModelCard, Reranker
 
 
 @dataclass(frozen=True)
 class Photos:
-    """The photos of an index, for what learns from them and not from what is stored.
+    """The photos of an index, for recipes that train on pixels instead of stored descriptors.
 
     Attributes:
-        describer: makes the describer that the index was made with.
-        pixels: the decoded picture of an id, or its box: [H, W, 3] uint8 RGB. Raises RelookError where it cannot be
-            read any more.
-        content: what tells whether the picture of an id is the same as in another run.
-        describe: gives what a describer says of pictures by their ids, in their order. Raises as `pixels`.
+        describer: loads the describer that the index was made with.
+        pixels: decodes the photo of an id, or its box: [H, W, 3] uint8 RGB. Raises RelookError if it can no longer be
+            read.
+        content: a key of an id's photo that is equal in two runs exactly when the photo is.
+        describe: the descriptions that a describer makes of ids, in their order. Raises as `pixels`.
     """
 
     describer: Callable[[], NetworkDescriber]
@@ -39,36 +39,35 @@ class Photos:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """N pictures to learn from.
+    """N labelled images of an index.
 
     Attributes:
         ids: of each.
-        labels: of each; "" is a distractor, which can be a negative only.
+        labels: of each; "" is a distractor, which can only be a negative.
         vectors: [N, D] global descriptors of unit length.
-        answers: gives the rows of each picture's first answers from the store that are among the N, best first,
-            without the picture itself; with the number of answers that are wanted, and, where it is given, [N] groups:
-            answers are of the picture's own group then.
-        source: where their local descriptors or maps are read, by id.
-        card: what made the descriptors.
-        everything: the vectors and labels of held-out pictures too: for closed-form fits that are kept with the
-            checkpoint and never validated.
-        everyone: the ids of the pictures of `everything`, in its order.
-        photos: the pictures themselves, those that are held out too; None: not at hand.
+        candidates: called with a number k, and None or a group number of each image [N]: for each image the rows of
+            its first k candidates from the store, best first; only rows among the N, of its own group, without itself.
+        source: reads their local descriptors or maps by id.
+        card: of the index.
+        all_ids, all_labels, all_vectors: of these and of the held-out images: for closed-form fits that go into the
+            checkpoint and are never validated.
+        photos: the photos of all of these; None: not available.
     """
 
     ids: Sequence[str]
     labels: Sequence[str]
     vectors: FloatArray
-    answers: Callable[[int, Rows | None], list[Rows]]
+    candidates: Callable[[int, Rows | None], list[Rows]]
     source: DescriptorSource
     card: ModelCard
-    everything: tuple[FloatArray, Sequence[str]]
-    everyone: Sequence[str]
+    all_ids: Sequence[str]
+    all_labels: Sequence[str]
+    all_vectors: FloatArray
     photos: Photos | None = None
 
 
 class TrainedReranker(Reranker, Protocol):
-    """A reranker under training: what validation tunes."""
+    """A reranker that is being trained, with the two numbers that validation tunes."""
 
     weight: float | None
     temperature: float
@@ -78,27 +77,27 @@ class Recipe(Protocol):
     """How one reranker is trained."""
 
     @property
-    def task(self) -> Task:
-        """What the loop runs."""
+    def task(self) -> TrainingTask:
+        """The task that the loop runs."""
 
     @property
     def reranker(self) -> TrainedReranker:
-        """Scores with the network as it stands; what is validated."""
+        """Scores with the current weights, for validation."""
 
     @property
     def anchors(self) -> int:
-        """Pictures that it learns from."""
+        """How many training images are an anchor."""
 
     def checkpoint(self) -> RerankCheckpoint:
-        """What is kept of the network as it stands, with the weight and temperature of `reranker`."""
+        """The current weights, with the weight and temperature of `reranker`."""
 
 
 @runtime_checkable
 class JointRecipe(Recipe, Protocol):
-    """How a reranker is trained together with its describer: what an index holds says nothing of what that gives."""
+    """How a reranker is trained together with its describer, so that the stored descriptors no longer apply."""
 
     def describe(self, ids: Sequence[str]) -> list[Description]:
-        """What the describer as it stands says of pictures of the index."""
+        """Descriptions of images of the index by the describer with its current weights."""
 
     def save(self, path: Path) -> None:
-        """Keep both in one file, instead of `checkpoint`. Raises RelookError when it cannot be written."""
+        """Save both in one file, instead of `checkpoint`. Raises RelookError when it cannot be written."""

@@ -1,7 +1,7 @@
-"""Triplets from the store's own candidates: anchor, a picture of the same label, a hard negative.
+"""Triplets from the store's candidates: an anchor, an image of the same label, a hard negative.
 
-The miner of reranker training. Negatives are those that the global search itself confuses with the anchor (its first
-answers of another label), as in Tan et al., ICCV 2021, section 4.1, who draw them from the first 100.
+The miner of reranker training. Negatives are the anchor's first candidates of another label, which the global search
+confuses with it, as in Tan et al., ICCV 2021, section 4.1, who draw them from the first 100.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Triplets:
     """Draws triplets of row numbers.
 
     Args:
-        labels: of all N pictures; "" is a distractor, which is never an anchor or a positive.
-        candidates: per picture the rows that the store answered, best first, without the picture itself.
-        groups: of all N pictures; a positive is of its anchor's group (so should the candidates be).
+        labels: of all N images; "" is a distractor, which is never an anchor or a positive.
+        candidates: per image the rows of its candidates, best first, without the image itself.
+        groups: of all N images; a positive is of its anchor's group (the candidates should be too).
 
     Raises:
-        MiningError: no picture has both a positive and a negative.
+        MiningError: no image has both a positive and a negative.
     """
 
     def __init__(self, labels: Sequence[str], candidates: Sequence[Rows], groups: Sequence[int]) -> None:
@@ -52,16 +52,16 @@ class Triplets:
         self.anchors: Rows = np.array(anchors, dtype=np.int64)
         if not anchors:
             raise MiningError(
-                "nothing to learn from: no picture has both another one of its label and candidates of other labels; "
-                "label five pictures or more of several things"
+                "no triplets: no image has both another one of its label and candidates of other labels; label five or "
+                "more images of several things"
             )
 
     def epoch(self, count: int, rng: np.random.Generator, hardest: Rows | None = None) -> Rows:
-        """[count, 3] rows (anchor, positive, negative); every picture is an anchor as often, give or take one.
+        """[count, 3] rows (anchor, positive, negative); every anchor occurs equally often, or once more.
 
         Args:
             count: how many rows.
-            rng: what they are drawn from.
+            rng: of the draws.
             hardest: [count] from how many of its anchor's hardest negatives each row's is drawn; None: from all.
         """
         rounds = -(-count // len(self.anchors))

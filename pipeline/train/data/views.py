@@ -1,8 +1,8 @@
-"""Where the pictures of a training come from: changed anew each time, or from copies that passed the frozen parts once.
+"""Augmented views of training photos: made for every step, or cached after the frozen parts of the network.
 
-Feeds `GlobalTask`. A picture's way through frozen parts is the same in every epoch, so with a limited number of views
-it is computed once and kept as float16 maps: one file per view, written whole, that other runs of the same frozen
-weights, photos and changes can share.
+Feeds `GlobalTask` and `RRTSOPJointTask`. With a limited number of views per photo, the output of the frozen parts is
+computed once and cached as float16 maps: one file per view, written atomically, that other runs with the same frozen
+weights, photos and augmentation can share.
 """
 
 from __future__ import annotations
@@ -22,35 +22,36 @@ from pipeline.checkpoints import hash_weights
 from pipeline.config import AugmentConfig
 from pipeline.describe.prefetch import prefetch
 from pipeline.files import atomic_path, write_errors
-from pipeline.train.data.augmentation import augmented
+from pipeline.train.data.augmentation import augment
+from pipeline.train.loop.distributed import broadcast_from_first, rank
 
 Pixels = npt.NDArray[np.uint8]
 
-# Pictures that pass the frozen parts together.
+# Photos that pass the frozen parts together.
 _BATCH = 16
 
 
 class Views(Protocol):
-    """Gives views of photos."""
+    """Augmented views of photos."""
 
     count: int
-    """Views of each photo there are; a draw is below it."""
+    """Views of each photo, numbered from 0."""
 
     def read(self, photos: Sequence[int], draws: Sequence[int]) -> torch.Tensor:
         """[B, ...] on the CPU: view `draws[i]` of photo `photos[i]`; thread-safe."""
 
-    def enter(self, views: torch.Tensor) -> torch.Tensor:
-        """What the first trained part takes [B, C, h, w] of what `read` gave, on the model's device."""
+    def trunk_input(self, views: torch.Tensor) -> torch.Tensor:
+        """What `read` returned to the input [B, C, h, w] of the first trained part, on the model's device."""
 
 
-class FreshViews:
-    """Changes a picture anew for every draw.
+class AugmentedViews:
+    """Views that are made for every step.
 
     Args:
         read_photo: pixels [H, W, 3] uint8 RGB of a photo by its number.
-        settings: how it is changed.
-        as_read: pixels [B, 3, h, w] uint8 to what the network reads, on its device.
-        frozen: parts that they pass before any is trained.
+        settings: of the augmentation.
+        as_read: pixels [B, 3, h, w] uint8 to the network's input, on its device.
+        frozen: the parts before the first trained one.
     """
 
     count = 2**31
@@ -66,50 +67,56 @@ class FreshViews:
 
     def read(self, photos: Sequence[int], draws: Sequence[int]) -> torch.Tensor:
         """See `Views.read`; [B, 3, size, size] uint8."""
-        pictures = [
-            augmented(self._read_photo(photo), self._settings, _seed(photo, draw))
+        pixels = [
+            augment(self._read_photo(photo), self._settings, _seed(photo, draw))
             for photo, draw in zip(photos, draws, strict=True)
         ]
-        return torch.from_numpy(np.stack(pictures))
+        return torch.from_numpy(np.stack(pixels))
 
     @torch.no_grad()
-    def enter(self, views: torch.Tensor) -> torch.Tensor:
-        """See `Views.enter`."""
+    def trunk_input(self, views: torch.Tensor) -> torch.Tensor:
+        """See `Views.trunk_input`."""
         result: torch.Tensor = self._frozen(self._as_read(views))
         return result
 
 
-class KeptViews:
-    """A limited number of views of each photo, as maps that passed the frozen parts.
+class CachedViews:
+    """A limited number of views of each photo, as cached outputs of the frozen parts.
 
     Args:
-        fresh: how a view is made.
+        source: makes the views.
         photos: how many there are.
         count: views of each.
-        folder: where they are kept: `fill` first.
+        folder: of the cache; call `fill` before reading.
         device: where trained parts run.
     """
 
-    def __init__(self, fresh: FreshViews, photos: int, count: int, folder: Path, device: torch.device) -> None:
+    def __init__(self, source: AugmentedViews, photos: int, count: int, folder: Path, device: torch.device) -> None:
         self.count = count
-        self._fresh, self._photos, self._folder, self._device = fresh, photos, folder, device
+        self._source, self._photos, self._folder, self._device = source, photos, folder, device
         self._maps: list[npt.NDArray[np.float16]] = []
 
     @property
     def missing(self) -> list[int]:
-        """Views that are still to be computed."""
+        """Numbers of the views that are not in the cache yet."""
         return [view for view in range(self.count) if not self._file(view).is_file()]
 
     def fill(self, advance: Callable[[int], None], workers: int) -> None:
-        """Compute what is missing, `workers` batches side by side; `advance` is told of every batch of pictures.
+        """Compute missing views on the first process, then open all of them on every process.
+
+        Args:
+            advance: called with the size of every batch that was computed.
+            workers: batches in parallel.
 
         Raises:
             RelookError: a view cannot be written.
         """
-        for view in self.missing:
-            path = self._file(view)
-            with write_errors(path), atomic_path(path) as temporary:
-                self._write(view, temporary, advance, workers)
+        if rank() == 0:
+            for view in self.missing:
+                path = self._file(view)
+                with write_errors(path), atomic_path(path) as temporary:
+                    self._write(view, temporary, advance, workers)
+        broadcast_from_first(None)
         self._maps = [np.load(self._file(view), mmap_mode="r") for view in range(self.count)]
 
     def read(self, photos: Sequence[int], draws: Sequence[int]) -> torch.Tensor:
@@ -117,8 +124,8 @@ class KeptViews:
         maps = [self._maps[draw][photo] for photo, draw in zip(photos, draws, strict=True)]
         return torch.from_numpy(np.stack(maps))
 
-    def enter(self, views: torch.Tensor) -> torch.Tensor:
-        """See `Views.enter`."""
+    def trunk_input(self, views: torch.Tensor) -> torch.Tensor:
+        """See `Views.trunk_input`."""
         return views.to(self._device, torch.float32).contiguous(memory_format=torch.channels_last)
 
     def _file(self, view: int) -> Path:
@@ -139,8 +146,8 @@ class KeptViews:
 
     def _computed(self, view: int, workers: int) -> Iterator[npt.NDArray[np.float16]]:
         def compute(photos: Sequence[int]) -> npt.NDArray[np.float16]:
-            pixels = self._fresh.read(photos, [view] * len(photos))
-            return self._fresh.enter(pixels).half().cpu().contiguous().numpy()
+            pixels = self._source.read(photos, [view] * len(photos))
+            return self._source.trunk_input(pixels).half().cpu().contiguous().numpy()
 
         batches = [range(start, min(start + _BATCH, self._photos)) for start in range(0, self._photos, _BATCH)]
         # One core per batch beats all cores on one batch; see `pipeline.describe.stream`.
@@ -148,12 +155,11 @@ class KeptViews:
 
 
 def views_key(frozen: nn.Module, settings: AugmentConfig, photos: Sequence[str], normalisation: str) -> str:
-    """Equal where kept views can be shared: weights of the frozen parts, changes, photos (by content) and what is done
-    to pixels."""
+    """A key that is equal where cached views can be shared: frozen weights, augmentation, photos and normalisation."""
     changes = settings.model_dump(mode="json", exclude={"views", "views_folder"})
     text = json.dumps([hash_weights(frozen.state_dict()), changes, list(photos), normalisation])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _seed(photo: int, draw: int) -> int:
-    return photo * FreshViews.count + draw
+    return photo * AugmentedViews.count + draw

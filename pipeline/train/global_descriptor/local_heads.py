@@ -1,8 +1,8 @@
-"""DELG's local heads in training: attention that learns from labels, and an autoencoder of local descriptors.
+"""DELG's local heads in training: attention trained with labels, and an autoencoder of local descriptors.
 
 Trained by `train-global` beside the global descriptor, for delg_r50 and delg_r101. Cao, Araujo, Sim, ECCV 2020, section
-3.3: the backbone's map is taken without gradient, so that what the local heads learn does not disturb the global
-descriptor; attention weighs the autoencoder's reconstruction, whose pooled vector is classified.
+3.3: the backbone's map is detached, so that the local heads do not disturb the global descriptor; attention weighs the
+autoencoder's reconstruction, whose pooled vector is classified.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from pipeline.describe.heads import AttentionHead
 
 
 class LocalHeads(nn.Module):
-    """Attention and autoencoder with what they need in training alone: decoder and classifier.
+    """Attention and autoencoder, with the decoder and the classifier that only training needs.
 
     Args:
-        attention: gives each cell's weight; describes afterwards.
-        encoder: 1x1 convolution to local descriptors; describes afterwards.
+        attention: gives each cell's weight; part of the describer.
+        encoder: 1x1 convolution to local descriptors; part of the describer.
         classes: number of labels.
-        place: which of the maps that the trunk goes through is described (DELG: the end of stage 3).
+        place: index of the trunk's map that they read (DELG: the end of stage 3).
         settings: weights of the two losses.
     """
 
@@ -39,11 +39,11 @@ class LocalHeads(nn.Module):
         self._place, self._settings = place, settings
 
     def forward(self, maps: Sequence[torch.Tensor], labels: torch.Tensor) -> torch.Tensor:
-        """The sum of both losses of the trunk's maps and labels [B]."""
-        seen = maps[self._place].detach()
-        rebuilt = torch.relu(self.decoder(self.encoder(seen)))
-        reconstruction = functional.mse_loss(rebuilt, seen)
-        weights = self.attention(seen).unsqueeze(1)
-        pooled = (functional.normalize(rebuilt, dim=1) * weights).mean(dim=(2, 3))
-        attended = functional.cross_entropy(self.classifier(pooled), labels)
-        return self._settings.attention * attended + self._settings.reconstruction * reconstruction
+        """The weighted sum of both losses, a scalar, from the trunk's maps and labels [B]."""
+        features = maps[self._place].detach()
+        decoded = torch.relu(self.decoder(self.encoder(features)))
+        reconstruction_loss = functional.mse_loss(decoded, features)
+        weights = self.attention(features).unsqueeze(1)
+        pooled = (functional.normalize(decoded, dim=1) * weights).mean(dim=(2, 3))
+        attention_loss = functional.cross_entropy(self.classifier(pooled), labels)
+        return self._settings.attention * attention_loss + self._settings.reconstruction * reconstruction_loss

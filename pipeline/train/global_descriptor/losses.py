@@ -19,16 +19,16 @@ from pipeline.train.loop.distributed import all_reduce_sum
 
 # Cosines are kept so far from 1, where the sine has no gradient.
 _EDGE = 1e-7
-# Length of the noise that tells sub-centres of one label apart.
-_APART = 0.1
+# Length of the noise that is added to the sub-centres of one label.
+_NOISE = 0.1
 
 
 def classification(settings: ClassificationConfig, classes: int, dimension: int) -> nn.Module:
     """The loss that the settings name: descriptors [B, D] of unit length and labels [B] int64 to a scalar.
 
     Args:
-        settings: which, with its scale and margin.
-        classes: number of labels; each has a prototype that is learnt.
+        settings: name, scale and margin.
+        classes: number of labels; each has a trainable prototype.
         dimension: D.
     """
     return _LOSSES[settings.name](settings, classes, dimension)
@@ -36,9 +36,9 @@ def classification(settings: ClassificationConfig, classes: int, dimension: int)
 
 @torch.no_grad()
 def set_prototypes(loss: nn.Module, directions: torch.Tensor) -> None:
-    """Let a loss of `classification` start with these prototypes [classes, D]; labels whose row is zero keep theirs.
+    """Initialise a loss of `classification` with prototypes [classes, D]; a label whose row is zero keeps its own.
 
-    The sub-centres of a label all start there, a little apart.
+    The sub-centres of a label start from its prototype with a little noise.
     """
     if isinstance(loss, CurricularFace):
         there = directions.norm(dim=1) > 0
@@ -49,16 +49,16 @@ def set_prototypes(loss: nn.Module, directions: torch.Tensor) -> None:
     repeated = directions.repeat_interleave(centres, dim=0)
     there = repeated.norm(dim=1) > 0
     if centres > 1:
-        repeated = repeated + _APART * torch.randn_like(repeated) * repeated.shape[1] ** -0.5
+        repeated = repeated + _NOISE * torch.randn_like(repeated) * repeated.shape[1] ** -0.5
     weight[:, there] = repeated[there].T.to(weight)
 
 
 class CurricularFace(nn.Module):
-    """Softmax on cosines with an angular margin, in which hard negatives count more as training goes on.
+    """Softmax on cosines with an angular margin; the weight of hard negatives grows during training.
 
     A negative that is nearer than the positive with its margin has its cosine c replaced by c * (t + c), where t is the
-    moving average of the positives' cosines (equations 4 to 6): while t is small hard negatives are damped, later they
-    are driven.
+    moving average of the positives' cosines (equations 4 to 6): while t is small hard negatives are weakened, later
+    they are strengthened.
 
     Args:
         classes, dimension: of the prototypes.

@@ -16,19 +16,19 @@ from pipeline.config import ContrastConfig
 from pipeline.train.global_descriptor.losses import harden, with_margin
 from pipeline.train.loop.distributed import all_reduce_sum
 
-# What stands in the queue where nothing was put yet.
+# The label of an empty place in the queue.
 _EMPTY = -1
 # Share of a step in the moving average of the positives' cosines; as in CurricularFace.
 _FOLLOW = 0.01
 
 
 class MomentumEncoder(nn.Module):
-    """A copy of a module that follows it: copy = momentum * copy + (1 - momentum) * module, per step.
+    """The moving average of a module: copy = momentum * copy + (1 - momentum) * module, per step.
 
     Args:
-        module: what is followed.
+        module: what is averaged.
         momentum: in [0, 1].
-        ramp: let it grow up to that: n / (n + 9) in step n. Not in the papers.
+        ramp: start with a smaller momentum: at most n / (n + 9) in step n. Not in the papers.
     """
 
     def __init__(self, module: nn.Module, momentum: float, ramp: bool = False) -> None:
@@ -44,7 +44,7 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def follow(self, module: nn.Module) -> None:
-        """After a step of `module`."""
+        """Update the copy after a step of `module`."""
         self.steps += 1
         steps = int(self.steps)
         momentum = min(self._momentum, steps / (steps + 9)) if self._ramp else self._momentum
@@ -55,7 +55,7 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """What the copy gives."""
+        """The output of the copy."""
         result: torch.Tensor = self.copy(inputs)
         return result
 
@@ -65,7 +65,7 @@ class DescriptorQueue(nn.Module):
 
     Attributes:
         descriptors: [size, D] float32 of unit length.
-        labels: [size] int64, -1 where there is none yet.
+        labels: [size] int64, -1 where the queue is empty.
     """
 
     def __init__(self, size: int, dimension: int) -> None:
@@ -79,7 +79,7 @@ class DescriptorQueue(nn.Module):
 
     @torch.no_grad()
     def put(self, descriptors: torch.Tensor, labels: torch.Tensor) -> None:
-        """Add descriptors [B, D] and labels [B]; of more than the queue holds the last ones."""
+        """Add descriptors [B, D] and labels [B]; only the last `size` of them if there are more."""
         size = len(self.labels)
         descriptors, labels = descriptors[-size:], labels[-size:]
         rows = (self.place + torch.arange(len(labels), device=labels.device)) % size
@@ -89,7 +89,7 @@ class DescriptorQueue(nn.Module):
 
 
 class MomentumContrast(nn.Module):
-    """Each descriptor should be nearer to the queue's of its label than to the others.
+    """Contrastive loss between descriptors and the queue; positives are all entries with the same label.
 
     Per positive: -log(exp(a / tau) / (exp(a / tau) + sum over negatives of exp(b / tau))), with a the positive's cosine
     with its angular margin and b the negatives', hardened as in CurricularFace where they are above the mean a of their

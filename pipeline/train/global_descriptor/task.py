@@ -19,24 +19,24 @@ from pipeline.train.global_descriptor.local_heads import LocalHeads
 from pipeline.train.global_descriptor.losses import classification
 from pipeline.train.global_descriptor.momentum import MomentumContrast, MomentumEncoder
 from pipeline.train.global_descriptor.trunk import Trunk
-from pipeline.train.loop.distributed import gathered
-from pipeline.train.loop.task import Rows, Task, decaying_groups
+from pipeline.train.loop.distributed import gather_rows
+from pipeline.train.loop.task import Rows, TrainingTask, decaying_groups
 
-# What is read of a batch: labels [B], and one or two stacks of views.
+# A loaded batch: labels [B], and one or two stacks of views.
 Loaded = tuple[torch.Tensor, list[torch.Tensor]]
 
 
-class GlobalTask(Task):
-    """Learns descriptors of labels. A batch has rows (photo, label, draw of its view, draw of the momentum's view).
+class GlobalTask(TrainingTask):
+    """Trains a global descriptor. A batch has rows (photo, label, number of its view, number of the momentum's view).
 
     Args:
         trunk: what is trained.
-        views: gives the pictures.
+        views: augmented photos.
         ids: of N photos.
-        labels: [N] numbers of their labels, from 0; each of them has photos.
+        labels: [N] numbers of their labels, from 0; each number occurs.
         dimension: D of the descriptors.
         settings: losses, batches, rates.
-        local_heads: DELG's, trained beside it without touching it; None: there are none.
+        local_heads: DELG's local heads, trained beside the trunk without changing it; None: there are none.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class GlobalTask(Task):
         self._views, self._ids, self._labels, self._settings = views, ids, labels, settings
 
     def plan(self, rng: np.random.Generator) -> list[Rows]:
-        """See `Task.plan`; the last photos that fill no batch are left out of the epoch, unless there is no other."""
+        """See `TrainingTask.plan`; a last incomplete batch is dropped, unless it is the only one."""
         size = self._settings.batch_size
         photos = self._order(rng)
         draws = rng.integers(0, self._views.count, (len(photos), 2))
@@ -70,37 +70,37 @@ class GlobalTask(Task):
         return np.split(rows[: whole * size], whole) if whole else [rows]
 
     def load(self, rows: Rows) -> Loaded:
-        """See `Task.load`."""
+        """See `TrainingTask.load`."""
         photos, labels, *draws = rows.T
         used = draws if self.encoder is not None else draws[:1]
         return torch.from_numpy(labels.copy()), [self._views.read(photos.tolist(), d.tolist()) for d in used]
 
     def forward(self, loaded: Loaded) -> torch.Tensor:
-        """See `Task.forward`."""
+        """See `TrainingTask.forward`."""
         labels, views = loaded
-        maps = self.trunk.maps(self._views.enter(views[0]))
+        maps = self.trunk.maps(self._views.trunk_input(views[0]))
         labels = labels.to(maps[0].device)
         descriptors = self.trunk.describe(maps[-1])
         loss: torch.Tensor = self._settings.classification.weight * self.classification(descriptors, labels)
         if self.encoder is not None and self.contrast is not None:
-            keys = self.encoder(self._views.enter(views[1]))
-            self.contrast.queue.put(gathered(keys), gathered(labels))
+            keys = self.encoder(self._views.trunk_input(views[1]))
+            self.contrast.queue.put(gather_rows(keys), gather_rows(labels))
             loss = loss + self._settings.contrast.weight * self.contrast(descriptors, labels)
         if self.local_heads is not None:
             loss = loss + self.local_heads(maps, labels)
         return loss
 
     def after_step(self) -> None:
-        """See `Task.after_step`."""
+        """See `TrainingTask.after_step`."""
         if self.encoder is not None:
             self.encoder.follow(self.trunk)
 
     def names(self, rows: Rows) -> list[str]:
-        """See `Task.names`."""
+        """See `TrainingTask.names`."""
         return [self._ids[photo] for photo in rows[:, 0].tolist()]
 
     def groups(self, weight_decay: float) -> list[dict[str, Any]]:
-        """See `Task.groups`: earlier parts of the backbone learn more slowly, heads and prototypes faster."""
+        """See `TrainingTask.groups`: smaller rates for earlier parts of the backbone, larger ones for heads."""
         settings, groups = self._settings, []
         last = len(self.trunk.parts) - 1
         for number, part in enumerate(self.trunk.parts):
@@ -112,7 +112,7 @@ class GlobalTask(Task):
         return [group for group in groups if group["lr_scale"] > 0]
 
     def _order(self, rng: np.random.Generator) -> Rows:
-        """Photos of one epoch, in the order in which they are seen."""
+        """The photos of one epoch, in order."""
         count = len(self._labels)
         per_label = self._settings.per_label
         if per_label is None:

@@ -1,7 +1,7 @@
-"""The part of a describer that learns: its backbone's last parts and its global head, behind the frozen first ones.
+"""The part of a describer that is trained: the backbone's last parts and the global head, after the frozen first parts.
 
-Run by `GlobalTask`, copied by the momentum encoder. What is frozen stays in evaluation mode; batch statistics of the
-rest are frozen too unless they are to be learnt.
+Run by `GlobalTask`, copied by the momentum encoder. What is frozen stays in evaluation mode; the batch statistics of
+the rest are frozen too unless `batch_norm` says otherwise.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ class Trunk(nn.Module):
         return self
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """[B, D] of unit length of what the frozen parts gave [B, C, h, w]."""
+        """The output of the frozen parts [B, C, h, w] to descriptors [B, D] of unit length."""
         return self.describe(self.maps(inputs)[-1])
 
     def maps(self, inputs: torch.Tensor) -> list[torch.Tensor]:
-        """What goes into each part, and last the final map."""
+        """The input of each part, then the final map."""
         maps = [inputs]
         for part in self.parts:
             if self._checkpointing and self.training:
@@ -62,26 +62,29 @@ class Trunk(nn.Module):
         return maps
 
     def describe(self, final: torch.Tensor) -> torch.Tensor:
-        """[B, D] of unit length of the final map."""
+        """The final map [B, C, h, w] to descriptors [B, D] of unit length."""
         pooled: torch.Tensor = self.head.pool(final).float()  # type: ignore[operator]
         return functional.normalize(pooled, dim=1)
 
 
-def divided(
+def split_backbone(
     network: DescriberNetwork, freeze: int, key: str = "train_global.freeze"
 ) -> tuple[nn.Sequential, list[nn.Module]]:
-    """The frozen first parts of a describer's backbone, in evaluation mode, and those that are trained.
+    """The frozen first parts of a describer's backbone, in evaluation mode, and the trained rest.
 
-    `key` is the setting that says how many are frozen.
+    Args:
+        network: its backbone is split.
+        freeze: how many parts are frozen.
+        key: the name of this setting, for errors.
 
     Raises:
-        RelookError: it has no so many parts that one is left to be trained.
+        RelookError: no part is left to be trained.
     """
     parts = parts_of(network.backbone)
     if freeze >= len(parts):
         raise RelookError(
             f"{key} = {freeze}: {network.backbone.architecture} has {len(parts)} parts, and the last one "
-            f"has to learn; give at most {len(parts) - 1}"
+            f"must be trained; give at most {len(parts) - 1}"
         )
     frozen = nn.Sequential(*parts[:freeze]).eval().requires_grad_(False)
     for part in parts[freeze:]:

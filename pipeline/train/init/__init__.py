@@ -1,4 +1,4 @@
-"""Where networks start from: closed forms that compare from the first step.
+"""Initial weights in closed form: networks that compare descriptors from the first step.
 
-Used by the tasks of `global_descriptor` and `rerankers` before the first step.
+Used by `global_descriptor` and `rerankers` before the first step.
 """

@@ -1,8 +1,8 @@
-"""Where a new global head starts from: the best that a linear layer can do on the untrained backbone, in closed form.
+"""Initial weights of a new global head: a closed-form linear probe of the backbone before training.
 
-Used by `train-global` (`train_global.head_start = whitened`). A random head first drags the backbone along while it
-finds its own way, which costs most where labels are few: what was never learnt from suffers (docs/training.md). Linear
-probing before fine-tuning: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
+Used by `train-global` (`train_global.head_start = whitened`). The gradients of a random head first distort the
+backbone, which costs most where labels are few: classes outside of the training set get worse (docs/training.md).
+Linear probing before fine-tuning: Kumar et al., "Fine-Tuning can Distort Pretrained Features and Underperform
 Out-of-Distribution", ICLR 2022; here the probe is a within-class whitening, and prototypes are the means of the labels.
 """
 
@@ -25,20 +25,20 @@ _BATCH = 64
 
 
 def start_head(trunk: Trunk, fc: nn.Linear, views: Views, labels: Rows, shrinkage: float) -> torch.Tensor:
-    """Set a linear head to a within-class whitening of what the trunk pools.
+    """Set a linear head to a within-class whitening of the trunk's pooled maps.
 
     Args:
         trunk: untrained, with `fc` as the last layer of its head.
-        fc: to be set.
+        fc: is set.
         views: of N photos.
         labels: [N] from 0.
         shrinkage: see `within_class_whitening`.
 
     Returns:
-        [classes, D] of unit length, the mean descriptor of each label; zeros for a label that was not looked at.
+        [classes, D] of unit length, the mean descriptor of each label; zeros for a label without a sampled photo.
 
     Raises:
-        RelookError: `fc` is wider than what is pooled.
+        RelookError: `fc` has more outputs than inputs.
     """
     if fc.out_features > fc.in_features:
         raise RelookError(
@@ -47,29 +47,29 @@ def start_head(trunk: Trunk, fc: nn.Linear, views: Views, labels: Rows, shrinkag
         )
     photos = np.random.default_rng(0).permutation(len(labels))[:_PHOTOS]
     count = min(_VIEWS, views.count)
-    seen = np.tile(labels[photos], count)
+    numbers = np.tile(labels[photos], count)
     pooled = torch.cat([_pooled(trunk, fc, views, photos, draw) for draw in range(count)])
-    names = [f"{label}" for label in seen.tolist()]
+    names = [f"{label}" for label in numbers.tolist()]
     whitening = within_class_whitening(pooled.numpy(), names, fc.out_features, shrinkage)
     with torch.no_grad():
         fc.weight.copy_(torch.from_numpy(whitening.weight))
         fc.bias.copy_(torch.from_numpy(whitening.bias))
     projected = functional.normalize(torch.from_numpy(whitening.apply(pooled.numpy())), dim=1)
     sums = torch.zeros(int(labels.max()) + 1, fc.out_features)
-    sums.index_add_(0, torch.from_numpy(seen), projected)
+    sums.index_add_(0, torch.from_numpy(numbers), projected)
     return functional.normalize(sums, dim=1)
 
 
 @torch.no_grad()
 def _pooled(trunk: Trunk, fc: nn.Linear, views: Views, photos: Rows, draw: int) -> torch.Tensor:
-    """[n, C] that go into `fc`, of one view of each photo."""
+    """[n, C] inputs of `fc` for one view of each photo."""
     given: list[torch.Tensor] = []
     handle = fc.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].float().cpu()))
     trunk.eval()
     try:
         for start in range(0, len(photos), _BATCH):
             batch = [int(photo) for photo in photos[start : start + _BATCH]]
-            trunk(views.enter(views.read(batch, [draw] * len(batch))))
+            trunk(views.trunk_input(views.read(batch, [draw] * len(batch))))
     finally:
         handle.remove()
     return torch.cat(given)

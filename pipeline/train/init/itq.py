@@ -1,8 +1,8 @@
-"""Iterative quantisation: the rotation under which descriptors lose least when only their signs are kept.
+"""Iterative quantisation: the rotation with the smallest error when only the signs of descriptors are kept.
 
-Where the bits of a binarised AMES start from. Gong and Lazebnik, "Iterative Quantization: A Procrustean Approach to
-Learning Binary Codes", CVPR 2011: PCA, then rotations that alternate between the nearest corners of a cube and the best
-turn towards them.
+The start of the bits of a binarised AMES. Gong and Lazebnik, "Iterative Quantization: A Procrustean Approach to
+Learning Binary Codes", CVPR 2011: PCA, then alternating steps that choose the nearest signs and the best rotation
+towards them.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ Doubles = npt.NDArray[np.float64]
 
 # The paper's.
 _ITERATIONS = 50
-# Descriptors that a rotation is fitted to; more change it little.
+# Descriptors that a rotation is fitted to; more change little.
 _FITTED = 1 << 14
 
 
-def directions(samples: FloatArray, dimension: int) -> Doubles:
-    """Directions [d, dimension] whose signs can say most of samples [N, d].
+def principal_directions(samples: FloatArray, dimension: int) -> Doubles:
+    """Principal directions [d, dimension] of samples [N, d], orthonormal and orthogonal to their mean.
 
-    They are the principal ones, orthonormal and orthogonal to the mean: signs have no offset, and along the mean all
-    descriptors would have the same one. Where d is no more than `dimension` all are kept, and the rest is 0.
+    Signs have no offset: along the mean all descriptors would have the same sign. Where d is at most `dimension`, all
+    directions are kept and the remaining columns are 0.
     """
     width = samples.shape[1]
     if width <= dimension:
@@ -37,7 +37,7 @@ def directions(samples: FloatArray, dimension: int) -> Doubles:
     return np.asarray(axes[:, ::-1][:, :dimension], dtype=np.float64)
 
 
-def rotation(values: Doubles, seed: int, iterations: int = _ITERATIONS) -> tuple[Doubles, list[float]]:
+def fit_rotation(values: Doubles, seed: int, iterations: int = _ITERATIONS) -> tuple[Doubles, list[float]]:
     """The rotation R [d, d] for which values [N, d] times R lie nearest to their signs.
 
     Returns:

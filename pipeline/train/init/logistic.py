@@ -1,6 +1,6 @@
-"""Logistic regression on one number: the line that turns a score into the logit of "the same thing".
+"""Logistic regression on one number: slope and offset that turn a score into the logit of "same label".
 
-Used by the starts of rerankers, so that they begin as well calibrated as what they begin with.
+Calibrates the initial weights of rerankers.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-# Keeps the slope finite where the scores tell all pairs apart.
+# Keeps the slope finite where the scores separate all pairs.
 _RIDGE = 1e-3
 
 
 def logistic_line(scores: torch.Tensor, truth: torch.Tensor) -> tuple[float, float]:
-    """Slope and offset of the logit for scores [P] of pairs with truth [P], 1 for the same thing, else 0."""
+    """Slope and offset of the logit for scores [P] of pairs with truth [P], 1 for one label, else 0."""
     values, truth = scores.detach().double().cpu(), truth.double().cpu()
     mean, spread = values.mean(), values.std().clamp(min=1e-12)
     standard = (values - mean) / spread

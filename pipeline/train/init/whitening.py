@@ -1,7 +1,8 @@
-"""Within-class whitening: directions in which pictures of one thing differ count less.
+"""Within-class whitening: directions in which images of one label vary get a smaller weight.
 
-Gives the Reranking Transformer the projection of its global descriptors. Mikolajczyk and Matas, "Improving descriptors
-for fast tree matching by optimal linear projection", ICCV 2007; with shrinkage, because classes are small.
+The initial projection of the Reranking Transformers, of AMES and of a new global head. Mikolajczyk and Matas,
+"Improving descriptors for fast tree matching by optimal linear projection", ICCV 2007; with shrinkage, because classes
+are small.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.train.data.hold_out import members
+from pipeline.train.data.hold_out import rows_by_label
 from pipeline.types import FloatArray
 
 
@@ -32,17 +33,17 @@ def within_class_whitening(vectors: FloatArray, labels: Sequence[str], dimension
 
     Args:
         vectors: [N, D].
-        labels: of each; "" is a distractor, which is left out.
+        labels: of each; "" is a distractor, which is ignored.
         dimension: d, at most D.
         shrinkage: in (0, 1]: how much of the covariance is replaced by a multiple of the identity.
     """
-    groups = [rows for label, rows in members(labels).items() if label]
+    groups = [rows for label, rows in rows_by_label(labels).items() if label]
     used = np.concatenate(groups)
     samples = vectors[used].astype(np.float64)
     mean = samples.mean(axis=0)
     residuals = np.concatenate([vectors[rows] - vectors[rows].mean(axis=0) for rows in groups]).astype(np.float64)
     within = residuals.T @ residuals / len(used)
-    # Labels of one picture each, or of copies, do not vary at all; then every direction counts the same.
+    # Labels of one image each, or of copies, do not vary at all; then all directions have the same weight.
     spread = np.trace(within) / len(within) or 1.0
     within = (1 - shrinkage) * within + shrinkage * spread * np.eye(len(within))
     variances, directions = np.linalg.eigh(within)

@@ -1,7 +1,7 @@
-"""Several processes that train together, as `torchrun` starts them: who am I, my share, sums over all.
+"""Several processes that train together, as `torchrun` starts them: rank, world size, sums and gathers over all.
 
-Used by the loop and by losses that need more than their own share. Outside of torchrun there is one process and
-nothing here costs anything. The engine is torch's own (`torch.distributed`, DistributedDataParallel).
+Used by the loop and by losses that need more than their own share of a batch. Without torchrun there is one process,
+and every function here returns at once. Built on `torch.distributed`.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from torch.distributed.rendezvous import rendezvous
 
 from pipeline.errors import FailedElsewhereError, RelookError
 
-# How long a process waits for the others before it gives up. They wait while the first one validates, which may take
-# long; one that has ended is noticed at once.
-_PATIENCE = timedelta(hours=2)
-# What gloo says when another process has gone.
-_GONE = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
+# How long a process waits for the others. They wait while the first one validates, which may take long; a process that
+# ended is noticed at once.
+_TIMEOUT = timedelta(hours=2)
+# Messages of gloo when another process has ended.
+_CONNECTION_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
 
 
 def rank() -> int:
-    """This process's number, from 0; the first one validates, writes and speaks."""
+    """This process's number, from 0; the first one validates, writes and reports."""
     return int(os.environ.get("RANK", "0"))
 
 
 def processes() -> int:
-    """How many train together."""
+    """How many processes train together."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[torch.device]:
-    """Join the other processes for the block; gives the device that this one computes on.
+    """Join the other processes for the block; yields the device that this one computes on.
 
-    An error in one of them ends all. It is raised as it is, with a note that names the process, where it happened
-    first; the others raise FailedElsewhereError with the same exit code.
+    An error in one of them ends all. The process that failed first raises its error, with a note that names the
+    process; the others raise FailedElsewhereError with the same exit code.
 
     Raises:
         RelookError: there are more processes than CUDA devices, or another process was killed.
@@ -49,17 +49,17 @@ def process_group(device: torch.device) -> Iterator[torch.device]:
     if processes() == 1:
         yield device
         return
-    device = _own(device)
-    store, _, _ = next(rendezvous("env://", timeout=_PATIENCE))
+    device = _local_device(device)
+    store, _, _ = next(rendezvous("env://", timeout=_TIMEOUT))
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, store=store, rank=rank(), world_size=processes(), timeout=_PATIENCE)
+    dist.init_process_group(backend, store=store, rank=rank(), world_size=processes(), timeout=_TIMEOUT)
     try:
         yield device
     except (Exception, KeyboardInterrupt) as error:
-        ended = _announced(error, store)
+        raised = _shared_error(error, store)
         if backend == "gloo":  # NCCL would wait for what the others have not sent
             dist.destroy_process_group()
-        raise ended from (error if ended is not error else error.__cause__)
+        raise raised from (error if raised is not error else error.__cause__)
     dist.destroy_process_group()
 
 
@@ -71,7 +71,7 @@ def all_reduce_sum(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def gathered(rows: torch.Tensor) -> torch.Tensor:
+def gather_rows(rows: torch.Tensor) -> torch.Tensor:
     """The rows [B, ...] of all processes, without gradient, in the order of the undivided batch.
 
     Process r has rows r, r + P, r + 2 P, ... of it; the first ones may have one more.
@@ -89,15 +89,15 @@ def gathered(rows: torch.Tensor) -> torch.Tensor:
     return together[: sum(int(count) for count in counts)]
 
 
-def same_buffers(module: torch.nn.Module) -> None:
-    """Give all processes the buffers of the first one."""
+def broadcast_buffers(module: torch.nn.Module) -> None:
+    """Copy the buffers of the first process to all others."""
     if dist.is_initialized():
         for buffer in module.buffers():
             dist.broadcast(buffer, 0)
 
 
 def broadcast_from_first(value: Any) -> Any:
-    """What the first process has, on all of them; plain Python values."""
+    """The first process's value, on all processes; plain Python values."""
     if not dist.is_initialized():
         return value
     box = [value]
@@ -105,27 +105,27 @@ def broadcast_from_first(value: Any) -> Any:
     return box[0]
 
 
-def _own(device: torch.device) -> torch.device:
+def _local_device(device: torch.device) -> torch.device:
     if device.type != "cuda":
         return device
-    here, there = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if there > here:
-        raise RelookError(f"torchrun started {there} processes on this machine, which has {here} CUDA devices")
+    devices, started = torch.cuda.device_count(), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if started > devices:
+        raise RelookError(f"torchrun started {started} processes on this machine, which has {devices} CUDA devices")
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
 
 
-def _announced(error: BaseException, store: Store) -> BaseException:
-    """What this process ends with: its own error where it is the first that failed, which the others are told."""
+def _shared_error(error: BaseException, store: Store) -> BaseException:
+    """The error that this process raises: its own if it failed first, which it tells the others."""
     code = 130 if isinstance(error, KeyboardInterrupt) else getattr(error, "exit_code", 1)
     try:
         first, shared = store.compare_set("relook failed", "", f"{rank()} {code}").decode().split()
-    except RuntimeError:  # whoever kept the store has gone
+    except RuntimeError:  # the process that keeps the store has ended
         first, shared = str(rank()), str(code)
     if first != str(rank()):
         return FailedElsewhereError(int(shared))
-    if isinstance(error, RuntimeError) and any(words in str(error) for words in _GONE):
-        error = RelookError("another process of this training was killed, perhaps for want of memory")
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in _CONNECTION_LOST):
+        error = RelookError("another process of this training was killed, perhaps because memory ran out")
     error.add_note(f"process {rank()}")
     return error

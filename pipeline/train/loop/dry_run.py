@@ -1,6 +1,6 @@
-"""What a training would cost: a few real steps, measured, and nothing written.
+"""What a training would cost: a few real steps are measured, and nothing is written.
 
-Behind `--dry-run` of both trainings. Validation is not part of it.
+Behind `--dry-run` of both trainings. Validation is not measured.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from typing import Any
 import torch
 
 from pipeline.config import LoopConfig
-from pipeline.train.loop.engine import Engine, begin
+from pipeline.train.loop.engine import Engine, start_run
 from pipeline.train.loop.state import Run
-from pipeline.train.loop.task import Task
+from pipeline.train.loop.task import TrainingTask
 
 _STEPS = 5
 
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a few steps told.
+    """What a few steps measured.
 
     Attributes:
         device: where they ran.
-        parameters, trainable: values of all parameters, and of those that are learnt.
+        parameters, trainable: how many values all parameters have, and the trained ones.
         batch_size: per step, over all processes.
         batches: per epoch.
-        seconds_per_step: mean over the steps after the first, which is slower; of the first where an epoch has no more.
+        seconds_per_step: mean over the steps after the first, which is slower; of the first if an epoch has only one.
         seconds_per_epoch: the same times `batches`, without validation.
         memory: bytes. On CUDA the most that torch had allocated on the device at once, of this process. On a CPU the
-            most that the process ever held resident (ru_maxrss): what the steps need, on top of Python, its libraries
-            and what was read before them; 0 on Windows, which does not say.
-        state: bytes of the file that a killed run goes on from.
+            peak resident memory of the process (ru_maxrss): what the steps need, on top of Python, its libraries and
+            what was read before; 0 on Windows, which does not report it.
+        state: bytes of the state file that a killed run resumes from.
     """
 
     device: str
@@ -52,7 +52,7 @@ class DryRun:
         return asdict(self)
 
     def to_rows(self) -> dict[str, str]:
-        """Words for a table."""
+        """Text for a table."""
         return {
             "device": self.device,
             "parameters": f"{self.parameters:,}",
@@ -66,7 +66,7 @@ class DryRun:
         }
 
 
-def dry_run(task: Task, settings: LoopConfig, seed: int, device: torch.device) -> DryRun:
+def dry_run(task: TrainingTask, settings: LoopConfig, seed: int, device: torch.device) -> DryRun:
     """Take the first steps of a training; they change the task's weights, and nothing is kept.
 
     Raises:
@@ -74,20 +74,20 @@ def dry_run(task: Task, settings: LoopConfig, seed: int, device: torch.device) -
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    run = begin(task, settings, seed, device)
+    run = start_run(task, settings, seed, device)
     seconds = _time(Engine(run, settings, seed, device))
     step = sum(seconds[1:]) / (len(seconds) - 1) if len(seconds) > 1 else seconds[0]
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in task.parameters()]
     return DryRun(
         device=str(device),
         parameters=sum(size for size, _ in sizes),
-        trainable=sum(size for size, learnt in sizes if learnt),
+        trainable=sum(size for size, trained in sizes if trained),
         batch_size=settings.batch_size,
         batches=run.steps,
         seconds_per_step=step,
         seconds_per_epoch=step * run.steps,
-        memory=_most(device),
-        state=_size(run),
+        memory=_peak_memory(device),
+        state=_state_size(run),
     )
 
 
@@ -96,7 +96,7 @@ def _megabytes(count: int) -> str:
 
 
 def _time(engine: Engine) -> list[float]:
-    """Seconds of each of the first steps; a step ends with its loss on the CPU, so nothing is left under way."""
+    """Seconds of each of the first steps; a step ends with its loss on the CPU, so no kernel is left running."""
     seconds = []
     steps = engine.epoch()
     started = time.perf_counter()
@@ -105,29 +105,29 @@ def _time(engine: Engine) -> list[float]:
         if len(seconds) == _STEPS:
             break
         started = time.perf_counter()
-    steps.close()  # ends what was read ahead
+    steps.close()  # stops the prefetching
     return seconds
 
 
-def _most(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
         import resource
     except ImportError:  # Windows
         return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def _size(run: Run) -> int:
+def _state_size(run: Run) -> int:
     counter = _Counter()
     run.write(counter, "", 0.0)
     return counter.bytes
 
 
 class _Counter:
-    """A stream that counts."""
+    """A stream that counts the bytes written to it."""
 
     def __init__(self) -> None:
         self.bytes = 0

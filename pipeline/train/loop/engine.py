@@ -1,6 +1,6 @@
-"""Takes the steps of a training: parts of a batch, mixed precision, gradients over processes, clipping, the average.
+"""The steps of a training: gradient accumulation, mixed precision, several processes, clipping, averaged weights.
 
-Driven by the loop and by the dry run. The work on several processes is torch's own (DistributedDataParallel).
+Driven by the loop and by the dry run. Several processes are torch's DistributedDataParallel.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from torch.nn.parallel import DistributedDataParallel
 from pipeline.config import LoopConfig
 from pipeline.describe.prefetch import prefetch
 from pipeline.errors import RelookError
-from pipeline.train.loop.distributed import all_reduce_sum, processes, rank, same_buffers
+from pipeline.train.loop.distributed import all_reduce_sum, broadcast_buffers, processes, rank
 from pipeline.train.loop.optimization import Average, make_optimizer, make_schedule
 from pipeline.train.loop.state import Run
-from pipeline.train.loop.task import Rows, Task, Validation
+from pipeline.train.loop.task import Rows, TrainingTask, Validation
 
-# Batches that are read ahead, and threads that do it.
-_AHEAD = 4
+# Batches that are prefetched, and threads that do it.
+_PREFETCHED = 4
 _READERS = 4
 # Ids that an error names at most.
 _NAMED = 8
@@ -36,7 +36,7 @@ _NAMED = 8
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands, after every step: losses are means over the epoch so far, the rate is the step's."""
+    """Progress after a step: `loss` is the mean over the epoch so far, `rate` the learning rate of the step."""
 
     epoch: int
     step: int
@@ -46,8 +46,8 @@ class Progress:
     validation: Validation | None = None
 
 
-def begin(task: Task, settings: LoopConfig, seed: int, device: torch.device) -> Run:
-    """A run at its start, with the task on `device`.
+def start_run(task: TrainingTask, settings: LoopConfig, seed: int, device: torch.device) -> Run:
+    """A new run, with the task on `device`.
 
     Raises:
         RelookError: batches cannot be divided among the processes, or the task has batch normalisation that is not
@@ -57,43 +57,44 @@ def begin(task: Task, settings: LoopConfig, seed: int, device: torch.device) -> 
     _check_division(settings, min(map(len, plan)))
     task.to(device)
     if processes() > 1:
-        _share_statistics(task, device)
+        _synchronise_batch_norms(task, device)
     optimizer = make_optimizer(task, settings)
     rates = make_schedule(optimizer, settings, settings.epochs * len(plan))
     return Run(task, optimizer, rates, Average(task, settings.average), len(plan))
 
 
 class Engine:
-    """Takes the steps of a run.
+    """Runs the steps of a run.
 
-    Buffers are not broadcast in a step: what a task keeps in them follows from the whole batch (`gathered`,
-    `all_reduce_sum`) and is the same everywhere. Parameters may go without a gradient in a step, on some processes or
-    on all. Those are looked for in each: without that torch stops, or the processes get out of step in silence.
+    Buffers are not broadcast in a step: what a task keeps in them follows from the whole batch (`gather_rows`,
+    `all_reduce_sum`) and is the same on all processes. Parameters may have no gradient in a step, on some processes or
+    on all; `find_unused_parameters` lets DistributedDataParallel handle them, where it would otherwise stop or go wrong
+    without an error.
     """
 
     def __init__(self, run: Run, settings: LoopConfig, seed: int, device: torch.device) -> None:
         self._run, self._settings, self._seed, self._device = run, settings, seed, device
-        self._learnt = [parameter for parameter in run.task.parameters() if parameter.requires_grad]
+        self._trained = [parameter for parameter in run.task.parameters() if parameter.requires_grad]
         self._model: nn.Module = run.task
         if processes() > 1:
-            same_buffers(run.task)
+            broadcast_buffers(run.task)
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)  # newer releases of torch call the argument otherwise
+                warnings.simplefilter("ignore", FutureWarning)  # newer releases of torch rename the argument
                 self._model = DistributedDataParallel(run.task, broadcast_buffers=False, find_unused_parameters=True)
 
     def epoch(self) -> Generator[Progress, None, None]:
-        """The steps of the epoch that are left."""
+        """Run the remaining steps of the epoch."""
         run = self._run
         run.task.train()
         run.task.begin_epoch(run.epoch, self._settings.epochs)
         plan = run.task.plan(np.random.default_rng((self._seed, run.epoch)))
-        left = plan[run.step :]
-        parts = [self._parts(rows) for rows in left]
+        remaining = plan[run.step :]
+        parts = [self._parts(rows) for rows in remaining]
         loaded = prefetch(
-            lambda own: [run.task.load(part) for part in own], [own for own, _ in parts], _READERS, _AHEAD
+            lambda own: [run.task.load(part) for part in own], [own for own, _ in parts], _READERS, _PREFETCHED
         )
         summed = sum(run.losses[len(run.losses) - run.step :])
-        for rows, (_, shares), inputs in zip(left, parts, loaded, strict=True):
+        for rows, (_, shares), inputs in zip(remaining, parts, loaded, strict=True):
             rate = float(run.rates.get_last_lr()[0])
             run.losses.append(self._step(rows, shares, inputs))
             run.step += 1
@@ -101,9 +102,9 @@ class Engine:
             yield Progress(run.epoch, run.step, len(plan), summed / run.step, rate)
 
     def _parts(self, rows: Rows) -> tuple[list[Rows], list[float]]:
-        """This process's share of each part in which a batch passes the network, and how much it weighs.
+        """This process's share of each accumulated part of a batch, and its weight in the loss.
 
-        As many parts on every process, none of them empty: a task may talk to the others in each.
+        All processes have the same number of parts, none of them empty: a task may communicate in each.
         """
         parts = np.array_split(rows, min(self._settings.accumulate, len(rows) // processes()))
         own = [part[rank() :: processes()] for part in parts]
@@ -119,12 +120,12 @@ class Engine:
             with self._unsynchronised(number == len(inputs)):
                 with _autocast(self._device, self._settings.precision):
                     loss = self._model(loaded) * share
-                # Of the whole batch's mean; torch averages the gradients of processes.
+                # `loss` is a share of the whole batch's mean; torch averages the gradients of processes.
                 (loss * processes()).backward()
             summed += loss.detach()
         value = float(all_reduce_sum(summed))
         self._check("loss", rows, value)
-        norm = nn.utils.clip_grad_norm_(self._learnt, self._settings.clip or math.inf)
+        norm = nn.utils.clip_grad_norm_(self._trained, self._settings.clip or math.inf)
         self._check("gradient", rows, float(norm))
         run.optimizer.step()
         run.rates.step()
@@ -143,7 +144,7 @@ class Engine:
         names = list(dict.fromkeys(self._run.task.names(rows)))
         shown = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
         place = f"epoch {self._run.epoch}, step {self._run.step + 1}"
-        advice = "try a smaller learning_rate, or look at these pictures"
+        advice = "try a smaller learning_rate, or inspect these images"
         raise RelookError(f"the {what} is {value} in {place}, of {shown}; {advice}")
 
 
@@ -158,8 +159,8 @@ def _check_division(settings: LoopConfig, least: int) -> None:
         )
 
 
-def _share_statistics(task: Task, device: torch.device) -> None:
-    """Batch normalisation that is not frozen sees the whole batch, where torch can do that."""
+def _synchronise_batch_norms(task: TrainingTask, device: torch.device) -> None:
+    """Make batch normalisation that is not frozen use the statistics of the whole batch, where torch can do that."""
     task.train()
     found = [
         (parent, name, child)
@@ -169,7 +170,7 @@ def _share_statistics(task: Task, device: torch.device) -> None:
     ]
     if found and device.type != "cuda":
         raise RelookError(
-            f"{len(found)} layers of batch normalisation would each see a part of the batch only: freeze them, train "
+            f"{len(found)} layers of batch normalisation would each see only a part of the batch: freeze them, train "
             "on CUDA, or in one process"
         )
     for parent, name, child in found:

@@ -1,8 +1,8 @@
-"""The one training loop: epochs, validation, best and last checkpoint, early stop, resume, log.
+"""The training loop: epochs, validation, best and last checkpoint, early stopping, resume, log.
 
-Every trainer of relook is a `Task` that this loop runs. An epoch's batches follow from (seed, epoch) and a step's
-noise from (seed, epoch, step) alone, so that a run which was killed and started again goes through the same steps as
-one that was not, and several processes draw the same.
+Runs any `TrainingTask`. An epoch's batches follow from (seed, epoch) and a step's random numbers from (seed, epoch,
+step) alone, so that a run which was killed and resumed takes the same steps as one that was not, and several processes
+draw the same numbers.
 """
 
 from __future__ import annotations
@@ -20,15 +20,22 @@ from pipeline.config import LoopConfig
 from pipeline.errors import RelookError
 from pipeline.files import write_errors
 from pipeline.train.loop.distributed import broadcast_from_first, rank
-from pipeline.train.loop.engine import Engine, Progress, begin
+from pipeline.train.loop.engine import Engine, Progress, start_run
 from pipeline.train.loop.state import Run
-from pipeline.train.loop.task import Task, Validation
+from pipeline.train.loop.task import TrainingTask, Validation
 from pipeline.train.loop.trackers import Tracker, tracking
 
 
 @dataclass(frozen=True)
-class Trained:
-    """The result: what the best epoch was, one row of numbers per epoch, and the loss of every step."""
+class FitResult:
+    """The result of a training.
+
+    Attributes:
+        best_epoch, best: the best epoch, from 1, and its validation.
+        history: metrics by name for each epoch.
+        losses: of every step.
+        seconds: in all, before a kill as well.
+    """
 
     best_epoch: int
     best: Validation
@@ -38,105 +45,132 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Files:
-    """Where a run keeps itself: `state` to go on from after a kill, removed at the end; `log` for the trackers."""
+class RunFiles:
+    """Files of a run: `state`, from which a killed run resumes, removed at the end; `log`, a folder for trackers."""
 
     state: Path
     log: Path
 
 
 def fit(
-    task: Task,
+    task: TrainingTask,
     settings: LoopConfig,
     validate: Callable[[], Validation],
     save: Callable[[str, Validation], None],
     *,
-    files: Files,
+    files: RunFiles,
     identity: str,
     seed: int,
     device: torch.device,
     report: Callable[[Progress], None] = lambda progress: None,
-) -> Trained:
+) -> FitResult:
     """Train a task.
 
     Args:
         task: what is trained; it is moved to `device`.
-        settings: how.
+        settings: of the loop.
         validate: called after every epoch, with the averaged weights in evaluation mode.
-        save: called after every epoch as save("last", validation), and before that as save("best", validation) where it
+        save: called after every epoch as save("last", validation), and before that as save("best", validation) if it
             is the best so far; with the averaged weights.
-        files: where it keeps itself; what it finds there of the same `identity` it goes on from.
+        files: state and log; a state of the same `identity` is resumed.
         identity: equal for runs whose state can be shared: settings and data.
-        seed: of batches and noise.
+        seed: of batches and random numbers.
         device: where it runs.
-        report: told after every step and every validation.
+        report: called after every step and every validation.
 
-    Under torchrun all processes call it, within `joined`; the first one validates, saves and reports, so `validate` may
-    not talk to the others.
+    Under torchrun all processes call it, within `process_group`; only the first one validates, saves and reports, so
+    `validate` must not communicate with the others.
 
     Raises:
-        RelookError: a loss, gradient or validation is not a number (the message names epoch, step and pictures), the
-            state is of another run, something cannot be written, or batches cannot be divided among the processes.
+        RelookError: a loss, gradient or validation is not finite (the message names epoch, step and images), the state
+            is of another run, something cannot be written, or batches cannot be divided among the processes.
     """
     started = time.monotonic()
-    run = begin(task, settings, seed, device)
+    run = start_run(task, settings, seed, device)
     run.resume(files.state, identity)
-    _check_together(run, files)
+    _check_same_state(run, files)
     engine = Engine(run, settings, seed, device)
-
-    def keep(tracker: Tracker) -> None:
-        if rank() == 0:
-            tracker.flush()  # what the state counts as done has to be in the log
-            run.save(files.state, identity, run.seconds + time.monotonic() - started)
-
-    with _tracked(settings, files, run) as tracker:
-        while run.epoch <= settings.epochs and not _stopped(run, settings):
-            for progress in engine.epoch():
-                _tell(report, progress)
-                tracker.log({"loss": run.losses[-1], "rate": progress.rate}, run.steps_done)
-                if progress.step % settings.save_every == 0 and progress.step < progress.steps:
-                    keep(tracker)
-            loss = sum(run.losses[-run.steps :]) / run.steps
-            validation = _validated(run, validate, save)
-            _tell(report, Progress(run.epoch, run.steps, run.steps, loss, progress.rate, validation))
-            run.history.append({"epoch": run.epoch, "loss": loss, **validation.metrics})
-            tracker.log(validation.metrics, run.steps_done)
-            run.epoch, run.step = run.epoch + 1, 0
-            keep(tracker)
+    with _open_tracker(settings, files, run) as tracker:
+        loop = _Loop(run, engine, settings, tracker, files.state, identity, started, report)
+        while run.epoch <= settings.epochs and not _stops_early(run, settings):
+            loop.epoch(validate, save)
     if rank() == 0:
         with write_errors(files.state):
             files.state.unlink(missing_ok=True)
-    broadcast_from_first(None)  # the others must not meet the state again, should they train once more
+    broadcast_from_first(None)  # the others must not find the state again, should they train once more
     assert run.best is not None  # epochs is at least 1
-    seconds = round(run.seconds + time.monotonic() - started, 1)
-    return Trained(run.best_epoch, run.best, run.history, run.losses, seconds)
+    return FitResult(run.best_epoch, run.best, run.history, run.losses, round(loop.seconds, 1))
 
 
-def _validated(run: Run, validate: Callable[[], Validation], save: Callable[[str, Validation], None]) -> Validation:
-    """Validate with the averaged weights on the first process, save there, and remember the best everywhere."""
+@dataclass(frozen=True)
+class _Loop:
+    """Runs epochs; the arguments that are the same in all of them."""
+
+    run: Run
+    engine: Engine
+    settings: LoopConfig
+    tracker: Tracker
+    state: Path
+    identity: str
+    started: float
+    report: Callable[[Progress], None]
+
+    @property
+    def seconds(self) -> float:
+        """Spent on the run so far, before a kill as well."""
+        return self.run.seconds + time.monotonic() - self.started
+
+    def epoch(self, validate: Callable[[], Validation], save: Callable[[str, Validation], None]) -> None:
+        """The remaining steps of an epoch, then its validation."""
+        run = self.run
+        for progress in self.engine.epoch():
+            self._report(progress)
+            self.tracker.log({"loss": run.losses[-1], "rate": progress.rate}, run.steps_done)
+            if progress.step % self.settings.save_every == 0 and progress.step < progress.steps:
+                self._save_state()
+        loss = sum(run.losses[-run.steps :]) / run.steps
+        validation = _validate(run, validate, save)
+        self._report(Progress(run.epoch, run.steps, run.steps, loss, progress.rate, validation))
+        run.history.append({"epoch": run.epoch, "loss": loss, **validation.metrics})
+        self.tracker.log(validation.metrics, run.steps_done)
+        run.epoch, run.step = run.epoch + 1, 0
+        self._save_state()
+
+    def _report(self, progress: Progress) -> None:
+        if rank() == 0:
+            self.report(progress)
+
+    def _save_state(self) -> None:
+        if rank() == 0:
+            self.tracker.flush()  # what the state counts as done must be in the log
+            self.run.save(self.state, self.identity, self.seconds)
+
+
+def _validate(run: Run, validate: Callable[[], Validation], save: Callable[[str, Validation], None]) -> Validation:
+    """Validate and save with the averaged weights, on the first process; all processes get the result."""
     found = None
     run.task.eval()
     if rank() == 0:
         with run.average.applied():
-            found = _numbers(validate(), run.epoch)
-            if _better(found, run):
+            found = _checked(validate(), run.epoch)
+            if _is_best(found, run):
                 save("best", found)
             save("last", found)
     validation: Validation = broadcast_from_first(found)
-    if _better(validation, run):
+    if _is_best(validation, run):
         run.best, run.best_epoch = validation, run.epoch
     return validation
 
 
-def _better(validation: Validation, run: Run) -> bool:
-    """Of equals the earlier one; where nothing is validated the last epoch is the best."""
+def _is_best(validation: Validation, run: Run) -> bool:
+    """Whether it is better than all before; without a score every epoch is, so that the last one counts."""
     if validation.score is None or run.best is None or run.best.score is None:
         return True
     return validation.score > run.best.score
 
 
-def _numbers(validation: Validation, epoch: int) -> Validation:
-    """The same in Python's own numbers, which a state can hold; nothing compares with a score that is none."""
+def _checked(validation: Validation, epoch: int) -> Validation:
+    """The validation in Python floats, which a state can hold. Raises RelookError if its score is not finite."""
     if validation.score is not None and not math.isfinite(validation.score):
         raise RelookError(f"the validation of epoch {epoch} gave a score of {validation.score}, which is not finite")
     metrics, extra = (
@@ -145,31 +179,26 @@ def _numbers(validation: Validation, epoch: int) -> Validation:
     return Validation(None if validation.score is None else float(validation.score), metrics, extra)
 
 
-def _stopped(run: Run, settings: LoopConfig) -> bool:
-    """Whether the last epochs brought nothing better."""
+def _stops_early(run: Run, settings: LoopConfig) -> bool:
+    """Whether the last `patience` epochs were not better."""
     return settings.patience is not None and len(run.history) - run.best_epoch >= settings.patience > 0
 
 
-def _check_together(run: Run, files: Files) -> None:
-    """Processes on several machines may not all see the state."""
+def _check_same_state(run: Run, files: RunFiles) -> None:
+    """Raises RelookError if not all processes read the same state, such as on several machines."""
     place = (run.epoch, run.step)
     if place != broadcast_from_first(place):
         raise RelookError(f"{files.state}: not the same for all processes; put it where all of them see it (out)")
 
 
-def _tell(report: Callable[[Progress], None], progress: Progress) -> None:
-    if rank() == 0:
-        report(progress)
-
-
-def _tracked(settings: LoopConfig, files: Files, run: Run) -> AbstractContextManager[Tracker]:
+def _open_tracker(settings: LoopConfig, files: RunFiles, run: Run) -> AbstractContextManager[Tracker]:
     if rank() == 0:
         return tracking(settings.trackers, files.log, settings.model_dump(mode="json"), run.steps_done)
-    return nullcontext(_Nobody())
+    return nullcontext(_NoTracker())
 
 
-class _Nobody:
-    """The other processes log nothing."""
+class _NoTracker:
+    """Logs nothing, in all processes but the first."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """See `Tracker.log`."""

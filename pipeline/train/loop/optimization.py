@@ -1,6 +1,6 @@
-"""Optimizer, schedule and the moving average of the weights, as the configuration says.
+"""Optimizer, learning-rate schedule and moving average of the weights, as the configuration says.
 
-Used by the loop. Both optimizers and the way rates change are torch's.
+Used by the loop. Optimizers and schedules are torch's.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from pipeline.config import LoopConfig
-from pipeline.train.loop.task import Task
+from pipeline.train.loop.task import TrainingTask
 
 
-def make_optimizer(task: Task, settings: LoopConfig) -> torch.optim.Optimizer:
+def make_optimizer(task: TrainingTask, settings: LoopConfig) -> torch.optim.Optimizer:
     """The optimizer of a task; a group with `lr_scale` has that multiple of the rate."""
     groups = task.groups(settings.weight_decay)
     for group in groups:
@@ -29,7 +29,7 @@ def make_optimizer(task: Task, settings: LoopConfig) -> torch.optim.Optimizer:
 def make_schedule(
     optimizer: torch.optim.Optimizer, settings: LoopConfig, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
-    """Linear warm-up over a part of all `steps`, then half a cosine or a line down to zero, or nothing."""
+    """Linear warm-up over a part of all `steps`, then a cosine or linear decay to zero, or a constant rate."""
     rising = round(steps * settings.warmup)
 
     def rate(step: int) -> float:
@@ -44,31 +44,31 @@ def make_schedule(
 
 
 class Average:
-    """The moving average of what a module learns; what else it holds is taken as it stands.
+    """The exponential moving average of a module's trained parameters; frozen ones and buffers are not averaged.
 
-    Every process keeps its own, all alike: it costs little, and nothing has to be sent.
+    Every process keeps its own, all equal: that costs little, and nothing has to be sent.
 
     Args:
-        module: whose parameters that ask for gradients are averaged.
+        module: its parameters with `requires_grad` are averaged.
         decay: each step moves the average by 1 - `decay` towards the weights, faster at the beginning.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self._learnt = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self._trained = {name: p for name, p in module.named_parameters() if p.requires_grad}
         self._decay = decay
-        self.values = {name: parameter.detach().clone() for name, parameter in self._learnt.items()}
+        self.values = {name: parameter.detach().clone() for name, parameter in self._trained.items()}
         self.steps = 0
 
     def update(self) -> None:
-        """Follow the weights after a step."""
+        """Update the average after a step."""
         self.steps += 1
         decay = min(self._decay, self.steps / (self.steps + 9))
-        torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self._learnt.values()], 1 - decay)
+        torch._foreach_lerp_(list(self.values.values()), [p.detach() for p in self._trained.values()], 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
         """Within the block the module has the averaged weights."""
-        own = {name: parameter.detach().clone() for name, parameter in self._learnt.items()}
+        own = {name: parameter.detach().clone() for name, parameter in self._trained.items()}
         self._put(self.values)
         try:
             yield
@@ -77,5 +77,5 @@ class Average:
 
     @torch.no_grad()
     def _put(self, values: dict[str, torch.Tensor]) -> None:
-        for name, parameter in self._learnt.items():
+        for name, parameter in self._trained.items():
             parameter.copy_(values[name])

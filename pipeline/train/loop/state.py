@@ -1,7 +1,7 @@
-"""What of a training survives a kill: everything that the next step depends on, in one file.
+"""The state of a training run: everything that the next step depends on, in one file.
 
-Written by the loop every so many steps and after every epoch, whole or not at all; read when the same run is started
-again. Random numbers are not in it: they follow from seed, epoch and step.
+Written atomically by the loop, every `save_every` steps and after every epoch; read when the same run is started again.
+Random numbers are not in it: they follow from seed, epoch and step.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from pipeline.checkpoints import Writable, pickle_tensors
 from pipeline.errors import RelookError
 from pipeline.files import atomic_path, write_errors
 from pipeline.train.loop.optimization import Average
-from pipeline.train.loop.task import Task, Validation
+from pipeline.train.loop.task import TrainingTask, Validation
 
 
 @dataclass
 class Run:
-    """A training under way.
+    """A training run in progress.
 
     Attributes:
-        steps: of an epoch.
-        epoch, step: what comes next; the step counts from 0 within the epoch.
+        steps: per epoch.
+        epoch, step: the next ones; the step counts from 0 within the epoch.
         losses: of every step so far.
-        history: one row of numbers per finished epoch.
+        history: metrics by name for each finished epoch.
         best, best_epoch: the best validation so far.
-        seconds: that passed in earlier processes.
+        seconds: spent before the run was resumed.
     """
 
-    task: Task
+    task: TrainingTask
     optimizer: torch.optim.Optimizer
     rates: torch.optim.lr_scheduler.LRScheduler
     average: Average
@@ -47,16 +47,16 @@ class Run:
 
     @property
     def steps_done(self) -> int:
-        """Since the run began."""
+        """Steps since the run started."""
         return len(self.losses)
 
     def save(self, path: Path, identity: str, seconds: float) -> None:
-        """Write it; `identity` says which runs may go on from it. Raises RelookError when it cannot be written."""
+        """Write the state; only runs of the same `identity` resume from it. Raises RelookError on a write error."""
         with write_errors(path), atomic_path(path) as temporary, temporary.open("wb") as stream:
             self.write(stream, identity, seconds)
 
     def write(self, stream: Writable, identity: str, seconds: float) -> None:
-        """The bytes of a state. Raises OSError when they cannot be written."""
+        """Write the state to a stream. Raises OSError on a write error."""
         state = {
             "identity": identity,
             "task": self.task.state_dict(),
@@ -75,20 +75,20 @@ class Run:
         pickle_tensors(state, stream)
 
     def resume(self, path: Path, identity: str) -> None:
-        """Go on from a file, where there is one. Raises RelookError when it is damaged or of another run."""
+        """Resume from a file, if it exists. Raises RelookError when it is damaged or of another run."""
         if not path.exists():
             return
         try:
-            # Whatever takes its tensors moves them to where they belong.
+            # Loading into modules and optimizers moves the tensors to their devices.
             state = torch.load(path, map_location="cpu", weights_only=True)
             if state["identity"] == identity:
-                self._take(state)
+                self._load(state)
         except Exception as error:  # torch raises many types for a damaged file
             raise RelookError(f"{path}: cannot be resumed from ({error}); remove it to start again") from None
         if state["identity"] != identity:
-            raise RelookError(f"{path}: left by a run with other settings or data; remove it to start again")
+            raise RelookError(f"{path}: written by a run with other settings or data; remove it to start again")
 
-    def _take(self, state: dict[str, Any]) -> None:
+    def _load(self, state: dict[str, Any]) -> None:
         self.task.load_state_dict(state["task"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.rates.load_state_dict(state["rates"])

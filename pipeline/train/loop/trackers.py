@@ -1,6 +1,6 @@
-"""Who writes down the course of a training: TensorBoard always, others where an extra is installed.
+"""Logging of a training: TensorBoard always, Weights & Biases where that extra is installed.
 
-Used by the loop on the first process. A run that goes on after a kill replaces what was logged after its state.
+Used by the loop on the first process. A run that is resumed replaces what was logged after its state.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch.utils.tensorboard import SummaryWriter
 from pipeline.errors import RelookError
 from pipeline.files import write_bytes, write_errors
 
-# Holds the name by which Weights & Biases knows the run of a folder.
+# The file that keeps the id of a folder's run at Weights & Biases.
 _RUN_ID = "wandb-run-id"
 
 
 class Tracker(Protocol):
-    """Takes numbers by name."""
+    """Logs numbers by name."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
         """`values` after `step` steps."""
 
     def flush(self) -> None:
-        """What was logged survives a kill from here on. Raises RelookError when it cannot be written."""
+        """Write what was logged to disk. Raises RelookError when it cannot be written."""
 
 
 @contextmanager
@@ -37,8 +37,8 @@ def tracking(names: Sequence[str], folder: Path, settings: Mapping[str, Any], st
     Args:
         names: of trackers beside TensorBoard.
         folder: where their files go.
-        settings: of the run, to be shown beside it.
-        steps_done: a run that is resumed has logged so many already; what it logged after them is replaced.
+        settings: of the run, logged beside it.
+        steps_done: steps of a resumed run that are logged already; what was logged after them is replaced.
 
     Raises:
         RelookError: a tracker is not installed, or the folder cannot be written to.
@@ -119,7 +119,7 @@ class _WeightsAndBiases:
 
 
 def _run_id(folder: Path, steps_done: int) -> str:
-    """A new one for a run that begins, which may lie where another did; the same for one that goes on."""
+    """A new id for a new run, even where another run's file lies; the same id for a resumed run."""
     path = folder / _RUN_ID
     if steps_done and path.exists():
         return path.read_text(encoding="ascii")

@@ -1,9 +1,9 @@
 """Training of AMES from stored local descriptors.
 
-A recipe of `train-rerank`, fed by mined triplets. Suma et al., ECCV 2024: binary cross-entropy on the logits of
-(anchor, positive) and (anchor, negative), where every step compares another number of descriptors of either side, so
-that one network serves any budget. Where very few labels are learnt from, a random rotation in every step leaves only
-the likeness of descriptors to be learnt.
+A recipe of `train-rerank`, trained on mined triplets. Suma et al., ECCV 2024: binary cross-entropy on the logits of
+(anchor, positive) and (anchor, negative), where every step draws the number of descriptors of either side, so that one
+network works with any number. For very few labels, a random rotation in every step leaves only the similarity of
+descriptors to be learned.
 """
 
 from __future__ import annotations
@@ -19,43 +19,48 @@ from pipeline.config import AMESModelConfig, TrainRerankConfig
 from pipeline.errors import RelookError
 from pipeline.rerank.ames.network import AMESNetwork, AMESShape
 from pipeline.rerank.ames.reranker import AMESReranker
-from pipeline.rerank.checkpoints import RerankCheckpoint
-from pipeline.train.data.ames_pairs import begun, twice
+from pipeline.train.data.ames_pairs import begin_side, repeat_twice
 from pipeline.train.data.stored_locals import Side, StoredLocals
 from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.ames import calibrate, start_as_published, start_comparing
 from pipeline.train.init.whitening import within_class_whitening
 from pipeline.train.loop.task import Rows
-from pipeline.train.rerankers.triplet_task import TripletTask
+from pipeline.train.rerankers.triplet_task import (
+    TripletRecipe,
+    TripletTask,
+    mine_triplets,
+    random_rotation,
+    truth_of,
+)
 from pipeline.types import ModelCard
 
-# Pairs that the start is fitted to.
+# Pairs that the start is calibrated on.
 _CALIBRATED = 512
 
 
-class Compared(NamedTuple):
-    """B triplets: the anchors' descriptors, and those of all positives, then of all negatives."""
+class TripletLocals(NamedTuple):
+    """The descriptors of B triplets: of the anchors [B, n, d]; of all positives, then all negatives [2 B, n, d]."""
 
     anchors: Side
     others: Side
 
     @property
     def truth(self) -> torch.Tensor:
-        """[2 B], 1 for the positives."""
-        return (torch.arange(len(self.others.descriptors)) < len(self.anchors.descriptors)).float()
+        """[2 B] float32, 1 for the positives."""
+        return truth_of(len(self.anchors.descriptors))
 
 
 class AMESTask(TripletTask):
-    """Learns to tell positives from hard negatives.
+    """Binary cross-entropy on pairs.
 
-    A batch has rows (anchor, positive, negative, query count, gallery count); the counts are equal in all of them.
+    A batch has rows (anchor, positive, negative, query count, gallery count); all rows have the same two counts.
 
     Args:
-        network: what is trained.
-        stored: the descriptors of all N pictures, in the rows that `triplets` names.
+        network: is trained.
+        stored: the descriptors of all N images, in the rows that `triplets` names.
         triplets: the miner.
-        ids: of the N pictures.
+        ids: of the N images.
         settings: of the training.
     """
 
@@ -72,7 +77,7 @@ class AMESTask(TripletTask):
         self._stored, self._settings = stored, settings
 
     def plan(self, rng: np.random.Generator) -> list[Rows]:
-        """See `Task.plan`; how many descriptors are compared is drawn anew for each batch and either side."""
+        """See `TrainingTask.plan`; the two numbers of descriptors are drawn for each batch."""
         model = self._settings.ames
         batches = self.batches(self.triplets.epoch(self.per_epoch, rng))
         most = [model.query_locals + 1, model.gallery_locals + 1]
@@ -82,50 +87,51 @@ class AMESTask(TripletTask):
             for rows, pair in zip(batches, counts, strict=True)
         ]
 
-    def load(self, rows: Rows) -> Compared:
-        """See `Task.load`."""
-        return self.compared(rows, *rows[0, 3:].tolist())
+    def load(self, rows: Rows) -> TripletLocals:
+        """See `TrainingTask.load`."""
+        return self.triplet_locals(rows, *rows[0, 3:].tolist())
 
-    def compared(self, rows: Rows, query: int, gallery: int) -> Compared:
-        """So many of the descriptors of what a batch names."""
+    def triplet_locals(self, rows: Rows, query: int, gallery: int) -> TripletLocals:
+        """The strongest `query` descriptors of a batch's anchors, and `gallery` of its other images."""
         anchor, positive, negative = torch.from_numpy(rows[:, :3]).unbind(1)
         others = self._stored.side(torch.cat([positive, negative]), gallery)
-        return Compared(self._stored.side(anchor, query), others)
+        return TripletLocals(self._stored.side(anchor, query), others)
 
-    def forward(self, loaded: Compared) -> torch.Tensor:
-        """See `Task.forward`."""
+    def forward(self, loaded: TripletLocals) -> torch.Tensor:
+        """See `TrainingTask.forward`."""
         device = self.network.mtc_token.device
-        turn = self.turn()
-        anchors, others = (begun(self.network, side.to(device), turn) for side in loaded)
-        logits = self.network(twice(anchors), others)
+        rotation = self.draw_rotation()
+        anchors, others = (begin_side(self.network, side.to(device), rotation) for side in loaded)
+        logits = self.network(repeat_twice(anchors), others)
         return functional.binary_cross_entropy_with_logits(logits, loaded.truth.to(device))
 
-    def turn(self) -> torch.Tensor | None:
-        """This step's rotation of the projected descriptors, on the network's device; None unless `turning`."""
+    def draw_rotation(self) -> torch.Tensor | None:
+        """A random rotation of the projected descriptors, on the network's device; None unless `ames.turning`."""
         if not self._settings.ames.turning:
             return None
-        width = self.network.shape.model_dim
-        turn: torch.Tensor = torch.linalg.qr(torch.randn(width, width))[0]
-        return turn.to(self.network.mtc_token.device)
+        return random_rotation(self.network.shape.model_dim).to(self.network.mtc_token.device)
 
 
-class AMESRecipe:
-    """See `Recipe`. A network of full precision.
+class AMESRecipe(TripletRecipe):
+    """See `Recipe`. Trains a network of full precision.
 
-    From the comparing start the projection begins as a within-class whitening of the local descriptors (closed form).
+    From the comparing start the projection begins as a within-class whitening of the local descriptors.
 
     Raises:
-        MiningError: the labels give nothing to learn from.
+        MiningError: the labels give no triplets.
         RelookError: the index has no locals, or has them projected for AMES.
     """
+
+    task: AMESTask
+    reranker: AMESReranker
 
     def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.ames
         check_locals(training_set.card)
-        triplets, stored = sources(training_set, settings)
+        triplets, stored = triplets_and_locals(training_set, settings)
         torch.manual_seed(seed)
         network = AMESNetwork(shape_for(model, training_set.card))
-        self.task: AMESTask = AMESTask(network, stored, triplets, training_set.ids, settings)
+        self.task = AMESTask(network, stored, triplets, training_set.ids, settings)
         if model.start == "comparing":
             samples, rows = stored.sample()
             labels = [training_set.labels[row] for row in rows]
@@ -134,42 +140,36 @@ class AMESRecipe:
             calibrate(network, lambda: _pass_pairs(self.task, seed))
         else:
             start_as_published(network)
-        self.reranker = reranker_of(network, settings, training_set.card, device)
-        self.anchors = len(triplets.anchors)
-
-    def checkpoint(self) -> RerankCheckpoint:
-        """See `Recipe.checkpoint`."""
-        return self.reranker.to_checkpoint()
+        self.reranker = validated_reranker(network, settings, training_set.card, device)
 
 
 def check_locals(card: ModelCard) -> None:
     """Raises RelookError when AMES cannot be trained on the local descriptors of an index."""
     if not card.local_dimension:
-        raise RelookError("ames learns from local descriptors; extract with --set describe.locals.count=50")
+        raise RelookError("ames is trained on local descriptors; extract with --set describe.locals.count=50")
     projection = card.locals.projection
     if projection is not None:
         raise RelookError(
-            f"the index holds local descriptors projected by {projection.kind}; ames learns from those of the "
+            f"the index has local descriptors projected by {projection.kind}; ames is trained on those of the "
             "backbone: extract another index without describe.locals.projection"
         )
 
 
-def sources(training_set: TrainingSet, settings: TrainRerankConfig) -> tuple[Triplets, StoredLocals]:
-    """The miner, and the descriptors of what it names."""
-    answers = training_set.answers(settings.candidates, None)
-    triplets = Triplets(training_set.labels, answers, [0] * len(training_set.ids))
+def triplets_and_locals(training_set: TrainingSet, settings: TrainRerankConfig) -> tuple[Triplets, StoredLocals]:
+    """The miner, and the descriptors of the training set."""
     most = max(settings.ames.query_locals, settings.ames.gallery_locals)
-    return triplets, StoredLocals(training_set.source, training_set.ids, most)
+    stored = StoredLocals(training_set.source, training_set.ids, most)
+    return mine_triplets(training_set, settings.candidates), stored
 
 
-def reranker_of(network: AMESNetwork, settings: TrainRerankConfig, card: ModelCard, device: str) -> AMESReranker:
-    """What validates a network: by the largest numbers of descriptors that it is trained with."""
+def validated_reranker(network: AMESNetwork, settings: TrainRerankConfig, card: ModelCard, device: str) -> AMESReranker:
+    """The reranker that is validated: with the largest numbers of descriptors that the network is trained with."""
     most = settings.ames.query_locals, settings.ames.gallery_locals
     return AMESReranker(network, card, device=device, query_locals=most[0], gallery_locals=most[1])
 
 
 def shape_for(model: AMESModelConfig, card: ModelCard, binarised: bool = False) -> AMESShape:
-    """The sizes of a network for the descriptors of `card`. Nothing is rounded that is not stored so."""
+    """The sizes of a network for the descriptors of `card`."""
     return AMESShape(
         card.local_dimension, model.model_dim, model.heads, model.layers, model.feedforward, binarised, False
     )
@@ -177,7 +177,7 @@ def shape_for(model: AMESModelConfig, card: ModelCard, binarised: bool = False) 
 
 @torch.no_grad()
 def _pass_pairs(task: AMESTask, seed: int) -> torch.Tensor:
-    """Passes pairs through the network, as many of each number of descriptors as the task draws; gives their truth."""
+    """Pass pairs through the network, in batches as the task draws them; returns their truth [P]."""
     truth = []
     for rows in task.plan(np.random.default_rng(seed)):
         loaded = task.load(rows)

@@ -1,8 +1,8 @@
 """Training of CVNet-Rerank from the feature maps of an index.
 
-A recipe of `train-rerank`, fed by mined triplets. Lee et al., CVPR 2022, equations 5 and 6: cross-entropy on the two
-logits of (anchor, positive) and (anchor, negative). Two things grow over the training ("Training with Hard Samples"):
-the share of negatives that are among the global search's worst mistakes, and the cells that are hidden.
+A recipe of `train-rerank`, trained on mined triplets. Lee et al., CVPR 2022, equations 5 and 6: cross-entropy on the
+two logits of (anchor, positive) and (anchor, negative). Two numbers grow over the training ("Training with Hard
+Samples"): the share of the hardest negatives of the global search, and the share of masked cells.
 """
 
 from __future__ import annotations
@@ -20,57 +20,56 @@ from torch.nn import functional
 
 from pipeline.config import CVNetModelConfig, TrainRerankConfig
 from pipeline.errors import RelookError
-from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.cvnet.network import CVLearner
 from pipeline.rerank.cvnet.reranker import CVNetReranker
-from pipeline.train.data.hide_and_seek import rising, shown
+from pipeline.train.data.hide_and_seek import linear_ramp, visible_cells
 from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.loop.task import Rows
-from pipeline.train.rerankers.triplet_task import TripletTask
+from pipeline.train.rerankers.triplet_task import TripletRecipe, TripletTask, mine_triplets
 from pipeline.types import FeatureMaps, ModelCard
 
-# Steps in which a row says the probability of a cell to be hidden.
+# A row has the probability of a cell to be masked in thousandths.
 _STEPS = 1000
 _SEEDS = 2**62
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """P pairs of pictures whose maps have two sizes.
+    """P pairs of images whose maps have two sizes.
 
     Attributes:
-        sizes: which of `Loaded.maps` hold the left and the right pictures.
-        pictures: [P] each, their rows there.
-        shown: [P, h, w] bool each, the cells that are not hidden.
-        same: [P] int64, 1 where both show the same thing, else 0.
+        sizes: the places in `Loaded.maps` of the left and the right images.
+        images: [P] each, their rows there.
+        visible: [P, h, w] bool each, the cells that are not masked.
+        same: [P] int64, 1 for a pair of one label, else 0.
     """
 
     sizes: tuple[int, int]
-    pictures: tuple[torch.Tensor, torch.Tensor]
-    shown: tuple[torch.Tensor, torch.Tensor]
+    images: tuple[torch.Tensor, torch.Tensor]
+    visible: tuple[torch.Tensor, torch.Tensor]
     same: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A batch: the maps of its pictures, once each, [n, C, h_l, w_l] per size and level; and its pairs, by size."""
+    """A batch: the maps of its images, once each, [n, C, h_l, w_l] per size and level; and its pairs by size."""
 
     maps: list[list[torch.Tensor]]
     pairs: list[Pairs]
 
 
 class CVNetTask(TripletTask):
-    """Learns to tell positives from negatives. A batch has rows (anchor, positive, negative, seed of masks, hidden).
+    """Cross-entropy on pairs. A batch has rows (anchor, positive, negative, seed of masks, masked share).
 
     Args:
-        reranker: whose learner and projection are trained.
-        maps: reads the feature maps of pictures by id, on any thread.
+        reranker: its learner and projection are trained.
+        maps: reads the feature maps of images by id; thread-safe.
         triplets: the miner.
-        ids: of the N pictures, in the rows that `triplets` names.
+        ids: of the N images, in the rows that `triplets` names.
         per_epoch: triplets per epoch.
         batch_size: triplets per step.
-        curriculum: how negatives and masks grow.
+        curriculum: first and last share of hard negatives and of masked cells.
     """
 
     def __init__(
@@ -92,24 +91,24 @@ class CVNetTask(TripletTask):
         self._epoch = (1, 1)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """See `Task.begin_epoch`."""
+        """See `TrainingTask.begin_epoch`."""
         self._epoch = (epoch, epochs)
 
     def plan(self, rng: np.random.Generator) -> list[Rows]:
-        """See `Task.plan`; the last column is the probability of a cell to be hidden, in thousandths."""
-        count, asked = self.per_epoch, self._curriculum
-        hard = rng.random(count) < rising(asked.hard, *self._epoch, count)
-        everyone = np.iinfo(np.int64).max
-        drawn = self.triplets.epoch(count, rng, np.where(hard, asked.hardest, everyone))
+        """See `TrainingTask.plan`; the last column is the probability of a cell to be masked, in thousandths."""
+        count, curriculum = self.per_epoch, self._curriculum
+        hard = rng.random(count) < linear_ramp(curriculum.hard, *self._epoch, count)
+        all_negatives = np.iinfo(np.int64).max
+        drawn = self.triplets.epoch(count, rng, np.where(hard, curriculum.hardest, all_negatives))
         seeds = rng.integers(0, _SEEDS, count)
-        hidden = np.rint(_STEPS * rising(asked.hide, *self._epoch, count)).astype(np.int64)
+        hidden = np.rint(_STEPS * linear_ramp(curriculum.hide, *self._epoch, count)).astype(np.int64)
         rows = np.column_stack([drawn, seeds, hidden])
         return self.batches(rows)
 
     def load(self, rows: Rows) -> Loaded:
-        """See `Task.load`; reads each picture of the batch once."""
-        pictures = np.unique(rows[:, :3])
-        items = dict(zip(pictures.tolist(), self._maps([self.ids[row] for row in pictures]), strict=True))
+        """See `TrainingTask.load`; reads each image of the batch once."""
+        images = np.unique(rows[:, :3])
+        items = dict(zip(images.tolist(), self._maps([self.ids[row] for row in images]), strict=True))
         kinds: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
         for row, item in items.items():
             kinds[tuple(level.shape for level in item)].append(row)
@@ -122,40 +121,41 @@ class CVNetTask(TripletTask):
         return Loaded(maps, _pairs(rows, places, sizes))
 
     def forward(self, loaded: Loaded) -> torch.Tensor:
-        """See `Task.forward`."""
+        """See `TrainingTask.forward`."""
         expanded = [self._reranker.expanded_levels(levels) for levels in loaded.maps]
         device = expanded[0].device
         losses = []
         for pairs in loaded.pairs:
             left, right = (
-                expanded[size][pictures.to(device)] * seen.to(device)[:, None, None]
-                for size, pictures, seen in zip(pairs.sizes, pairs.pictures, pairs.shown, strict=True)
+                expanded[size][images.to(device)] * visible.to(device)[:, None, None]
+                for size, images, visible in zip(pairs.sizes, pairs.images, pairs.visible, strict=True)
             )
             logits = self.learner(left, right)
             losses.append(functional.cross_entropy(logits.float(), pairs.same.to(device), reduction="none"))
         return torch.cat(losses).mean()
 
 
-class CVNetRecipe:
-    """See `Recipe`. A network of the paper's size, and the maps of an index to learn from.
+class CVNetRecipe(TripletRecipe):
+    """See `Recipe`. Trains a network of the paper's size on the maps of an index.
 
     Raises:
-        MiningError: the labels give nothing to learn from.
-        RelookError: the index has no maps, or maps that were projected already where they should be here.
+        MiningError: the labels give no triplets.
+        RelookError: the index has no maps, or `cvnet.project` is set and they are projected already.
     """
+
+    task: CVNetTask
+    reranker: CVNetReranker
 
     def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.cvnet
         levels = _levels(training_set.card, model)
-        triplets = Triplets(
-            training_set.labels, training_set.answers(settings.candidates, None), [0] * len(training_set.ids)
-        )
+        triplets = mine_triplets(training_set, settings.candidates)
         torch.manual_seed(seed)
         learner = CVLearner(levels)
         projection = None
         if model.project:
             channels = training_set.card.maps.channels
-            assert channels is not None  # a describer's card says it; `_levels` refuses others
+            assert channels is not None  # a describer's card has it; `_levels` refuses other cards
             projection = nn.ModuleList([_convolution(channels, model.channels) for _ in range(levels)])
         self.reranker = CVNetReranker(learner, projection, training_set.card, device=device)
         self.task = CVNetTask(
@@ -167,50 +167,45 @@ class CVNetRecipe:
             settings.batch_size,
             model,
         )
-        self.anchors = len(triplets.anchors)
-
-    def checkpoint(self) -> RerankCheckpoint:
-        """See `Recipe.checkpoint`."""
-        return self.reranker.to_checkpoint()
 
 
-class _Seen(NamedTuple):
-    """A picture in a pair: which maps hold it, its row there, and the cells that are not hidden."""
+class _MaskedImage(NamedTuple):
+    """An image of a pair: the place of its maps in `Loaded.maps`, its row there, and the cells that are not masked."""
 
     size: int
     row: int
-    shown: npt.NDArray[np.bool_]
+    visible: npt.NDArray[np.bool_]
 
 
 def _pairs(rows: Rows, places: dict[int, tuple[int, int]], sizes: Sequence[tuple[int, int]]) -> list[Pairs]:
-    """Each row's two pairs, those of like sizes together; of an anchor the same cells are hidden in both."""
-    alike: dict[tuple[int, int], list[tuple[_Seen, _Seen, int]]] = defaultdict(list)
-    for *pictures, seed, hidden in rows.tolist():
+    """Each row's two pairs, grouped by the sizes of their maps; an anchor has the same mask in both."""
+    by_sizes: dict[tuple[int, int], list[tuple[_MaskedImage, _MaskedImage, int]]] = defaultdict(list)
+    for *images, seed, hidden in rows.tolist():
         anchor, positive, negative = (
-            _Seen(size, row, shown(seed + number, hidden / _STEPS, sizes[size]))
-            for number, (size, row) in enumerate(places[picture] for picture in pictures)
+            _MaskedImage(size, row, visible_cells(seed + number, hidden / _STEPS, sizes[size]))
+            for number, (size, row) in enumerate(places[image] for image in images)
         )
         for other, same in ((positive, 1), (negative, 0)):
-            alike[anchor.size, other.size].append((anchor, other, same))
+            by_sizes[anchor.size, other.size].append((anchor, other, same))
     found = []
-    for kinds, drawn in alike.items():
+    for kinds, drawn in by_sizes.items():
         left, right, truth = zip(*drawn, strict=True)
-        (left_rows, left_shown), (right_rows, right_shown) = _stacked(left), _stacked(right)
-        found.append(Pairs(kinds, (left_rows, right_rows), (left_shown, right_shown), torch.tensor(truth)))
+        (left_rows, left_visible), (right_rows, right_visible) = _stack(left), _stack(right)
+        found.append(Pairs(kinds, (left_rows, right_rows), (left_visible, right_visible), torch.tensor(truth)))
     return found
 
 
-def _stacked(side: Sequence[_Seen]) -> tuple[torch.Tensor, torch.Tensor]:
-    shown_cells = torch.from_numpy(np.stack([picture.shown for picture in side]))
-    return torch.tensor([picture.row for picture in side]), shown_cells
+def _stack(side: Sequence[_MaskedImage]) -> tuple[torch.Tensor, torch.Tensor]:
+    visible = torch.from_numpy(np.stack([image.visible for image in side]))
+    return torch.tensor([image.row for image in side]), visible
 
 
 def _levels(card: ModelCard, model: CVNetModelConfig) -> int:
-    """How many levels of maps an index has. Raises RelookError where there are none, or none to be projected."""
+    """The number of levels of an index's maps. Raises RelookError if it is 0, or they cannot be projected again."""
     maps = card.maps
     levels = len(maps.levels)
     if not levels:
-        raise RelookError("cvnet learns from feature maps; extract with --set describe.maps.levels=[0.25,0.5,1.0]")
+        raise RelookError("cvnet is trained on feature maps; extract with --set describe.maps.levels=[0.25,0.5,1.0]")
     if model.project and maps.projected_by:
         raise RelookError(
             "train_rerank.cvnet.project = true: the maps of the index were projected by a checkpoint when extracting; "
@@ -220,7 +215,7 @@ def _levels(card: ModelCard, model: CVNetModelConfig) -> int:
 
 
 def _convolution(inputs: int, outputs: int) -> nn.Conv2d:
-    """Begins as a random projection of each cell alone, which keeps what is alike alike."""
+    """Initialised as a random projection of each cell alone, which keeps similarities."""
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     with torch.no_grad():
         convolution.weight.zero_()

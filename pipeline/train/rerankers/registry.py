@@ -19,7 +19,7 @@ def _rrt_sop(training_set: TrainingSet, settings: TrainRerankConfig, seed: int, 
     return made(training_set, settings, seed, device)
 
 
-# Each is made of what there is to learn from, the settings, a seed and a device.
+# Each is called with the training set, the settings, a seed and a device.
 RECIPES: dict[str, Callable[[TrainingSet, TrainRerankConfig, int, str], Recipe]] = {
     "cvnet": CVNetRecipe,
     "ames": ames_recipe,

@@ -1,117 +1,84 @@
 """Training of the Reranking Transformer for products from the maps that an index holds.
 
-A recipe of `train-rerank`, fed by mined triplets. Tan, Yuan, Ordonez, ICCV 2021, section 4.2, with a frozen backbone:
-binary cross-entropy on the logits of (anchor, positive) and (anchor, negative).
+A recipe of `train-rerank`, trained on mined triplets. Tan, Yuan, Ordonez, ICCV 2021, section 4.2, with a frozen
+backbone: binary cross-entropy on the logits of (anchor, positive) and (anchor, negative).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import torch
-from torch.nn import functional
 
 from pipeline.config import RRTSOPModelConfig, TrainRerankConfig
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape
 from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker, refuse_without_maps
+from pipeline.train.data.hold_out import halves
 from pipeline.train.data.map_tokens import MapTokens, means_of, read_maps
 from pipeline.train.data.training_set import TrainingSet
-from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.rrt import calibrate_skip, start_comparing_maps
-from pipeline.train.init.whitening import Whitening, within_class_whitening
 from pipeline.train.loop.task import Rows
-from pipeline.train.rerankers.triplet_task import (
-    Fit,
-    SwappedTripletTask,
-    calibration,
-    cross_fitted,
-    mined,
-    swapped_pairs,
-    with_projection,
-)
+from pipeline.train.rerankers.cross_fitting import CrossFitted, pair_cosines, with_projection
+from pipeline.train.rerankers.triplet_task import SwappedTripletTask, TripletRecipe, mine_triplets, random_rotation
 from pipeline.types import FloatArray
 
 
-class RRTSOPTask(SwappedTripletTask):
-    """Learns to tell positives from hard negatives. A batch has rows (anchor, positive, negative, sides).
+class RRTSOPTask(SwappedTripletTask[RRTSOPNetwork, MapTokens]):
+    """See `SwappedTripletTask`; `rotating` rotates the descriptors, not their positions."""
 
-    Args:
-        network: what is trained.
-        tokens: of all N pictures, in the rows that `triplets` names.
-        triplets: the miner.
-        ids: of the N pictures.
-        per_epoch: triplets per epoch.
-        batch_size: triplets per step.
-        turning: whether each step turns the descriptors, but not their places, by a random rotation.
-    """
-
-    def __init__(
-        self,
-        network: RRTSOPNetwork,
-        tokens: MapTokens,
-        triplets: Triplets,
-        ids: Sequence[str],
-        per_epoch: int,
-        batch_size: int,
-        turning: bool = True,
-    ) -> None:
-        super().__init__(triplets, ids, per_epoch, batch_size)
-        self.network = network
-        self._tokens = tokens
-        self._turning = turning
-
-    def forward(self, rows: Rows) -> torch.Tensor:
-        """See `Task.forward`."""
-        left, right, truth = swapped_pairs(torch.from_numpy(rows))
-        width, device = self.network.shape.d_model, self.network.classifier.weight.device
-        turn = torch.linalg.qr(torch.randn(width, width))[0] if self._turning else None
-        logits = self.network(*(self._tokens.batch(side, turn, device) for side in (left, right)))
-        return functional.binary_cross_entropy_with_logits(logits, truth.to(device))
+    def logits(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """See `SwappedTripletTask.logits`."""
+        device = self.network.classifier.weight.device
+        rotation = random_rotation(self.network.shape.d_model) if self.rotating else None
+        result: torch.Tensor = self.network(*(self.tokens.batch(side, rotation, device) for side in (left, right)))
+        return result
 
 
-class RRTSOPRecipe:
-    """See `Recipe`. A network, and the maps of an index.
+class RRTSOPRecipe(TripletRecipe):
+    """See `Recipe`. Trains a network on the maps of an index.
 
-    From the comparing start a whitening within labels, fitted on the maps' means, projects their cells. Those of each
-    half of the pictures are projected by what was fitted on the other: fitted on themselves, pictures of one label
-    would look more alike than those of new photos ever do. What is kept has the projection that was fitted on
-    everything: the transformer takes descriptors in any rotation. From the paper's start nothing is projected and
-    nothing turned.
+    From the comparing start the cells are projected by cross-fitted whitenings of the maps' means, and the checkpoint
+    gets the one that was fitted on all images: the transformer accepts descriptors in any rotation. From the paper's
+    start nothing is projected or rotated.
 
     Raises:
-        MiningError: the labels give nothing to learn from.
-        RelookError: the index has no whole maps, or its heads do not divide the width of its tokens.
+        MiningError: the labels give no triplets.
+        RelookError: the index has no whole maps, or the heads do not divide the width of the tokens.
     """
+
+    task: RRTSOPTask
+    reranker: RRTSOPReranker
 
     def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         model = settings.rrt_sop
         refuse_without_maps(training_set.card)
         comparing = model.start == "comparing"
-        triplets, half = mined(training_set, settings.candidates, comparing)
+        half = halves(training_set.labels, training_set.vectors) if comparing else None
+        triplets = mine_triplets(training_set, settings.candidates, half)
         torch.manual_seed(seed)
         network = RRTSOPNetwork(shape_for(model, training_set.card.local_dimension))
-        self._kept: Whitening | None = None
-        if comparing:
-            fit = partial(within_class_whitening, dimension=network.shape.d_model, shrinkage=model.shrinkage)
-            project, self._kept = _start(network, training_set, half, fit)
-            tokens = _tokens(network, training_set, project)
-            calibrate(network, tokens, triplets.epoch(settings.triplets, np.random.default_rng(seed)))
+        self._whitenings: CrossFitted | None = None
+        if half is not None:
+            self._whitenings = whitenings = _fit_whitenings(network, training_set, half, model.shrinkage)
+            start_comparing_maps(network, whitenings.training)
+            of_image = [whitenings.of_half[number] for number in half.tolist()]
+            tokens = _tokens(network, training_set, lambda row, cells: of_image[row].apply(cells))
+            drawn = triplets.epoch(settings.triplets, np.random.default_rng(seed))
+            calibrate_skip(network, *pair_cosines(tokens.cells.whole, drawn))
         else:
             tokens = _tokens(network, training_set, lambda row, cells: cells)
         self.task = RRTSOPTask(
             network, tokens, triplets, training_set.ids, settings.triplets, settings.batch_size, comparing
         )
         self.reranker = RRTSOPReranker(network, training_set.card, device=device)
-        self.anchors = len(triplets.anchors)
 
     def checkpoint(self) -> RerankCheckpoint:
         """See `Recipe.checkpoint`."""
-        return with_projection(self.reranker.to_checkpoint(), "remap_local", self._kept)
+        return with_projection(super().checkpoint(), "remap_local", self._whitenings)
 
 
 def shape_for(model: RRTSOPModelConfig, channels: int) -> RRTSOPShape:
@@ -128,26 +95,15 @@ def shape_for(model: RRTSOPModelConfig, channels: int) -> RRTSOPShape:
     return replace(shape, d_local=channels, token_length=width**0.5, symmetric=True, skip=True)
 
 
-def calibrate(network: RRTSOPNetwork, tokens: MapTokens, drawn: Rows) -> None:
-    """Start the skip where the cosines of the maps' means alone say most, for these triplets [P, 3]."""
-    calibrate_skip(network, *calibration(tokens.cells.whole, drawn))
-
-
-def _start(
-    network: RRTSOPNetwork, training_set: TrainingSet, half: Rows, fit: Fit
-) -> tuple[Callable[[int, FloatArray], FloatArray], Whitening]:
-    """Set the comparing start; gives the projection of a picture's cells by its row, and the one to keep."""
-    means = means_of(training_set.source, training_set.ids)
-    start_comparing_maps(network, fit(means, training_set.labels))
-    others = cross_fitted(fit, means, training_set.labels, half)
-    return lambda row, cells: others[half[row]].apply(cells), fit(
-        means_of(training_set.source, training_set.everyone), training_set.everything[1]
-    )
+def _fit_whitenings(network: RRTSOPNetwork, training_set: TrainingSet, half: Rows, shrinkage: float) -> CrossFitted:
+    means, all_means = (means_of(training_set.source, ids) for ids in (training_set.ids, training_set.all_ids))
+    return CrossFitted.fit(training_set, half, means, all_means, network.shape.d_model, shrinkage)
 
 
 def _tokens(
     network: RRTSOPNetwork, training_set: TrainingSet, project: Callable[[int, FloatArray], FloatArray]
 ) -> MapTokens:
+    """Tokens of all maps; `project` is called with the row of an image and its cells [h * w, d]."""
     cells, sizes = [], []
     for row, part in enumerate(read_maps(training_set.source, training_set.ids)):
         channels, height, width = part.shape

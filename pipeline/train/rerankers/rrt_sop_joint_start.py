@@ -1,7 +1,7 @@
-"""What the joint training of the product transformer starts from: a describer without fitted projections, a matcher.
+"""The start of the joint training of the product transformer: a describer without fitted projections, and a matcher.
 
-Used by `rrt_sop_joint.py`. The PCA that an index fitted for its maps becomes the describer's own 1x1 convolution, which
-can learn, so that the very first step sees the maps that are stored.
+Used by `rrt_sop_joint.py`. The PCA that an index fitted for its maps becomes a 1x1 convolution of the describer, which
+is trained, so that the first step computes the maps that are stored.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from pipeline.types import FloatArray, ModelCard
 
 
 def without_projection(describer: NetworkDescriber, card: ModelCard, device: torch.device) -> NetworkDescriber:
-    """A describer that gives the maps of an index with nothing after its network.
+    """A describer that computes the maps of an index by its network alone.
 
     Args:
         describer: of the index; its network is used and changed.
@@ -59,7 +59,7 @@ def fold_projection(network: DescriberNetwork, fitted: Mapping[str, FloatArray])
         return
     matrix = torch.from_numpy(fitted["locals.matrix"]).double().T
     shift = -matrix @ torch.from_numpy(fitted["locals.mean"]).double()
-    if network.reduce is not None:  # one linear map after another is one
+    if network.reduce is not None:  # two linear maps in sequence are one
         first = {key: value.cpu().double() for key, value in network.reduce.state_dict().items()}
         shift = shift + matrix @ first["bias"]
         matrix = matrix @ first["weight"].flatten(1)
@@ -70,8 +70,7 @@ def fold_projection(network: DescriberNetwork, fitted: Mapping[str, FloatArray])
 def matcher_to_train(training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> RRTSOPNetwork:
     """The matcher of `train_rerank.rrt_sop.joint.start`, or a new one that starts as on stored maps.
 
-    A projection that was fitted on labels is fitted anew on those that are learnt from: the file's has seen the ones
-    that are held out.
+    A projection that was fitted on labels is fitted again without the held-out images, which the file's fit included.
 
     Raises:
         RelookError: there is no such file, or it was trained on other descriptors.

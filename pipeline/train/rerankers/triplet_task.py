@@ -1,28 +1,29 @@
-"""What the trainings of rerankers share: batches of mined triplets, their pairs, and cross-fitted projections.
+"""What the recipes of rerankers share: batches of mined triplets, their pairs, random rotations.
 
-Below the recipes of this room.
+Imported by the recipes beside it.
 """
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
 
 from pipeline.rerank.checkpoints import RerankCheckpoint
-from pipeline.train.data.hold_out import halves
-from pipeline.train.data.training_set import TrainingSet
+from pipeline.train.data.training_set import TrainedReranker, TrainingSet
 from pipeline.train.data.triplets import Triplets
-from pipeline.train.init.whitening import Whitening
-from pipeline.train.loop.task import Rows, Task
-from pipeline.types import FloatArray
+from pipeline.train.loop.task import Rows, TrainingTask
+
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+TokensT = TypeVar("TokensT")
 
 
-class TripletTask(Task, ABC):
+class TripletTask(TrainingTask, ABC):
     """A task whose batches have rows that begin with (anchor, positive, negative).
 
     Args:
@@ -38,7 +39,7 @@ class TripletTask(Task, ABC):
         self.per_epoch, self.batch_size = per_epoch, batch_size
 
     def names(self, rows: Rows) -> list[str]:
-        """See `Task.names`."""
+        """See `TrainingTask.names`."""
         return [self.ids[row] for row in rows[:, :3].flatten().tolist()]
 
     def batches(self, rows: Rows) -> list[Rows]:
@@ -46,13 +47,71 @@ class TripletTask(Task, ABC):
         return np.split(rows, range(self.batch_size, len(rows), self.batch_size))
 
 
-class SwappedTripletTask(TripletTask, ABC):
-    """The same for networks that are not symmetric: each pair comes in either order, as a fourth column says."""
+class SwappedTripletTask(TripletTask, Generic[NetworkT, TokensT]):
+    """Binary cross-entropy on pairs, for transformers that are not symmetric: each pair comes in a random order.
+
+    A batch has rows (anchor, positive, negative, swaps).
+
+    Args:
+        network: is trained.
+        tokens: of all N images, in the rows that `triplets` names.
+        triplets: the miner.
+        ids: of the N images.
+        per_epoch: triplets per epoch.
+        batch_size: triplets per step.
+        rotating: rotate the descriptors at random in each step.
+    """
+
+    def __init__(
+        self,
+        network: NetworkT,
+        tokens: TokensT,
+        triplets: Triplets,
+        ids: Sequence[str],
+        per_epoch: int,
+        batch_size: int,
+        rotating: bool = True,
+    ) -> None:
+        super().__init__(triplets, ids, per_epoch, batch_size)
+        self.network, self.tokens, self.rotating = network, tokens, rotating
 
     def plan(self, rng: np.random.Generator) -> list[Rows]:
-        """See `Task.plan`; two bits of the fourth column say which of the two pairs are swapped."""
+        """See `TrainingTask.plan`; two bits of the fourth column say which of the two pairs are swapped."""
         drawn = self.triplets.epoch(self.per_epoch, rng)
         return self.batches(np.column_stack([drawn, rng.integers(0, 4, len(drawn))]))
+
+    def forward(self, rows: Rows) -> torch.Tensor:
+        """See `TrainingTask.forward`."""
+        left, right, truth = swapped_pairs(torch.from_numpy(rows))
+        logits = self.logits(left, right)
+        return functional.binary_cross_entropy_with_logits(logits, truth.to(logits.device))
+
+    @abstractmethod
+    def logits(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """[P] logits of pairs of images, whose rows are `left` and `right` [P] int64."""
+
+
+class TripletRecipe:
+    """A `Recipe` of a triplet task and of a reranker that scores with its network."""
+
+    task: TripletTask
+    reranker: SavedReranker
+
+    @property
+    def anchors(self) -> int:
+        """See `Recipe.anchors`."""
+        return len(self.task.triplets.anchors)
+
+    def checkpoint(self) -> RerankCheckpoint:
+        """See `Recipe.checkpoint`."""
+        return self.reranker.to_checkpoint()
+
+
+class SavedReranker(TrainedReranker, Protocol):
+    """A trained reranker that can be saved."""
+
+    def to_checkpoint(self) -> RerankCheckpoint:
+        """Its weights and settings."""
 
 
 def swapped_pairs(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -68,48 +127,22 @@ def truth_of(count: int) -> torch.Tensor:
     return torch.cat([torch.ones(count), torch.zeros(count)])
 
 
-def mined(training_set: TrainingSet, candidates: int, cross_fitted: bool) -> tuple[Triplets, Rows]:
-    """The miner, and the half [N] of each image.
+def random_rotation(width: int) -> torch.Tensor:
+    """A random orthogonal matrix [width, width], on the CPU; draws from torch's generator."""
+    rotation: torch.Tensor = torch.linalg.qr(torch.randn(width, width))[0]
+    return rotation
 
-    Projections that are cross-fitted are fitted on one half and applied to the other, so that triplets stay within a
-    half; otherwise all images are of half 0.
+
+def mine_triplets(training_set: TrainingSet, candidates: int, half: Rows | None = None) -> Triplets:
+    """The miner of a training set.
+
+    Args:
+        training_set: gives labels and candidates.
+        candidates: of each image, that negatives are drawn from.
+        half: [N] the half of each image; triplets stay within one, for `CrossFitted`. None: all images are together.
 
     Raises:
-        MiningError: the labels give nothing to train on.
+        MiningError: the labels give no triplets.
     """
-    labels = training_set.labels
-    half = halves(labels, training_set.vectors) if cross_fitted else np.zeros(len(labels), np.int64)
-    return Triplets(labels, training_set.answers(candidates, half), half.tolist()), half
-
-
-class Fit(Protocol):
-    """A projection that is fitted on vectors [N, D] and their labels."""
-
-    def __call__(self, vectors: FloatArray, labels: Sequence[str], /) -> Whitening:
-        """Images with the label "" are ignored."""
-
-
-def cross_fitted(fit: Fit, vectors: FloatArray, labels: Sequence[str], half: Rows) -> tuple[Whitening, Whitening]:
-    """For each half the projection that was fitted on the other.
-
-    Fitted on themselves, images of one label would look more alike than those of new photos ever do.
-    """
-    first, second = (
-        fit(vectors, [label if half[row] != side else "" for row, label in enumerate(labels)]) for side in (0, 1)
-    )
-    return first, second
-
-
-def calibration(vectors: torch.Tensor, drawn: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines [2 P] of the positive and the negative pairs of triplets [P, 3], and their truth."""
-    unit = functional.normalize(vectors, dim=1)
-    anchor, positive, negative = (unit[rows] for rows in torch.from_numpy(drawn).unbind(1))
-    return torch.cat([(anchor * positive).sum(dim=1), (anchor * negative).sum(dim=1)]), truth_of(len(anchor))
-
-
-def with_projection(checkpoint: RerankCheckpoint, layer: str, kept: Whitening | None) -> RerankCheckpoint:
-    """The checkpoint with the projection that was fitted on everything as its layer; as it is where there is none."""
-    if kept is not None:
-        checkpoint.state[f"{layer}.weight"] = torch.from_numpy(kept.weight)
-        checkpoint.state[f"{layer}.bias"] = torch.from_numpy(kept.bias)
-    return checkpoint
+    groups = [0] * len(training_set.ids) if half is None else half.tolist()
+    return Triplets(training_set.labels, training_set.candidates(candidates, half), groups)

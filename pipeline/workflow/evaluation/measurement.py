@@ -15,7 +15,7 @@ from typing import Self
 
 import numpy as np
 
-from pipeline.evaluate import RankedRelevance, Scores, rank_relevance
+from pipeline.evaluate import RankedRelevance, Scores, mark_relevance
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.types import (
     Candidates,
@@ -221,7 +221,7 @@ class _Run:
     def _located(self, rankings: Sequence[Ranking], numbers: Sequence[int]) -> list[RankedRelevance]:
         query_set = self.query_set
         return [
-            rank_relevance(ranking, query_set.groups(number), self._labels, query_set.labels(number))
+            mark_relevance(ranking, query_set.groups(number), self._labels, query_set.labels(number))
             for ranking, number in zip(rankings, numbers, strict=True)
         ]
 

@@ -1,4 +1,4 @@
-"""Around the training loop: which photos, validation, checkpoints and the run itself.
+"""Around the training loop: selection of photos, validation, files and progress of a run.
 
 Shared by train-global and train-rerank.
 """

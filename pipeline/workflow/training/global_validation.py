@@ -1,7 +1,6 @@
 """Validation of a describer while it is trained: mAP of held-out photos that query each other.
 
-Called by `train-global` after every epoch. Photos are decoded and resized once and described again each time, at one
-scale.
+Called by `train-global` after every epoch. Photos are decoded and resized once, and described at one scale each time.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ class GlobalValidator:
     """Validates a describer, in the first process.
 
     Args:
-        describer: shares its network with what is trained.
-        catalog: where the photos lie.
-        records: to validate with; none: the last epoch counts as the best.
-        config: `train_global.validation_photos` and `seed` matter here.
+        describer: shares its network with the training task.
+        catalog: of the photos.
+        records: to validate on; empty: nothing is validated, and the last epoch is the best.
+        config: `train_global.validation_photos` and `seed` are read.
 
     Raises:
         RelookError: no two of the photos have the same label.
@@ -51,23 +50,23 @@ class GlobalValidator:
         sample = validation_sample(records, config.train_global.validation_photos, config.seed)
         for batch in prepare_stream(describer, sample, catalog.file, read_options(config)):
             if isinstance(batch, Failed):
-                continue  # it was read before, and is gone now: one photo less to validate with
+                continue  # removed since it was read before: one photo less to validate on
             self._batches.append([item.prepared for item in batch])
             self._ids += [item.record.id for item in batch]
             self._labels += [item.record.label for item in batch]
         if not self._queries:
             raise RelookError(
-                "no two photos to validate with have the same label: train_global.hold_out = labels needs four labels "
-                "with two photos each; train_global.validation=0 goes without"
+                "no two validation photos have the same label: train_global.hold_out = labels needs four labels with "
+                "two photos each; train_global.validation=0 trains without validation"
             )
 
     @property
     def count(self) -> int:
-        """Queries."""
+        """The number of queries."""
         return len(self._queries)
 
     def __call__(self) -> Validation:
-        """Describe and score; without photos there is no score, and the last epoch is the best."""
+        """Describe and score; without photos there is no score."""
         if not self._ids:
             return Validation(None, {})
         vectors = np.stack([d.vector for batch in self._batches for d in self._describer.describe(batch)])
@@ -79,7 +78,7 @@ class GlobalValidator:
 
     @cached_property
     def _queries(self) -> list[int]:
-        """Rows of the images whose label another image has."""
+        """Rows of the images whose label occurs twice."""
         counts = Counter(self._labels)
         return [row for row, label in enumerate(self._labels) if label and counts[label] > 1]
 

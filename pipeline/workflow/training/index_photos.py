@@ -1,7 +1,7 @@
-"""The photos behind an index, for a training that reads them again.
+"""The photos of an index, for a training that reads them again.
 
-Made by `train-rerank`, used by recipes that train the describer too. A photo that could be read when it was extracted
-and cannot be any more ends the training: what it would learn is no longer what the index says.
+Made by `train-rerank`, used by recipes that train the describer too. A photo that can no longer be read ends the
+training, because the training set would no longer be that of the index.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ def index_photos(gallery: Gallery, config: Config) -> Photos:
         return file.pixels[top:bottom, left:right]
 
     def describe(using: Describer, ids: Sequence[str]) -> list[Description]:
-        # The place in the list stands in for the id: results come in another order.
+        # Results come in another order: each has its place in the list as its id.
         records = [replace(index.records[name], id=str(row)) for row, name in enumerate(ids)]
         found: dict[int, Description] = {}
         for item in describe_stream(using, records, index.image_file, read_options(config)):
             if isinstance(item, Failed):
-                raise RelookError(f"{item.record.path}: cannot be read any more ({item.reason}); extract again")
+                raise RelookError(f"{item.record.path}: can no longer be read ({item.reason}); extract again")
             found[int(item.record.id)] = item.description
         return [found[row] for row in range(len(ids))]
 

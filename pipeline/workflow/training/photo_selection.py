@@ -1,7 +1,7 @@
-"""Which photos `train-global` learns from, and which it validates with.
+"""Which photos `train-global` trains on, and which it validates on.
 
-Every photo is decoded once before anything is learnt, so that one that cannot be read is counted now and not met in the
-middle of a night.
+Every photo is decoded once before the first step, so that unreadable ones are counted at once and not in the middle of
+a training.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.catalog import Catalog
 from pipeline.config import Config
 from pipeline.describe.prefetch import prefetch
 from pipeline.errors import ImageError, RelookError
-from pipeline.train.data.hold_out import hold_out_labels, members
+from pipeline.train.data.hold_out import hold_out_labels, rows_by_label
 from pipeline.train.loop.distributed import broadcast_from_first, rank
 from pipeline.train.loop.task import Rows
 from pipeline.types import ImageRecord
@@ -32,14 +32,14 @@ class TrainingPhotos:
     """Photos of a catalog.
 
     Attributes:
-        learn: to learn from, each with a label.
+        train: to train on, each with a label.
         labels: [N] number of each one's label in `names`.
         names: the labels, sorted.
-        validate: to validate with; labels may be "".
-        failed: (path, reason) of what cannot be read.
+        validate: to validate on; labels may be "".
+        failed: (path, reason) of photos that cannot be read.
     """
 
-    learn: list[ImageRecord]
+    train: list[ImageRecord]
     labels: Rows
     names: list[str]
     validate: list[ImageRecord]
@@ -47,33 +47,33 @@ class TrainingPhotos:
 
 
 def choose_photos(catalog: Catalog, config: Config, reporter: Reporter) -> TrainingPhotos:
-    """Divide a catalog as `train_global` says, without what cannot be read.
+    """Divide a catalog as `train_global` says, without photos that cannot be read.
 
     Raises:
-        RelookError: fewer than two labels are left to learn from, or there is no such split.
+        RelookError: fewer than two labels are left to train on, or the split does not exist.
     """
     settings = config.train_global
-    learn = list(catalog.select(settings.split))
+    train = list(catalog.select(settings.split))
     validate: list[ImageRecord] = []
     if settings.validation_split is not None:
         validate = list(catalog.select(settings.validation_split))
         there = {record.id for record in validate}
-        learn = [record for record in learn if record.id not in there]
+        train = [record for record in train if record.id not in there]
     elif settings.validation:
-        learn, validate = _held_out(learn, config)
-    learn = [record for record in learn if record.label]
+        train, validate = _held_out(train, config)
+    train = [record for record in train if record.label]
     refused = [(path, reason) for _, path, reason in catalog.failed]
-    failed = _unreadable(catalog, [*learn, *validate], config, reporter)
-    learn, validate = ([r for r in records if r.path not in failed] for records in (learn, validate))
-    names = sorted({record.label for record in learn})
+    failed = _unreadable(catalog, [*train, *validate], config, reporter)
+    train, validate = ([r for r in records if r.path not in failed] for records in (train, validate))
+    names = sorted({record.label for record in train})
     if len(names) < 2:
         raise RelookError(
-            f"train-global learns from photos of two labels at least, and there are {len(names)}; give a manifest with "
-            "a column label, or --set catalog.labels=folder"
+            f"train-global needs photos of at least two labels, and there are {len(names)}; give a manifest with a "
+            "column label, or --set catalog.labels=folder"
         )
     number = {name: row for row, name in enumerate(names)}
-    labels = np.array([number[record.label] for record in learn], dtype=np.int64)
-    return TrainingPhotos(learn, labels, names, validate, [*refused, *sorted(failed.items())])
+    labels = np.array([number[record.label] for record in train], dtype=np.int64)
+    return TrainingPhotos(train, labels, names, validate, [*refused, *sorted(failed.items())])
 
 
 def _held_out(records: list[ImageRecord], config: Config) -> tuple[list[ImageRecord], list[ImageRecord]]:
@@ -81,17 +81,17 @@ def _held_out(records: list[ImageRecord], config: Config) -> tuple[list[ImageRec
     labels = [record.label for record in records]
     if settings.hold_out == "labels":
         parts = hold_out_labels(labels, settings.validation, config.seed)
-        return [records[row] for row in parts.learn], [records[row] for row in parts.validate]
+        return [records[row] for row in parts.train], [records[row] for row in parts.validate]
     out = set(_some_of_each(labels, settings.validation, config.seed))
-    learn = [record for row, record in enumerate(records) if row not in out]
-    return learn, [records[row] for row in sorted(out)]
+    train = [record for row, record in enumerate(records) if row not in out]
+    return train, [records[row] for row in sorted(out)]
 
 
 def _some_of_each(labels: Sequence[str], fraction: float, seed: int) -> list[int]:
-    """Rows of about `fraction` of each label's photos, of labels that can spare two; at random."""
+    """Rows of about `fraction` of each label's photos, at random; a label gives two or more and keeps two, or none."""
     rng = np.random.default_rng(seed)
     chosen: list[int] = []
-    for label, rows in members(labels).items():
+    for label, rows in rows_by_label(labels).items():
         count = round(fraction * len(rows))
         if not label or (count >= 2 and len(rows) - count >= 2):
             chosen += rng.permutation(rows)[:count].tolist()
@@ -99,24 +99,24 @@ def _some_of_each(labels: Sequence[str], fraction: float, seed: int) -> list[int
 
 
 def _unreadable(catalog: Catalog, records: Sequence[ImageRecord], config: Config, reporter: Reporter) -> dict[str, str]:
-    """Reasons by path of the photos that cannot be read; the first process looks, all know."""
+    """Reasons by path of the photos that cannot be read; the first process reads them, all get the result."""
     failed: dict[str, str] = {}
     limits = read_options(config)
 
-    def look(record: ImageRecord) -> tuple[str, str] | None:
+    def read(record: ImageRecord) -> tuple[str, str] | None:
         try:
-            limits.read(catalog.file(record), icc="ignore")  # whether it can be read, not its colours
+            limits.read(catalog.file(record), icc="ignore")  # colours do not matter here
         except ImageError as error:
             return record.path, error.reason
         return None
 
-    def too_late(record: ImageRecord) -> tuple[str, str] | None:
+    def timed_out(record: ImageRecord) -> tuple[str, str] | None:
         return record.path, limits.too_slow
 
     if rank() == 0:
         with reporter.bar("read", len(records), "photos") as bar:
             for found in prefetch(
-                look, records, limits.workers, 4 * limits.workers, patience=limits.patience(too_late)
+                read, records, limits.workers, 4 * limits.workers, patience=limits.patience(timed_out)
             ):
                 bar.advance()
                 if found is not None:
@@ -130,7 +130,7 @@ def _unreadable(catalog: Catalog, records: Sequence[ImageRecord], config: Config
 
 
 def validation_sample(records: Sequence[ImageRecord], count: int, seed: int) -> list[ImageRecord]:
-    """At most `count` photos, whole labels at a time, so that those that are left can be scored."""
+    """At most `count` photos, whole labels at random, so that every photo keeps its positives."""
     if len(records) <= count:
         return list(records)
     sizes = Counter(record.label for record in records)

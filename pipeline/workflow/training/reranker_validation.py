@@ -1,6 +1,6 @@
-"""Validation of a reranker while it is trained: the epoch and the fusion weight that held-out pictures choose.
+"""Validation of a reranker while it is trained: held-out images choose the epoch and the fusion weight.
 
-Called by `train-rerank` after every epoch. What counts is what a user gets: the mAP of the fused ranking.
+Called by `train-rerank` after every epoch. The score is the mAP of the fused ranking, which is what a search returns.
 """
 
 from __future__ import annotations
@@ -35,105 +35,116 @@ _TEMPERATURES = (0.25, 1.0)
 
 
 @dataclass(frozen=True)
-class _View:
-    """The held-out pictures as a describer sees them.
+class _HeldOut:
+    """The held-out images as one describer describes them.
 
     Attributes:
-        asked: those that query.
+        queries: [Q] descriptions of the queries.
         candidates: all others, by the global descriptors.
-        source: where the reranker reads them.
+        source: gives the reranker their local descriptors.
         before: metrics of the global search.
     """
 
-    asked: list[Description]
+    queries: list[Description]
     candidates: Candidates
     source: DescriptorSource
     before: Mapping[str, float]
 
 
 class RerankerValidator:
-    """Validates by what counts: mAP of the fused ranking on held-out pictures that query each other.
+    """Validates a reranker by the mAP of the fused ranking, on held-out images that query each other.
 
-    They are read from the index, or described again at every validation where the describer learns too.
+    Their descriptors are read from the index, or computed at every validation if the describer is trained too.
+
+    Args:
+        gallery: the index.
+        records: of the held-out images.
+        name: of the reranker.
+        recipe: gives the reranker with its current weights.
+        config: `train_rerank`, `rerank` and `seed` are read.
+
+    Raises:
+        RelookError: no two of the images have the same label.
     """
 
     def __init__(self, gallery: Gallery, records: list[ImageRecord], name: str, recipe: Recipe, config: Config) -> None:
         counts = Counter(record.label for record in records)
-        asked = [record for record in records if record.label and counts[record.label] > 1]
-        if not asked:
+        queries = [record for record in records if record.label and counts[record.label] > 1]
+        if not queries:
             raise RelookError(
                 "too few labels to hold some out for validation: train_rerank.hold_out = labels needs four with two "
-                "pictures each, sessions needs one with five"
+                "images each, sessions needs one with five"
             )
         limit = config.train_rerank.validation_queries
-        rows = np.random.default_rng(config.seed).permutation(len(asked))[:limit]
-        self._asked = [asked[row] for row in sorted(rows)]
+        rows = np.random.default_rng(config.seed).permutation(len(queries))[:limit]
+        self._queries = [queries[row] for row in sorted(rows)]
         self._labels = {record.id: record.label for record in records}
         self._gallery, self._recipe = gallery, recipe
         self._name = name
         self._top = config.rerank.settings_of(name).top
-        self._itself = [frozenset({record.id}) for record in self._asked]
+        self._itself = [frozenset({record.id}) for record in self._queries]
         self._stored = None if isinstance(recipe, JointRecipe) else self._as_stored()
 
     @property
     def count(self) -> int:
-        """Queries."""
-        return len(self._asked)
+        """The number of queries."""
+        return len(self._queries)
 
     def __call__(self) -> Validation:
-        """Score the candidates once, then choose the weight: the best mAP among those that cost no R@1."""
-        view, reranker = self._stored or self._as_described(), self._recipe.reranker
+        """Score the candidates once, then choose the weight: the best mAP among those that do not lower R@1."""
+        images, reranker = self._stored or self._as_described(), self._recipe.reranker
         heads = Candidates(
-            view.candidates.query_ids,
-            [ids[: self._top] for ids in view.candidates.ids],
-            [values[: self._top] for values in view.candidates.scores],
+            images.candidates.query_ids,
+            [ids[: self._top] for ids in images.candidates.ids],
+            [values[: self._top] for values in images.candidates.scores],
         )
         reranker.temperature = 1.0
-        probabilities = reranker.score(view.asked, heads, view.source)
+        probabilities = reranker.score(images.queries, heads, images.source)
         results = []
         for temperature in _TEMPERATURES:
-            known = _Known([_sharpened(values, temperature) for values in probabilities])
+            scored = _PrecomputedScores([_with_temperature(values, temperature) for values in probabilities])
             for weight in _WEIGHTS.tolist():
-                step = RerankStep(self._name, known, self._top, weight)
-                scores = self._score(apply_chain([step], view.asked, view.candidates, view.source)).summary()
-                results.append((scores["R@1"] >= view.before["R@1"], scores["mAP"], weight, temperature, scores))
+                step = RerankStep(self._name, scored, self._top, weight)
+                scores = self._score(apply_chain([step], images.queries, images.candidates, images.source)).summary()
+                results.append((scores["R@1"] >= images.before["R@1"], scores["mAP"], weight, temperature, scores))
         _, _, weight, temperature, scores = max(results, key=lambda result: result[:4])
         metrics = {
             "mAP": scores["mAP"],
             "R@1": scores["R@1"],
-            "global mAP": view.before["mAP"],
-            "global R@1": view.before["R@1"],
+            "global mAP": images.before["mAP"],
+            "global R@1": images.before["R@1"],
             "weight": weight,
         }
         return Validation(scores["mAP"], metrics, {"weight": weight, "temperature": temperature})
 
-    def _as_stored(self) -> _View:
-        ids = [record.id for record in self._asked]
-        asked = self._gallery.describe(ids, self._recipe.reranker.needs)
+    def _as_stored(self) -> _HeldOut:
+        ids = [record.id for record in self._queries]
+        queries = self._gallery.describe(ids, self._recipe.reranker.needs)
         outside = frozenset(self._gallery.index.records.keys() - self._labels.keys())
         excluded = [itself | outside for itself in self._itself]
-        candidates = find_candidates(self._gallery, ids, asked, len(self._labels), excluded)
-        return self._view(asked, candidates, self._gallery)
+        candidates = find_candidates(self._gallery, ids, queries, len(self._labels), excluded)
+        return self._held_out(queries, candidates, self._gallery)
 
-    def _as_described(self) -> _View:
+    def _as_described(self) -> _HeldOut:
         assert isinstance(self._recipe, JointRecipe)
         ids = list(self._labels)
-        now = InMemoryGallery(ids, self._recipe.describe(ids))
-        queries = [record.id for record in self._asked]
-        asked = [now[name] for name in queries]
-        return self._view(asked, find_candidates(now, queries, asked, len(ids), self._itself), now)
+        described = InMemoryGallery(ids, self._recipe.describe(ids))
+        query_ids = [record.id for record in self._queries]
+        queries = [described[name] for name in query_ids]
+        candidates = find_candidates(described, query_ids, queries, len(ids), self._itself)
+        return self._held_out(queries, candidates, described)
 
-    def _view(self, asked: list[Description], candidates: Candidates, source: DescriptorSource) -> _View:
-        before = self._score(apply_chain((), asked, candidates, source)).summary()
-        return _View(asked, candidates, source, before)
+    def _held_out(self, queries: list[Description], candidates: Candidates, source: DescriptorSource) -> _HeldOut:
+        before = self._score(apply_chain((), queries, candidates, source)).summary()
+        return _HeldOut(queries, candidates, source, before)
 
     def _score(self, rankings: list[Ranking]) -> Scores:
-        labels = [record.label for record in self._asked]
+        labels = [record.label for record in self._queries]
         return by_labels(rankings, labels, self._labels, self._itself)[0]
 
 
-class _Known:
-    """A reranker whose scores were computed before."""
+class _PrecomputedScores:
+    """A reranker that returns given scores."""
 
     needs: frozenset[str] = frozenset()
 
@@ -154,8 +165,8 @@ class _Known:
         return self._scores
 
 
-def _sharpened(probabilities: FloatArray, temperature: float) -> FloatArray:
-    """The probabilities that logits times `temperature` would have given."""
+def _with_temperature(probabilities: FloatArray, temperature: float) -> FloatArray:
+    """The probabilities of the same logits times `temperature`."""
     if temperature == 1:
         return probabilities
     clipped = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)

@@ -1,6 +1,6 @@
-"""What both trainings do around the one loop: files beside the checkpoint, the lock on them, the bar.
+"""Around the loop of both trainings: files beside the checkpoint, their lock, the progress bar.
 
-Below `train-global` and `train-rerank`.
+Called by `train-global` and `train-rerank`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import torch
 
 from pipeline.config import LoopConfig
 from pipeline.files import TEMPORARY, exclusive_lock, write_errors
-from pipeline.train import Files, Progress, Task, Trained, Validation, fit
+from pipeline.train import FitResult, Progress, RunFiles, TrainingTask, Validation, fit
 from pipeline.train.loop.distributed import rank
 from pipeline.workflow.progress import Bar, Reporter, Silent, logger
 
 
 def run_training(
-    task: Task,
+    task: TrainingTask,
     settings: LoopConfig,
     validate: Callable[[], Validation],
     save: Callable[[str, Validation], None],
@@ -31,36 +31,36 @@ def run_training(
     seed: int,
     device: torch.device,
     reporter: Reporter,
-) -> Trained:
-    """`pipeline.train.fit` with its files beside the checkpoint `out`, and a bar; see there.
+) -> FitResult:
+    """`pipeline.train.fit` with its files beside the checkpoint `out`, and a progress bar; see there.
 
     Raises:
         LockedError: another training writes to `out`.
         RelookError: as from `fit`.
     """
     steps = len(task.plan(np.random.default_rng(seed)))
-    shown = reporter if rank() == 0 else Silent()
-    with _locked(out), shown.bar("train", settings.epochs * steps, "steps") as bar:
+    first = reporter if rank() == 0 else Silent()
+    with _locked(out), first.bar("train", settings.epochs * steps, "steps") as bar:
         return fit(
             task,
             settings,
             validate,
             save,
-            files=Files(out.with_name(f"{out.name}.state"), out.with_name(f"{out.stem}-log")),
+            files=RunFiles(out.with_name(f"{out.name}.state"), out.with_name(f"{out.stem}-log")),
             identity=identity,
             seed=seed,
             device=device,
-            report=_Shown(bar),
+            report=_BarReport(bar),
         )
 
 
 def last_beside(out: Path) -> Path:
-    """Where the last checkpoint of a training lies whose best one is `out`."""
+    """The path of a training's last checkpoint, whose best one is `out`."""
     return out.with_name(f"{out.stem}.last{out.suffix}")
 
 
-class _Shown:
-    """Moves a bar; a run that goes on after a kill starts where it is."""
+class _BarReport:
+    """Advances a bar, for a resumed run from the steps that are done, and logs every validation."""
 
     def __init__(self, bar: Bar) -> None:
         self._bar, self._done = bar, 0
@@ -71,13 +71,13 @@ class _Shown:
             self._bar.advance(done - self._done, f"epoch {progress.epoch} loss {progress.loss:.3f}")
             self._done = done
         else:
-            words = " ".join(f"{name} {value:.2f}" for name, value in progress.validation.metrics.items())
-            logger.info("epoch %d: loss %.4f %s", progress.epoch, progress.loss, words)
+            metrics = " ".join(f"{name} {value:.2f}" for name, value in progress.validation.metrics.items())
+            logger.info("epoch %d: loss %.4f %s", progress.epoch, progress.loss, metrics)
 
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """One training at a time writes to `out`; what a killed one left half-written is removed."""
+    """Hold the lock on `out`, and remove partial files of a killed training."""
     if rank() != 0:
         yield
         return

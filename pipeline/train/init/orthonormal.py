@@ -1,0 +1,11 @@
+"""Random orthonormal rows, from which the closed-form starts of transformers are made."""
+
+from __future__ import annotations
+
+import torch
+
+
+def orthonormal_rows(width: int, count: int) -> torch.Tensor:
+    """`count` random orthonormal rows [count, width]; draws from torch's generator."""
+    basis: torch.Tensor = torch.linalg.qr(torch.randn(width, count))[0]
+    return basis.T
