@@ -39,7 +39,7 @@ console = Console(width=150)
 
 
 def main() -> None:
-    """Measure what was asked for and print it."""
+    """Measure the requested cases and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--vectors", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=512)

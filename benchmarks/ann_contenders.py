@@ -1,6 +1,6 @@
 """The approximate indexes that `ann.py` compares, behind one face: build, save, open, search; and write for `--kill`.
 
-Whatever stores vectors in fewer bits finds more candidates than were asked for, and these are scored again from the
+A contender that stores vectors in fewer bits finds more candidates than requested, which are scored again from the
 vectors, as the store of `store.kind: ann` does. LanceDB does so itself (`refine_factor`).
 """
 
@@ -189,9 +189,9 @@ class Lance(Contender):
 
     def search(self, query: np.ndarray, top_k: int, knob: float) -> np.ndarray:
         """See `Contender.search`."""
-        asked = self.table.search(query).distance_type("dot").limit(top_k).nprobes(int(knob))
-        asked = asked.refine_factor(self.refine) if self.refine else asked
-        return asked.select(["row", "_distance"]).to_arrow()["row"].to_numpy()
+        request = self.table.search(query).distance_type("dot").limit(top_k).nprobes(int(knob))
+        request = request.refine_factor(self.refine) if self.refine else request
+        return request.select(["row", "_distance"]).to_arrow()["row"].to_numpy()
 
 
 class Relook(Contender):

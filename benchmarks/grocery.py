@@ -3,9 +3,9 @@
     python benchmarks/grocery.py --work DIR
 
 Grocery Store photos (train, val and the 81 iconic studio photos) and the landmarks, through the same functions as the
-command line. RRT learns from the train list alone; its epoch and weight are chosen on a part of that list. Projections
-are fitted on the train list and used for every other collection. Indexes and checkpoints in DIR are used again when
-they are there. Photos that RRT learnt from do not query: it knows them by heart.
+command line. RRT is trained on the train list alone; its epoch and weight are chosen on a part of that list.
+Projections are fitted on the train list and used for every other collection. Indexes and checkpoints in DIR are reused.
+Training photos of RRT are not queries of its rows.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("RELOOK_SHARED", ROOT.parent / "shared")) / "data"
 PUBLISHED = ROOT / "configs" / "superglobal_iccv2023.yaml"
 
-# (index, ground truth, what is asked, name of the protocol)
+# (index, ground truth, queries, name of the protocol)
 PROTOCOLS = (
     ("val", "val", None, "val self"),
     ("train", "train", None, "train self"),
@@ -64,13 +64,13 @@ def main() -> None:
         more = () if name == "train" else (f"describe.fit_from={work / 'train'}",)
         result = extract(config(name, *more), str(manifests[name]), reporter)
         console.print(f"extract {name}: {result.images} images, {result.seconds} s, {result.failed} failed")
-    looks: dict[str, tuple[Path | None, list[str]]] = {
+    settings: dict[str, tuple[Path | None, list[str]]] = {
         "superglobal as published": (PUBLISHED, []),
         "superglobal": (None, ["rerank.chain=[superglobal]"]),
     }
     for seed in arguments.seeds:
         out = work / f"rrt-{seed}.safetensors"
-        looks[f"rrt, seed {seed}"] = (None, ["rerank.chain=[rrt]", f"rerank.rrt.checkpoint={out}"])
+        settings[f"rrt, seed {seed}"] = (None, ["rerank.chain=[rrt]", f"rerank.rrt.checkpoint={out}"])
         if out.exists():
             continue
         before = resource.getrusage(resource.RUSAGE_SELF)
@@ -79,10 +79,10 @@ def main() -> None:
         minutes = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) / 60
         console.print(f"train-rerank seed {seed}: {minutes:.1f} CPU-minutes, best {trained.best}")
     for index, truth, queries, title in PROTOCOLS:
-        asked = str(manifests[queries]) if queries else None
+        query_file = str(manifests[queries]) if queries else None
         rows = {
-            name: evaluate(config(index, *more, file=file), str(manifests[truth]), asked, reporter).to_json()
-            for name, (file, more) in looks.items()
+            name: evaluate(config(index, *more, file=file), str(manifests[truth]), query_file, reporter).to_json()
+            for name, (file, more) in settings.items()
             if queries or index != "train" or not name.startswith("rrt")
         }
         console.print(table(title, rows))

@@ -56,7 +56,7 @@ def superglobal_all(
 ) -> torch.Tensor:
     """SuperGlobal's scores [Q, M] of the candidates `order` [Q, M], in the steps of the official modules.
 
-    Both gather the candidates anew, sort all similarities to find the nearest, write out every neighbour of every
+    Both gather the candidates again, sort all similarities to find the nearest, write out every neighbour of every
     candidate, and sort the refined descriptors before the second product.
     """
     vectors = gallery[order].clone()

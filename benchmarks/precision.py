@@ -87,11 +87,11 @@ def _row(
 ) -> tuple[str, str, str, str]:
     """Every query against every item."""
     names = [str(number) for number in range(len(items))]
-    asked = Candidates(
+    candidates = Candidates(
         [str(n) for n in range(len(queries))], [names] * len(queries), [np.ones(len(items))] * len(queries)
     )
     exact, rough = (
-        np.array(load_reranker(name, checkpoint, device, precision=p).score(queries, asked, Gallery(items)))
+        np.array(load_reranker(name, checkpoint, device, precision=p).score(queries, candidates, Gallery(items)))
         for p in ("float32", precision)
     )
     change = float(np.abs(exact - rough).max())

@@ -3,9 +3,9 @@
     python benchmarks/protocols.py
 
 Rankings and ground truth are drawn at random, in the sizes of Revisited Oxford with its distractors, of Google
-Landmarks v2, of Stanford Online Products and of ILIAS. Only judging and scoring are timed, query after query, as
-`evaluate` does, on ids as the table store returns them; searching is not. "rows" are rankings of row numbers, as
-`by_revisited` takes them. Intervals and the paired test are timed on the last of them.
+Landmarks v2, of Stanford Online Products and of ILIAS. Only finding relevant ids and scoring are timed, query after
+query, as `evaluate` does, on ids as the table store returns them; searching is not. "rows" are rankings of row numbers,
+as `by_revisited` takes them. Intervals and the paired test are timed on the last of them.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ def main() -> None:
 
 
 def time_case(name: str, queries: int, gallery: int, shown: int, sizes: dict[str, int]) -> tuple[float, Scores]:
-    """Seconds of judging and scoring."""
+    """Seconds to find relevant ids and to score."""
     rng = np.random.default_rng(0)
     ids = pa.array([f"image_{number:08d}.jpg" for number in range(gallery)])
-    judged, seconds = [], 0.0
+    ranked, seconds = [], 0.0
     for number in range(queries):
         rows = rng.permutation(gallery)[:shown] if shown == gallery else rng.choice(gallery, shown)
         members = iter(ids.take(pa.array(rng.choice(rows, sum(sizes.values())))).to_pylist())
         groups = {group: {next(members) for _ in range(size)} for group, size in sizes.items()}
         ranking = Ranking(f"query {number}", ids.take(pa.array(rows)).to_pylist(), np.zeros(shown, dtype=np.float32))
         started = time.process_time()
-        judged.append(mark_relevance(ranking, groups))
+        ranked.append(mark_relevance(ranking, groups))
         seconds += time.process_time() - started
     started = time.process_time()
-    scores = PROTOCOLS[name].score(judged)
+    scores = PROTOCOLS[name].score(ranked)
     return seconds + time.process_time() - started, scores
 
 

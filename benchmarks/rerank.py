@@ -102,10 +102,10 @@ def compare(
 ) -> Measurement:
     """Time both ways in turn."""
     count = min(options.pairs, len(items))
-    gallery, asked = Gallery(items), candidates_of(len(items))
+    gallery, candidates = Gallery(items), candidates_of(len(items))
 
     def fast() -> np.ndarray:
-        return reranker.score([query], asked, gallery)[0]
+        return reranker.score([query], candidates, gallery)[0]
 
     best(lambda: [plainly([0]), reranker.score([query], candidates_of(2), gallery)], 1)
     slow, expected = best(lambda: [plainly([row])[0] for row in range(count)], options.repeat)
@@ -123,14 +123,14 @@ def cvnet(options: argparse.Namespace) -> Measurement:
     convolutions = nn.ModuleList([nn.Conv2d(1024, 256, 3, padding=1, bias=False) for _ in LEVELS]).eval()
     query, *others = torch.randn(CANDIDATES + 1, 1024, *MAP)
     stored = [tuple(level.numpy().astype(np.float16) for level in pyramid(m, convolutions, LEVELS)) for m in others]
-    asked = tuple(level.numpy() for level in pyramid(query, convolutions, LEVELS))
+    query_maps = tuple(level.numpy() for level in pyramid(query, convolutions, LEVELS))
     vector = np.zeros(1, np.float32)
     return compare(
         "cvnet",
         f"maps of {MAP[0]} x {MAP[1]}",
         lambda rows: [cvnet_pair(query, others[row], convolutions, LEVELS, learner) for row in rows],
         CVNetReranker(learner),
-        Description(vector, maps=asked),
+        Description(vector, maps=query_maps),
         [Description(vector, maps=item) for item in stored],
         CANDIDATES * _cvnet_operations(),
         options,
@@ -183,17 +183,17 @@ def rrt(options: argparse.Namespace) -> Measurement:
 def ames(options: argparse.Namespace, binarised: bool = False) -> Measurement:
     torch.manual_seed(0)
     network = AMESNetwork(AMESShape(local_dim=768, binarised=binarised)).eval()
-    asked, stored = AMES_LOCALS
-    query, items = _described(asked, stored, 768, 1)
-    width, feedforward, layers, tokens = 128, 1024, 5, asked + stored + 1
-    within = 2 * tokens * 4 * width**2 + 4 * width * ((asked + 1) ** 2 + (stored + 1) ** 2)
-    across = 2 * tokens * 4 * width**2 + 4 * width * 2 * (asked + 1) * (stored + 1)
+    own, stored = AMES_LOCALS
+    query, items = _described(own, stored, 768, 1)
+    width, feedforward, layers, tokens = 128, 1024, 5, own + stored + 1
+    within = 2 * tokens * 4 * width**2 + 4 * width * ((own + 1) ** 2 + (stored + 1) ** 2)
+    across = 2 * tokens * 4 * width**2 + 4 * width * 2 * (own + 1) * (stored + 1)
     forward = 2 * tokens * 2 * width * feedforward
-    shared = 2 * (asked + 1) * 4 * width**2 + 4 * width * (asked + 1) ** 2
+    shared = 2 * (own + 1) * 4 * width**2 + 4 * width * (own + 1) ** 2
     pair = layers * within + (layers - 1) * (across + forward) + 2 * tokens * 2 * width**2
     return compare(
         "ames (bits)" if binarised else "ames",
-        f"{asked} + {stored} locals",
+        f"{own} + {stored} locals",
         lambda rows: ames_scores(network, query, [items[row] for row in rows]),
         AMESReranker(network),
         query,
@@ -204,7 +204,7 @@ def ames(options: argparse.Namespace, binarised: bool = False) -> Measurement:
     )
 
 
-def _described(asked: int, stored: int, width: int, dimension: int) -> tuple[Description, list[Description]]:
+def _described(own: int, stored: int, width: int, dimension: int) -> tuple[Description, list[Description]]:
     rng = np.random.default_rng(0)
 
     def one(count: int) -> Description:
@@ -216,23 +216,23 @@ def _described(asked: int, stored: int, width: int, dimension: int) -> tuple[Des
             vector / np.linalg.norm(vector), LocalDescriptors(rows, np.zeros((count, 2), np.float32), ones, ones)
         )
 
-    return one(asked), [one(stored) for _ in range(CANDIDATES)]
+    return one(own), [one(stored) for _ in range(CANDIDATES)]
 
 
 def superglobal(options: argparse.Namespace, top: int = CANDIDATES) -> Measurement:
     """Each way in a process of its own, because what is measured beside the time is the peak of memory."""
     slow, slow_bytes, expected = _superglobal_alone("straightforward", top, options)
     quick, quick_bytes, found = _superglobal_alone("relook", top, options)
-    asked, width, k = (SUPERGLOBAL[key] for key in ("queries", "dimension", "k"))
-    vectors = 4 * asked * top * width
-    operations = asked * (2 * top * top * width + 4 * top * width + 2 * (k + 1) ** 2 * width)
+    query_count, width, k = (SUPERGLOBAL[key] for key in ("queries", "dimension", "k"))
+    vectors = 4 * query_count * top * width
+    operations = query_count * (2 * top * top * width + 4 * top * width + 2 * (k + 1) ** 2 * width)
     note = (
         f"peak memory beyond the gallery: {slow_bytes / 2**20:,.0f} MB against {quick_bytes / 2**20:,.0f} MB, which is "
         f"{quick_bytes / vectors:.2f} times the candidates' vectors ({vectors / 2**20:,.0f} MB)"
     )
     difference = float(np.abs(expected - found).max())
     assert difference < 2e-6, f"superglobal: the two ways differ by {difference}"
-    what = f"{asked} queries, top {top} of {SUPERGLOBAL['gallery']:,} x {width}"
+    what = f"{query_count} queries, top {top} of {SUPERGLOBAL['gallery']:,} x {width}"
     return Measurement("superglobal", what, slow, None, quick, operations, difference, note)
 
 
@@ -251,16 +251,18 @@ def _superglobal_alone(way: str, top: int, options: argparse.Namespace) -> tuple
 def superglobal_process(way: str, top: int, repeat: int, file: Path) -> None:
     """Print seconds and the bytes of memory above those of the gallery; the scores go to `file`."""
     rng = np.random.default_rng(0)
-    count, width, asked, k = (SUPERGLOBAL[key] for key in ("gallery", "dimension", "queries", "k"))
+    count, width, query_count, k = (SUPERGLOBAL[key] for key in ("gallery", "dimension", "queries", "k"))
     centres = rng.normal(size=(count // 40, width)).astype(np.float32)
     gallery = centres[rng.integers(0, len(centres), count)] + rng.normal(size=(count, width)).astype(np.float32)
     gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
-    queries = gallery[rng.permutation(count)[:asked]] + 0.01 * rng.normal(size=(asked, width)).astype(np.float32)
+    queries = gallery[rng.permutation(count)[:query_count]] + 0.01 * rng.normal(size=(query_count, width)).astype(
+        np.float32
+    )
     queries /= np.linalg.norm(queries, axis=1, keepdims=True)
     order = np.argsort(-(queries @ gallery.T), axis=1)[:, :top]
     names = [[str(row) for row in rows] for rows in order]
     descriptions = [Description(query) for query in queries]
-    candidates = Candidates([str(row) for row in range(asked)], names, [np.zeros(top, np.float32)] * asked)
+    candidates = Candidates([str(row) for row in range(query_count)], names, [np.zeros(top, np.float32)] * query_count)
 
     class Stored:
         def globals(self, ids: list[str]) -> np.ndarray:

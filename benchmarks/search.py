@@ -36,7 +36,7 @@ console = Console(width=130)
 
 
 def main() -> None:
-    """Measure what was asked for and print it."""
+    """Measure the requested cases and print them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--dimensions", type=int, nargs="+", default=[512])

@@ -3,10 +3,10 @@
     python benchmarks/train_grocery.py --work DIR
 
 Frozen descriptors, a closed-form control (LDA on the frozen descriptors, no back-propagation), and the recipes of
-`train-global`, side by side on the Grocery photos, with three seeds. Two questions: photos of learnt classes (learn
-from the train list, `val` queries itself), and of classes never learnt from (learn from train photos whose label is not
-divisible by 3, the photos of train and val whose label is query each other). No epoch is chosen on what is reported:
-the last one is measured. Checkpoints, kept views and measurements in DIR are used again when they are there.
+`train-global`, compared on the Grocery photos, with three seeds. Two experiments: classes of the training set (train on
+the train list, `val` queries itself), and other classes (train on train photos whose label is not divisible by 3; the
+photos of train and val whose label is query each other). No epoch is chosen on reported figures: the last one is
+measured. Checkpoints, cached views and measurements in DIR are reused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from pipeline.stages.train_global import train_global
 from pipeline.types import FloatArray, Ranking
 
 # Name, a factor on the epochs, and what differs from the defaults. A step of CVNet's recipe takes about a half longer
-# than one without its momentum encoder: with a half more epochs the others get the time that it gets.
+# than one without its momentum encoder: with a half more epochs the others take the same time.
 RECIPES: dict[str, tuple[float, list[str]]] = {
     "CVNet": (1.0, []),
     "CVNet, random head": (1.0, ["head_start=random", "head_rate=10"]),
@@ -58,31 +58,31 @@ def main() -> None:
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     console = Console(width=150)
-    for question, learn, ask in [questions()[number] for number in arguments.questions]:
-        catalog = load_catalog(str(write_manifest(work / f"{question}.csv", learn)), outside="allow")
-        rows = Rows(question, ask, f"{arguments.size} px, scales {arguments.scales}")
+    for experiment, train, queries in [experiments()[number] for number in arguments.questions]:
+        catalog = load_catalog(str(write_manifest(work / f"{experiment}.csv", train)), outside="allow")
+        rows = Rows(experiment, queries, f"{arguments.size} px, scales {arguments.scales}")
         frozen = Vectors(arguments.size, arguments.scales, None)
-        rows.add("frozen", [frozen.of(ask)], 0.0)
-        rows.add("LDA on frozen", [lda(frozen.of(learn), learn, frozen.of(ask))], 0.0)
+        rows.add("frozen", [frozen.of(queries)], 0.0)
+        rows.add("LDA on frozen", [lda(frozen.of(train), train, frozen.of(queries))], 0.0)
         for name in arguments.only:
             made = [
-                trained(work, question, name, seed, arguments.size, arguments.overrides, Bars(Console(stderr=True)))
+                trained(work, experiment, name, seed, arguments.size, arguments.overrides, Bars(Console(stderr=True)))
                 for seed in arguments.seeds
             ]
-            vectors = [Vectors(arguments.size, arguments.scales, path).of(ask) for path, _ in made]
+            vectors = [Vectors(arguments.size, arguments.scales, path).of(queries) for path, _ in made]
             rows.add(name, vectors, float(np.mean([seconds for _, seconds in made])))
         console.print(rows.table(len(catalog)))
 
 
-def questions() -> list[tuple[str, Catalog, Catalog]]:
-    """Name, photos to learn from, and photos that query each other."""
-    everything = load_catalog(f"grocery:{SHARED / 'grocery'}")
-    train, val = everything.select("train"), everything.select("val")
-    both = Catalog(everything.root, (*train.records, *val.records))
+def experiments() -> list[tuple[str, Catalog, Catalog]]:
+    """Name, training photos, and photos that query each other."""
+    all_photos = load_catalog(f"grocery:{SHARED / 'grocery'}")
+    train, val = all_photos.select("train"), all_photos.select("val")
+    both = Catalog(all_photos.root, (*train.records, *val.records))
     number = label_numbers()
     seen = Catalog(train.root, tuple(r for r in train if number[r.path] % 3))
     unseen = Catalog(train.root, tuple(r for r in both if number[r.path] % 3 == 0))
-    return [("learnt classes", train, val), ("classes never learnt from", seen, unseen)]
+    return [("classes of the training set", train, val), ("other classes", seen, unseen)]
 
 
 def label_numbers() -> dict[str, int]:
@@ -97,11 +97,11 @@ def label_numbers() -> dict[str, int]:
 
 
 def trained(
-    work: Path, question: str, name: str, seed: int, size: int, overrides: Sequence[str], reporter: Any
+    work: Path, experiment: str, name: str, seed: int, size: int, overrides: Sequence[str], reporter: Any
 ) -> tuple[Path, float]:
     """The checkpoint of a recipe, and the CPU-seconds that its training took (kept beside it)."""
     longer, settings = RECIPES[name]
-    out = work / f"{question} - {name} - {size} - {seed}.safetensors"
+    out = work / f"{experiment} - {name} - {size} - {seed}.safetensors"
     note = out.with_suffix(".json")
     if out.exists() and note.exists():
         return out, json.loads(note.read_text())["seconds"]
@@ -121,7 +121,7 @@ def trained(
         ]
     )
     before = cpu_seconds()
-    train_global(config, str(work / f"{question}.csv"), reporter)
+    train_global(config, str(work / f"{experiment}.csv"), reporter)
     seconds = cpu_seconds() - before
     note.write_text(json.dumps({"seconds": seconds}))
     return out, seconds
@@ -148,25 +148,25 @@ class Vectors:
 
     def of(self, catalog: Catalog) -> FloatArray:
         """[N, D] in the catalog's order."""
-        todo = [record for record in catalog if record.path not in self._known]
+        missing = [record for record in catalog if record.path not in self._known]
         reading = ReadOptions(2, os.cpu_count() or 1, os.cpu_count() or 1, 10**8, 10**9)
-        for item in describe_stream(self._describer, todo, catalog.file, reading):
+        for item in describe_stream(self._describer, missing, catalog.file, reading):
             assert isinstance(item, Described), item
             self._known[item.record.path] = item.description.vector
         return np.stack([self._known[record.path] for record in catalog])
 
 
 class Rows:
-    """The table of one question."""
+    """The table of one experiment."""
 
-    def __init__(self, question: str, ask: Catalog, described: str) -> None:
-        self._question, self._ask, self._described = question, ask, described
+    def __init__(self, experiment: str, queries: Catalog, described: str) -> None:
+        self._experiment, self._queries, self._described = experiment, queries, described
         self._rows: list[list[str]] = []
 
     def add(self, name: str, seeds: Sequence[FloatArray], seconds: float) -> None:
         """One row: means over seeds; beside mAP the standard error over queries, and the spread over seeds."""
-        whole = [scores(vectors, self._ask) for vectors in seeds]
-        fifth = [scores(vectors[::5], Catalog(self._ask.root, self._ask.records[::5])) for vectors in seeds]
+        whole = [scores(vectors, self._queries) for vectors in seeds]
+        fifth = [scores(vectors[::5], Catalog(self._queries.root, self._queries.records[::5])) for vectors in seeds]
         mean = np.mean([one["mAP"] for one in whole], axis=0)
         each = [100 * one["mAP"].mean() for one in whole]
         spread = f"{np.std(each, ddof=1):.2f}" if len(each) > 1 else ""
@@ -181,9 +181,10 @@ class Rows:
             ]
         )
 
-    def table(self, learnt: int) -> Table:
+    def table(self, trained_on: int) -> Table:
         """For printing."""
-        title = f"{self._question}: {learnt} photos to learn from, {len(self._ask)} query each other, {self._described}"
+        photos = f"{trained_on} training photos, {len(self._queries)} query each other"
+        title = f"{self._experiment}: {photos}, {self._described}"
         table = Table(title=title, title_justify="left")
         headings = ("descriptor", "mAP", "of seeds", "R@1", "R@1, every fifth", "mAP, every fifth", "CPU s")
         for heading in headings:
@@ -194,7 +195,7 @@ class Rows:
 
 
 def scores(vectors: FloatArray, catalog: Catalog) -> dict[str, Any]:
-    """Values of each query, in [0, 1]: every photo asks for the others of its label."""
+    """Values of each query, in [0, 1]: every photo queries the others of its label."""
     ids = np.array([record.id for record in catalog])
     labels = {record.id: record.label for record in catalog}
     similarity = vectors @ vectors.T
@@ -206,12 +207,12 @@ def scores(vectors: FloatArray, catalog: Catalog) -> dict[str, Any]:
     return dict(by_labels(rankings, list(labels.values()), labels, [{name} for name in ids.tolist()])[0].per_query)
 
 
-def lda(learnt: FloatArray, catalog: Catalog, asked: FloatArray) -> FloatArray:
-    """`asked` projected by a linear discriminant analysis of what is learnt from, rows of unit length."""
+def lda(training: FloatArray, catalog: Catalog, queries: FloatArray) -> FloatArray:
+    """`queries` projected by a linear discriminant analysis of the training vectors, rows of unit length."""
     labels = np.array([record.label for record in catalog])
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    centre = learnt.astype(np.float64).mean(axis=0)
-    centred = learnt - centre
+    centre = training.astype(np.float64).mean(axis=0)
+    centred = training - centre
     means = np.stack([centred[own].mean(axis=0) for own in rows])
     rest = np.concatenate([centred[own] - mean for own, mean in zip(rows, means, strict=True)])
     within = rest.T @ rest / len(rest)
@@ -219,7 +220,7 @@ def lda(learnt: FloatArray, catalog: Catalog, asked: FloatArray) -> FloatArray:
     variances, axes = np.linalg.eigh(within)
     whiten = axes / np.sqrt(variances)
     _, directions = np.linalg.eigh((means @ whiten).T @ (means @ whiten))
-    projected = (asked - centre) @ whiten @ directions[:, ::-1][:, : min(DIMENSIONS, len(means) - 1)]
+    projected = (queries - centre) @ whiten @ directions[:, ::-1][:, : min(DIMENSIONS, len(means) - 1)]
     return np.asarray(projected / np.linalg.norm(projected, axis=1, keepdims=True), dtype=np.float32)
 
 

@@ -2,11 +2,11 @@
 
     python benchmarks/train_rerankers.py --work DIR --checkpoints DIR
 
-On the frozen describer and on the one that `train_grocery.py` trained (its --work is --checkpoints here): learn from
-labelled photos, then photos that were not learnt from query each other, of learnt classes, of other classes, and
-landmarks. Of the other classes every fifth photo is kept, so that few positives are left to each query. Beside each
-reranker is its paired difference to the global search with a confidence interval of 95 % over queries. Indexes,
-checkpoints and measurements in DIR are used again when they are there.
+On the frozen describer and on the one that `train_grocery.py` trained (its --work is --checkpoints here): train on
+labelled photos, then new photos query each other, of classes of the training set, of other classes, and landmarks. Of
+the other classes every fifth photo is kept, so that each query has few positives. Each reranker is compared with the
+global search by its paired difference with a confidence interval of 95 % over queries. Indexes, checkpoints and
+measurements in DIR are reused.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from grocery import SHARED, write_manifest
 from rich.console import Console
 from rich.table import Table
-from train_grocery import questions
+from train_grocery import experiments
 
 from pipeline.catalog import Catalog, load_catalog
 from pipeline.config import Config, load_config
@@ -42,7 +42,7 @@ INDEXES: dict[str, list[str]] = {
     "whole": ["describe.locals.count=50", "describe.locals.scales=[1.0]", "describe.locals.dimension=null"],
     "grid": ["describe.locals.kind=map", "describe.locals.count=49", "describe.locals.scales=[1.0]"],
 }
-# Reranker in the tables: registry name, index, and how it is trained; None: it is not, and stands there to compare.
+# Reranker in the tables: registry name, index, and training settings; None: not trained, for comparison.
 SHORT = ["train_rerank.epochs=4", "train_rerank.triplets=3200"]
 RERANKERS: dict[str, tuple[str, str, list[str] | None]] = {
     "superglobal, untrained": ("superglobal", "parts", None),
@@ -54,9 +54,9 @@ RERANKERS: dict[str, tuple[str, str, list[str] | None]] = {
     "rrt_sop": ("rrt_sop", "grid", SHORT),
     "cvnet": ("cvnet", "parts", [*SHORT, "train_rerank.batch_size=32", "train_rerank.warmup=0.2"]),
 }
-# Whose file a student needs.
+# The teacher of each student.
 TEACHERS = {"ames, binarised": "ames", "ames, bits stored": "ames, whole locals"}
-# Of what is asked, the index holds what the checkpoint's projection leaves: 50 x 128 bits, 800 bytes a photo.
+# For these the index stores the checkpoint's projection: 50 x 128 bits, 800 bytes a photo.
 STORED = ("ames, bits stored",)
 
 
@@ -71,57 +71,59 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     console, reporter = Console(width=150), Bars(Console(stderr=True))
-    for question, learn, ask, trained_for in [setups()[number] for number in arguments.questions]:
+    for experiment, train, queries, trained_for in [setups()[number] for number in arguments.questions]:
         for describer in arguments.describers:
             checkpoint = arguments.checkpoints / f"{trained_for} - CVNet - 224 - 0.safetensors"
-            bench = Bench(arguments.work / question / describer, reporter, arguments.seed)
+            bench = Bench(arguments.work / experiment / describer, reporter, arguments.seed)
             bench.describe = [] if describer == "frozen" else [f"describe.checkpoint={json.dumps(str(checkpoint))}"]
             folder = bench.folder
             folder.mkdir(parents=True, exist_ok=True)
-            bench.learn = write_manifest(folder / "learn.csv", learn)
+            bench.train = write_manifest(folder / "train.csv", train)
             landmarks = load_catalog(str(SHARED / "landmarks" / "manifest.csv"))
-            asked = {
-                question: write_manifest(folder / "ask.csv", ask),
+            manifests = {
+                experiment: write_manifest(folder / "queries.csv", queries),
                 "landmarks": write_manifest(folder / "landmarks.csv", landmarks),
             }
-            rows = {name: {title: bench.row(name, file) for title, file in asked.items()} for name in arguments.only}
-            for title in asked:
+            rows = {
+                name: {title: bench.row(name, file) for title, file in manifests.items()} for name in arguments.only
+            }
+            for title in manifests:
                 made = {name: found[title] for name, found in rows.items()}
                 console.print(table(f"{title}, {describer} describer", made))
 
 
 def setups() -> list[tuple[str, Catalog, Catalog, str]]:
-    """Name, what rerankers learn from, what queries each other, and whose describer is used.
+    """Name, training photos of the rerankers, photos that query each other, and the experiment of the describer.
 
-    In the last one rerankers learn from train photos of the labels that the describer did not learn from.
+    In the last one rerankers are trained on train photos of labels that are not in the describer's training set.
     """
-    (learnt, train, val), (others, seen, unseen) = questions()
+    (same, train, val), (others, seen, unseen) = experiments()
     known = {record.label for record in seen}
     apart = Catalog(train.root, tuple(record for record in train if record.label not in known))
     return [
-        (learnt, train, val, learnt),
+        (same, train, val, same),
         (others, seen, Catalog(unseen.root, unseen.records[::5]), others),
-        ("describer and reranker learn apart", apart, val, others),
+        ("describer and reranker trained on different labels", apart, val, others),
     ]
 
 
 class Bench:
-    """One describer and what was learnt on its descriptors.
+    """One describer and the rerankers that are trained on its descriptors.
 
     Attributes:
         folder: where its files go.
         describe: overrides that choose the describer.
-        learn: the manifest of what is learnt from.
+        train: the manifest of the training photos.
     """
 
     def __init__(self, folder: Path, reporter: Any, seed: int) -> None:
         self.folder, self._reporter, self._seed = folder, reporter, seed
         self.describe: list[str] = []
-        self.learn = Path()
+        self.train = Path()
 
-    def row(self, name: str, ask: Path) -> Mapping[str, Any]:
+    def row(self, name: str, photos: Path) -> Mapping[str, Any]:
         """The `evaluate` document of a reranker on the photos of a manifest, kept in a file."""
-        note = self.folder / f"{name} - {ask.stem} - {self._seed}.json"
+        note = self.folder / f"{name} - {photos.stem} - {self._seed}.json"
         if note.exists():
             found: Mapping[str, Any] = json.loads(note.read_text())
             return found
@@ -132,8 +134,8 @@ class Bench:
             chosen.append(f"rerank.{registry}.checkpoint={json.dumps(str(checkpoint))}")
             if name in STORED:
                 stored = [f"describe.locals.projection={json.dumps(str(checkpoint))}", "describe.locals.geometry=false"]
-        config = self._config(kind, self._extracted(kind, ask, *stored), *stored, *chosen)
-        document = {**evaluate(config, str(ask), None, self._reporter).to_json(), "cpu_seconds": seconds}
+        config = self._config(kind, self._extracted(kind, photos, *stored), *stored, *chosen)
+        document = {**evaluate(config, str(photos), None, self._reporter).to_json(), "cpu_seconds": seconds}
         note.write_text(json.dumps(document))
         return document
 
@@ -143,7 +145,7 @@ class Bench:
         out = self.folder / f"{name} - {self._seed}.safetensors"
         note = out.with_suffix(".json")
         if not note.exists():
-            index = self._extracted(kind, self.learn)
+            index = self._extracted(kind, self.train)
             more = list(settings)
             if "train_rerank.ames.binarised=true" in settings:
                 more.append(f"train_rerank.ames.teacher={json.dumps(str(self._trained(TEACHERS[name], SHORT)[0]))}")
@@ -162,15 +164,15 @@ class Bench:
         return out, seconds
 
     def _extracted(self, kind: str, manifest: Path, *stored: str) -> Path:
-        """An index of the photos of a manifest; projections are those fitted on what is learnt from."""
+        """An index of the photos of a manifest; projections are fitted on the training photos."""
         index = self.folder / f"{kind}{', stored' if stored else ''} - {manifest.stem}"
         if not (index / "index.json").exists():
-            first = [] if manifest == self.learn or kind == "whole" else [self._fit_from(kind)]
+            first = [] if manifest == self.train or kind == "whole" else [self._fit_from(kind)]
             extract(self._config(kind, index, *stored, *first), str(manifest), self._reporter)
         return index
 
     def _fit_from(self, kind: str) -> str:
-        return f"describe.fit_from={json.dumps(str(self._extracted(kind, self.learn)))}"
+        return f"describe.fit_from={json.dumps(str(self._extracted(kind, self.train)))}"
 
     def _config(self, kind: str, index: Path, *more: str) -> Config:
         plain = ["describe.image.size=224", "describe.globals.scales=[1.0]"]

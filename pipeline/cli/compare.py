@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Json, Quiet, Verbose
+from pipeline.cli.options import HtmlPage, Json, Quiet, Verbose
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_comparison, write_comparison
@@ -21,7 +21,7 @@ def compare(
         typer.Argument(metavar="[B]", help="Another; without it A's re-ranking with its global search."),
     ] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="The metric that counts wins and losses.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")] = None,
+    html: HtmlPage = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, IndexDir, Json, Quiet, Settings, Verbose
+from pipeline.cli.options import ConfigFile, HtmlPage, IndexDir, Json, Quiet, Settings, Verbose
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_duplicates, write_duplicates
@@ -19,7 +19,7 @@ def duplicates(
         float, typer.Option("--threshold", min=0.0, max=1.0, help="Least cosine of a near-equal pair.")
     ] = 0.95,
     equal_only: Annotated[bool, typer.Option("--equal-only", help="Compare the bytes of files alone.")] = False,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")] = None,
+    html: HtmlPage = None,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,

@@ -62,6 +62,7 @@ MaxRemoved = Annotated[
     ),
 ]
 Store = Annotated[str | None, setting("store.kind", "--store", "table, csv, ann or pinecone.")]
+HtmlPage = Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")]
 Wait = Annotated[
     str | None, typer.Option("--wait", metavar="TIME", help="Time to wait for another run to end, such as 10m.")
 ]

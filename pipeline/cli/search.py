@@ -12,6 +12,7 @@ import typer
 from pipeline.cli.options import (
     ConfigFile,
     Device,
+    HtmlPage,
     IndexDir,
     Json,
     MaxFailures,
@@ -28,38 +29,44 @@ from pipeline.cli.run import Run, app
 from pipeline.errors import TooManyFailuresError, UsageError
 from pipeline.report import show_results, write_hits, write_page
 
+Queries = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[QUERY]...", help="Photos, folders or manifests; - for a photo on stdin.", show_default=False
+    ),
+]
+Ids = Annotated[
+    list[str] | None, typer.Option("--id", metavar="ID", help="Search with an image of the index; repeatable.")
+]
+Box = Annotated[
+    str | None, typer.Option("--bbox", metavar="X0,Y0,X1,Y1", help="Search with this part of the photo, in pixels.")
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", metavar="KEY=A[,B]", help="Only images whose label, split or path is one of these."),
+]
+TopK = Annotated[int | None, setting("search.top_k", "--top-k", "Results per query.", min=1)]
+MinScore = Annotated[
+    float | None, typer.Option("--min-score", metavar="SCORE", help="Leave out results with a lower score.")
+]
+Tsv = Annotated[bool, typer.Option("--tsv", help="Tab-separated lines, one per result, after a header.")]
+
 
 @app.command()
 def search(
-    queries: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[QUERY]...", help="Photos, folders or manifests; - for a photo on stdin.", show_default=False
-        ),
-    ] = None,
+    queries: Queries = None,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
-    ids: Annotated[
-        list[str] | None,
-        typer.Option("--id", metavar="ID", help="Search with an image of the index; repeatable."),
-    ] = None,
-    bbox: Annotated[
-        str | None,
-        typer.Option("--bbox", metavar="X0,Y0,X1,Y1", help="Search with this part of the photo, in pixels."),
-    ] = None,
-    where: Annotated[
-        list[str] | None,
-        typer.Option("--where", metavar="KEY=A[,B]", help="Only images whose label, split or path is one of these."),
-    ] = None,
+    ids: Ids = None,
+    bbox: Box = None,
+    where: Where = None,
     store: Store = None,
     rerank: Rerank = None,
-    top_k: Annotated[int | None, setting("search.top_k", "--top-k", "Results per query.", min=1)] = None,
-    min_score: Annotated[
-        float | None, typer.Option("--min-score", metavar="SCORE", help="Leave out results with a lower score.")
-    ] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")] = None,
-    tsv: Annotated[bool, typer.Option("--tsv", help="Tab-separated lines, one per result, after a header.")] = False,
+    top_k: TopK = None,
+    min_score: MinScore = None,
+    html: HtmlPage = None,
+    tsv: Tsv = False,
     device: Device = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -79,14 +86,9 @@ def search(
         "rerank.chain": chain_of(rerank),
     }
     run = Run(config, settings, flags, as_json, verbose, quiet)
+    box, only = _box(bbox), _filter(where)
     result = stage.search(
-        run.config,
-        queries or [],
-        run.reporter,
-        ids=ids or [],
-        bbox=_box(bbox),
-        where=_filter(where),
-        min_score=min_score,
+        run.config, queries or [], run.reporter, ids=ids or [], bbox=box, where=only, min_score=min_score
     )
     _show(run, result.to_json(), html, tsv)
     if max_failures is not None and len(result.failed) > max_failures:
