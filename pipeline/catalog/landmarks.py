@@ -60,14 +60,14 @@ def load_index(folder: Path) -> Catalog:
 def retrieval(folder: Path) -> GroundTruth:
     """`retrieval_solution_v2.1.csv` (id, images, Usage); splits "public" and "private", the photos of the index."""
     queries, positives, ignored = [], [], 0
-    for query, answer, where in _solution(folder, "retrieval_solution_v2.1.csv"):
+    for query, truth, where in _solution(folder, "retrieval_solution_v2.1.csv"):
         if query.split == "ignored":
             ignored += 1
             continue
-        if not answer or "None" in answer:
+        if not truth or "None" in truth:
             raise RelookError(f"{where}: a query that is scored has no photo in the index")
         queries.append(query)
-        positives.append(answer)
+        positives.append(truth)
     expect(f"gldv2:{folder}", "test images", len(queries) + ignored, _TEST)
     return GroundTruth("gldv2", "gldv2", folder.resolve(), tuple(queries), {"positive": positives}, ignored)
 
@@ -75,12 +75,12 @@ def retrieval(folder: Path) -> GroundTruth:
 def _recognition(name: str, folder: Path) -> GroundTruth:
     """`recognition_solution_v2.1.csv` (id, landmarks, Usage); most photos show no landmark, and count as such."""
     queries, labels, ignored = [], [], 0
-    for query, answer, _where in _solution(folder, "recognition_solution_v2.1.csv"):
+    for query, truth, _where in _solution(folder, "recognition_solution_v2.1.csv"):
         if query.split == "ignored":
             ignored += 1
             continue
         queries.append(query)
-        labels.append([label for label in answer if label != "None"])
+        labels.append([label for label in truth if label != "None"])
     expect(f"{name}:{folder}", "test images", len(queries) + ignored, _TEST)
     return GroundTruth(name, "gldv2_recognition", folder.resolve(), tuple(queries), {"label": labels}, ignored)
 
@@ -111,21 +111,21 @@ def _records(split: str, ids: pa.ChunkedArray, labels: pa.ChunkedArray | None, s
 
 
 def _solution(folder: Path, name: str) -> Iterator[tuple[ImageRecord, list[str], str]]:
-    """Per row the query, with its usage as split, the answers, and its place for messages."""
+    """Per row the query, with its usage as split, its ground truth, and the row's place for messages."""
     file = _table(folder, "test", name)
     seen: set[str] = set()
     table = StrictCsv(file, lambda header: "id" in header)
     if len(table.header) != 3:
-        raise RelookError(f"{file}, line 1: expected three columns, an id, its answers and its usage")
-    for name, answers, usage in table:
+        raise RelookError(f"{file}, line 1: expected three columns, an id, its ground truth and its usage")
+    for name, truth, usage in table:
         where = f"{file}, line {table.line}"
         if usage not in _USAGES or not re.fullmatch(_ID, name):
-            raise RelookError(f"{where}: expected an id, its answers, and one of {', '.join(_USAGES)}")
+            raise RelookError(f"{where}: expected an id, its ground truth, and one of {', '.join(_USAGES)}")
         if name in seen:
             raise RelookError(f"{where}: duplicate id {name!r}")
         seen.add(name)
         path = f"test/{name[0]}/{name[1]}/{name[2]}/{name}.jpg"
-        yield ImageRecord(id=name, path=path, split=usage.lower()), answers.split(), where
+        yield ImageRecord(id=name, path=path, split=usage.lower()), truth.split(), where
 
 
 def _table(folder: Path, split: str, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Revisited Oxford and Paris in their published layout: photos in `jpg/`, answers in `gnd_NAME.pkl`.
+"""Revisited Oxford and Paris in their published layout: photos in `jpg/`, ground truth in `gnd_NAME.pkl`.
 
 One of the catalog's sources, and the one million distractors that go with them (`revisitop1m/`). Radenovic et al.,
 "Revisiting Oxford and Paris", CVPR 2018. Queries are cropped to their box and are not part of the gallery.
@@ -119,11 +119,11 @@ def _read(name: str, folder: Path) -> _Published:
     content = read_plain_pickle(file)
     try:
         gallery, queries = (_names(content[key]) for key in ("imlist", "qimlist"))
-        answers = content["gnd"]
-        if len(answers) != len(queries):
-            raise ValueError(f"{len(queries)} queries and {len(answers)} answers")
-        boxes = [_box(answer["bbx"]) for answer in answers]
-        rows = {grade: [_rows(answer, grade, len(gallery)) for answer in answers] for grade in GRADES}
+        truths = content["gnd"]
+        if len(truths) != len(queries):
+            raise ValueError(f"{len(queries)} queries and {len(truths)} ground truths")
+        boxes = [_box(truth["bbx"]) for truth in truths]
+        rows = {grade: [_rows(truth, grade, len(gallery)) for truth in truths] for grade in GRADES}
     except (KeyError, TypeError, ValueError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise RelookError(f"{file}: not the ground truth of {name} ({what})") from None
@@ -145,8 +145,8 @@ def _box(values: Any) -> Box:
     return (x0, y0, x1, y1)
 
 
-def _rows(answer: Mapping[str, Any], grade: str, count: int) -> list[int]:
-    rows = [int(row) for row in answer[grade]]
+def _rows(truth: Mapping[str, Any], grade: str, count: int) -> list[int]:
+    rows = [int(row) for row in truth[grade]]
     wrong = [row for row in rows if not 0 <= row < count]
     if wrong:
         raise ValueError(f"{grade} names row {wrong[0]} of {count}")

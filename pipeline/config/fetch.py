@@ -13,7 +13,7 @@ from pipeline.settings import Positive, PositiveFloat, Section
 class FetchConfig(Section):
     """How data sets are downloaded."""
 
-    mirror: str | None = Field(None, description="an address asked in place of the official hosts, with their paths")
+    mirror: str | None = Field(None, description="the address of a mirror of the official hosts, with their paths")
     attempts: Positive = Field(5, description="how often in a row nothing may come before a file is given up")
     timeout: PositiveFloat = Field(30.0, description="seconds without a byte after which a connection counts as cut")
 

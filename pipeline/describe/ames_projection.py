@@ -1,7 +1,7 @@
 """AMES's projection of local descriptors, applied when extracting: 128 values a descriptor, or as many bits.
 
 An alternative to the fitted PCA for indexes that AMES re-ranks: `rerank.ames` then reads what it would have computed
-anew for every candidate. Suma et al., ECCV 2024, section 3.4, with the names of the official checkpoints.
+again for every candidate. Suma et al., ECCV 2024, section 3.4, with the names of the official checkpoints.
 """
 
 from __future__ import annotations

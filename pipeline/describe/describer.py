@@ -252,18 +252,18 @@ class NetworkDescriber:
         """Which stage locals and maps come from; None: the final map."""
         backbone = self.network.backbone
         taps: dict[str, Tap | None] = {}
-        for name, asked, section in (
+        for name, count, section in (
             ("locals", self._config.locals.count, self._config.locals),
             ("maps", len(self._config.maps.levels), self._config.maps),
         ):
-            taps[name] = Tap(section.stage, section.pre_relu) if asked and section.stage != "final" else None
+            taps[name] = Tap(section.stage, section.pre_relu) if count and section.stage != "final" else None
             if taps[name] and not -backbone.stages <= int(section.stage) < backbone.stages:
                 raise RelookError(
                     f"describe.{name}.stage = {section.stage}: {backbone.architecture} has {backbone.stages} stages"
                 )
-            if asked and section.pre_relu and not backbone.has_pre_relu(taps[name]):
+            if count and section.pre_relu and not backbone.has_pre_relu(taps[name]):
                 raise RelookError(
-                    f"describe.{name}.pre_relu: {backbone.architecture} shows no map before a ReLU at stage "
+                    f"describe.{name}.pre_relu: {backbone.architecture} gives no map before a ReLU at stage "
                     f"{section.stage}"
                 )
         return taps

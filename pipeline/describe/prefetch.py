@@ -74,7 +74,7 @@ def prefetch(
 
 @dataclass(eq=False)
 class _Task(Generic[In, Out]):
-    """An item under way: which thread took it and when, and whether nobody waits for it any more."""
+    """An item under way: which thread took it and when, and whether it was abandoned."""
 
     item: In
     result: Future[Out] = field(default_factory=Future)

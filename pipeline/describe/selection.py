@@ -1,6 +1,6 @@
 """Cells of feature maps of several sizes: where the local descriptors of a picture come from.
 
-Used by the describer. Strength is the L2 norm of a cell, which needs no training (the usual stand-in for learnt
+Used by the describer. Strength is the L2 norm of a cell, which needs no training (the usual substitute for trained
 attention: Noh et al., ICCV 2017, section 3.2), or DELG's attention (Cao et al., ECCV 2020); or all cells are taken as
 they stand (Tan et al., ICCV 2021, products).
 """

@@ -75,10 +75,10 @@ def find_local(files: Sequence[RemoteFile], source: Path) -> dict[str, Path]:
 
 
 def _revisited(name: str, archives: Sequence[str]) -> list[RemoteFile]:
-    answers = f"http://cmp.felk.cvut.cz/revisitop/data/datasets/{name}/gnd_{name}.pkl"
+    truth = f"http://cmp.felk.cvut.cz/revisitop/data/datasets/{name}/gnd_{name}.pkl"
     photos = [f"https://www.robots.ox.ac.uk/~vgg/data/{archive}" for archive in archives]
     return [
-        RemoteFile(answers, f"gnd_{name}.pkl"),
+        RemoteFile(truth, f"gnd_{name}.pkl"),
         *(RemoteFile(url, "jpg", archive=True, flat=True) for url in photos),
     ]
 

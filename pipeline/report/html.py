@@ -1,4 +1,4 @@
-"""Pages with the pictures: each query beside its results; and what two evaluations answer differently.
+"""Pages with the pictures: each query beside its results; and how two evaluations differ.
 
 Written by `search --html`, `compare --html` and the demo. Files without scripts or outside links: small pictures are
 part of them.
@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader
 from pipeline.files import write_bytes, write_errors
 from pipeline.imaging import thumbnail
 
-# Queries of a comparison that are shown of losses and gains, and answers of each.
+# Queries of a comparison that are shown of losses and gains, and results of each.
 _EACH = 15
 _ANSWERS = 6
 # Groups of duplicates on a page, and photos of each.
@@ -38,7 +38,7 @@ def write_page(path: Path, search: Mapping[str, Any], evaluation: Mapping[str, A
 
 
 def write_comparison(path: Path, comparison: Mapping[str, Any]) -> None:
-    """Write the page of a `compare` document: the tests, then the largest losses and gains with their first answers.
+    """Write the page of a `compare` document: the tests, then the largest losses and gains with their first results.
 
     Raises:
         RelookError: the file cannot be written.

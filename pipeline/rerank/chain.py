@@ -40,7 +40,7 @@ def apply_chain(
     Args:
         chain: applied in order.
         queries: one description per query, with locals where a reranker needs them.
-        candidates: the store's answers.
+        candidates: of the store.
         gallery: where candidates' descriptors are read.
     """
     orders = [np.arange(len(ids)) for ids in candidates.ids]

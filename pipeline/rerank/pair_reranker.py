@@ -91,7 +91,7 @@ class PairReranker(ABC, Generic[Network]):
     Args:
         network: what compares; put into evaluation mode.
         card: the model whose descriptors it was trained on; None where the checkpoint does not say.
-        weight: of the global similarity in the fused score, as tuned; None where nobody tuned it.
+        weight: of the global similarity in the fused score, as tuned; None: not tuned.
         temperature: factor on the logit before it becomes a probability.
         batch_size: pairs per forward pass, at most.
         device: where it runs.
@@ -227,7 +227,7 @@ def first_locals(
 
     Raises:
         RelookError: it was described without any, with others than of `width` values (None: any), or without the places
-            and scales that `geometry` asks for.
+            and scales that `geometry` requires.
     """
     part = description.locals
     if part is None:

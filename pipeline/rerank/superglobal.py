@@ -164,8 +164,8 @@ class SuperGlobalReranker:
         names = list(chain.from_iterable(candidates.ids[row] for row in block))
         # Whatever store they come from, torch needs them contiguous and writable.
         flat = torch.from_numpy(np.require(gallery.globals(names), np.float32, ["C", "W"]))
-        asked = torch.from_numpy(np.stack([queries[row].vector for row in block]))
-        return asked, flat.view(len(block), len(names) // len(block), -1)
+        vectors = torch.from_numpy(np.stack([queries[row].vector for row in block]))
+        return vectors, flat.view(len(block), len(names) // len(block), -1)
 
     def _blocks(self, queries: Sequence[Description], candidates: Candidates) -> list[list[int]]:
         """Queries with equally many candidates, in blocks that fit."""

@@ -75,8 +75,8 @@ def run_demo(folder: Path, console: Console, reporter: Reporter) -> dict[str, An
     queries = _write_queries(manifest, folder / "queries.csv")
     found = timed("search", lambda: search(config, [str(queries)], reporter)).to_json()
     measured = timed("evaluate", lambda: evaluate(config, str(manifest), reporter=reporter)).to_json()
-    learnt = load_config(overrides=[f"index={folder / 'index'}", *_SETTINGS, "rerank.chain=[rrt]"])
-    other = timed("evaluate rrt", lambda: evaluate(learnt, str(manifest), reporter=reporter)).to_json()
+    with_rrt = load_config(overrides=[f"index={folder / 'index'}", *_SETTINGS, "rerank.chain=[rrt]"])
+    other = timed("evaluate rrt", lambda: evaluate(with_rrt, str(manifest), reporter=reporter)).to_json()
 
     page = folder / "results.html"
     write_page(page, found, measured)
@@ -88,12 +88,12 @@ def run_demo(folder: Path, console: Console, reporter: Reporter) -> dict[str, An
 
 
 def _write_queries(manifest: Path, file: Path) -> Path:
-    """A manifest of one photo of three of the instances that were not learnt from, spread over their names."""
+    """A manifest of one photo of three of the instances outside of the training set, spread over their names."""
     first = {record.label: record for record in reversed(load_catalog(str(manifest)).select("val").records)}
     labels = sorted(label for label in first if label)
-    asked = [first[label] for label in labels[:: len(labels) // _QUERIES][:_QUERIES]]
+    chosen = [first[label] for label in labels[:: len(labels) // _QUERIES][:_QUERIES]]
     with write_errors(file), file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label"])
-        writer.writerows([str(manifest.parent / record.path), record.label] for record in asked)
+        writer.writerows([str(manifest.parent / record.path), record.label] for record in chosen)
     return file

@@ -1,7 +1,7 @@
 """`fetch`: a published data set into a folder, downloaded from its official places or taken from what is here already.
 
-Before extract, which reads the folder as NAME:FOLDER. Nothing else in relook downloads a data set. What was brought
-stands in the folder's `fetched.json`; run again, it goes on where it was cut.
+Before extract, which reads the folder as NAME:FOLDER. Nothing else in relook downloads a data set. The
+folder's `fetched.json` lists what was downloaded; run again, it resumes.
 """
 
 from __future__ import annotations

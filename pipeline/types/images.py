@@ -19,7 +19,7 @@ class ImageRecord:
     Attributes:
         id: unique in its catalog; the name of the image in every store.
         path: where its file lies, relative to the catalog's root (or absolute), with forward slashes.
-        label: what it shows; "" for a distractor or when nobody said.
+        label: what it shows; "" for a distractor or an unlabelled image.
         split: the part of the data set it belongs to, "" when there is one part only.
         bbox: x0, y0, x1, y1 in pixels of the upright original: only this part is described. None: all of it.
         width, height: size in pixels of the upright original; 0 until it was read.
@@ -42,16 +42,16 @@ class ImageRecord:
 
 @dataclass(frozen=True)
 class GroundTruth:
-    """The right answers that a data set publishes for its queries; `pipeline.evaluate` scores rankings by it.
+    """The ground truth that a data set publishes for its queries; `pipeline.evaluate` scores rankings by it.
 
     Attributes:
         dataset: the registry name of the data set.
         protocol: the name of its authors' protocol in `pipeline.evaluate`.
         root: the folder that the queries' paths start from.
-        queries: Q images that are asked with, ids unique among them; a `bbox` is all that is shown of one. Those that
-            the data set tells to ignore are not here. Empty: every labelled image of the gallery asks.
+        queries: Q query images, ids unique among them, each cropped to its `bbox`. Those that the data set marks as
+            ignored are left out. Empty: every labelled image of the gallery is a query.
         groups: for a name such as "easy", "hard", "junk" or "positive", Q sequences of ids of the gallery. The group
-            "label" holds labels instead, any of which is right. No groups: positives have the query's label.
+            "label" has labels instead, any of which is correct. No groups: positives have the query's label.
         ignored: how many queries of the published list are not here because it tells to ignore them.
     """
 

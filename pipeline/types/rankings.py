@@ -16,7 +16,7 @@ from pipeline.types.descriptors import FloatArray
 
 @dataclass(frozen=True)
 class Candidates:
-    """The first answers of a store, best first.
+    """The first results of a store, best first.
 
     Attributes:
         query_ids: Q names.
@@ -31,7 +31,7 @@ class Candidates:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The answer to one query, best first.
+    """The result of one query, best first.
 
     Attributes:
         query_id: the query's name.

@@ -28,7 +28,7 @@ class Hit:
         rank: from 1, after re-ranking.
         id: of the image in the index.
         path: where its photo lies.
-        label: what it shows; "" where nobody said.
+        label: what it shows; "" if unknown.
         split: the part of the data set that it belongs to, "" where there is one part only.
         score: what hits are sorted by: the cosine similarity of the global descriptors in [-1, 1], or, of the first
             candidates, that similarity fused with the rerankers' scores.

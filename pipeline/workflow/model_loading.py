@@ -138,7 +138,7 @@ def _is_being_made(config: Config, index: Index) -> bool:
 def _icc_of_index(config: Config) -> ColourRule | None:
     """How an index of the requested describer reads colours: one from before `describe.image.icc` keeps its way.
 
-    Where nobody sets it, an upgrade of relook does not change the model of an index.
+    Where it is not set, an upgrade of relook does not change the model of an index.
     """
     for name in (NAME, STAGED):
         if (config.index / name).exists():

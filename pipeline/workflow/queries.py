@@ -72,7 +72,7 @@ def describe_records(
         reporter: told about the progress.
         pictures: one per record, read in place of the file at its path.
     """
-    # The place in the list stands in for the id: the same photo may be there twice.
+    # Each has its place in the list as its id: the same photo may occur twice.
     numbered = [replace(record, id=str(number)) for number, record in enumerate(records)]
     found: dict[int, tuple[ImageRecord, Description]] = {}
     failed: list[tuple[str, str]] = []

@@ -37,7 +37,7 @@ class Query:
         name: what results call it.
         picture: what is described; None for an image of the index.
         id: of the image of the index; "" for a picture.
-        label: what it shows; "" where nobody said.
+        label: what it shows; "" if unknown.
         bbox: x0, y0, x1, y1 in pixels of the upright picture: only this part is described. None: all of it.
         error: why it cannot be searched, where that is known before it is read; "" otherwise.
     """

@@ -1,4 +1,4 @@
-"""Which rerankers a search uses where nobody names any: those of the configuration, or those that the index names.
+"""Which rerankers a search uses by default: those of the configuration, or those that the index names.
 
 `train-rerank --default` writes `rerankers/default.json`; whoever uses it says so.
 """

@@ -183,7 +183,7 @@ def test_landmarks_that_are_no_such_thing(tmp_path: Path, shared: Path) -> None:
     [
         ("abcdef0123456789,None,Public", "a query that is scored has no photo"),
         ("abcdef0123456789,,Private", "a query that is scored has no photo"),
-        ("abcdef0123456789,aaaabbbbccccdddd,Secret", "expected an id, its answers, and one of Public"),
+        ("abcdef0123456789,aaaabbbbccccdddd,Secret", "expected an id, its ground truth, and one of Public"),
         ("../../x,aaaabbbbccccdddd,Public", "expected an id"),
     ],
 )

@@ -16,7 +16,7 @@ from torch.nn import functional
 from pipeline.rerank.pair_reranker import Batch, joint_padding
 from pipeline.rerank.transformer import additive_mask, attend, project
 
-# Stands in for minus infinity where infinities would be subtracted from each other.
+# In place of minus infinity where infinities would be subtracted from each other.
 _LOWEST = -1e30
 
 

@@ -43,7 +43,7 @@ class CVNetReranker:
         projection: one 3x3 convolution per level, for maps that were not projected when extracting; None: maps are
             compared as they are.
         card: the model whose maps it was trained on; None where the checkpoint does not say.
-        weight: of the global similarity in the fused score, as tuned in training; None where nobody tuned it.
+        weight: of the global similarity in the fused score, as tuned in training; None: not tuned.
         temperature: factor on the logits before they become a probability.
         precision: "float32", or "bfloat16" or "float16" for the products and convolutions.
         device: where it runs.
@@ -115,7 +115,7 @@ class CVNetReranker:
         state = {f"cv_learner.{key}": value for key, value in self.learner.state_dict().items()}
         if self.projection is not None:
             state |= {f"conv2ds.{key}": value for key, value in self.projection.state_dict().items()}
-        weight = None if self.weight == _WEIGHT else self.weight  # nobody tuned the paper's
+        weight = None if self.weight == _WEIGHT else self.weight  # the paper's value is not tuned
         shape = {"levels": self.learner.levels}
         return RerankCheckpoint("cvnet", state, shape, self.card, weight, self.temperature)
 
@@ -168,12 +168,12 @@ class CVNetReranker:
         """[K] float32 of one image's maps against K others', which may be of any sizes."""
         result = np.zeros(len(others), dtype=np.float32)
         with inference(self._device, self._precision):
-            asked = self.expanded([query])[0]
-            blocks = self._blocks(asked, others)
+            query_levels = self.expanded([query])[0]
+            blocks = self._blocks(query_levels, others)
 
         def compare(rows: list[int]) -> FloatArray:
             with inference(self._device, self._precision):
-                logits = self.learner(asked, self.expanded([others[row] for row in rows])).float()
+                logits = self.learner(query_levels, self.expanded([others[row] for row in rows])).float()
                 found: FloatArray = (self.temperature * logits).softmax(dim=1)[:, 1].cpu().numpy()
                 return found
 
@@ -193,13 +193,13 @@ class CVNetReranker:
             levels = [convolve(level) for convolve, level in zip(projection, levels, strict=True)]
         return expand([level.float() for level in levels])
 
-    def _blocks(self, asked: torch.Tensor, others: Sequence[FeatureMaps]) -> list[list[int]]:
+    def _blocks(self, query_levels: torch.Tensor, others: Sequence[FeatureMaps]) -> list[list[int]]:
         """Rows of equal sizes, few enough for their volumes."""
         alike: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
         for row, item in enumerate(others):
             alike[tuple(level.shape for level in item)].append(row)
         blocks = []
-        cells = asked.shape[-2] * asked.shape[-1]
+        cells = query_levels.shape[-2] * query_levels.shape[-1]
         for shape, rows in alike.items():
             # Two halves of a quarter of all pairs of cells, 4 bytes each.
             volume = self.learner.levels**2 * cells * shape[-1][-2] * shape[-1][-1] * 2

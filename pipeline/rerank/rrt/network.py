@@ -40,7 +40,7 @@ class RRTShape:
         d_global: of the global descriptors.
         d_model: of every token.
         d_local: of the local descriptors; None: d_model, as in the official networks. Another size is projected by a
-            linear layer `remap_local` that is learnt with the rest.
+            linear layer `remap_local` that is trained with the rest.
         heads, layers, feedforward: of the transformer.
         dropout: in training.
         scale_rule: "official" gives a scale the index of the largest table entry that is not above it, compared in
@@ -49,7 +49,7 @@ class RRTShape:
         locals: how many local descriptors an image gives, its strongest; None: all that there are.
         normalize: give descriptors unit length (the globals after their projection), as the official networks do.
         symmetric: score a pair by the mean logit of both orders.
-        skip: add a learnt multiple of the cosine of the two projected global descriptors to the logit, so that the
+        skip: add a trained multiple of the cosine of the two projected global descriptors to the logit, so that the
             transformer has only to learn what that cosine does not say. Not in the paper.
     """
 

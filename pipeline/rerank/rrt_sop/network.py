@@ -40,7 +40,7 @@ class RRTSOPShape:
             and there is no such layer, as in the official network.
         token_length: length that every cell gets; None: cells are as long as they come, as in the official network.
         symmetric: score a pair by the mean logit of both orders.
-        skip: add a learnt multiple of the cosine of the two maps' means to the logit, so that the transformer has only
+        skip: add a trained multiple of the cosine of the two maps' means to the logit, so that the transformer has only
             to learn what that cosine does not say. Not in the paper.
     """
 

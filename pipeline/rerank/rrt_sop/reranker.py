@@ -1,6 +1,6 @@
 """The Reranking Transformer for products as a reranker: whole maps of local descriptors, pairs become probabilities.
 
-A reranker; its network is in `network.py`. Tan, Yuan, Ordonez, ICCV 2021: it was learnt together
+A reranker; its network is in `network.py`. Tan, Yuan, Ordonez, ICCV 2021: it was trained together
 with its backbone (the describer `sop_r50`), whose map it reads as it is, without unit length.
 """
 

@@ -1,7 +1,7 @@
 """The first pass of an exact search: which rows of a large array may be near to which queries.
 
 Below `flat.py`. Products of blocks that fit the caches: by numpy for float32 on a CPU, whose matrix products were the
-fastest at hand for few columns; by torch for float16, which it widens twenty times faster, and on CUDA, where the
+fastest available for few columns; by torch for float16, which it widens twenty times faster, and on CUDA, where the
 vectors are kept. Never by both in turns: the threads of each would wait for a core while those of the other spin on it.
 """
 
@@ -35,9 +35,9 @@ class Scanner(Protocol):
 
         Args:
             queries: [Q, D].
-            thresholds: [Q], read anew for every block, so that the caller may raise it meanwhile. The first block
+            thresholds: [Q], read again for every block, so that the caller may raise it meanwhile. The first block
                 raises it to what it has itself, so that not all of it is handed over.
-            margin: how many answers are wanted, and how far below the last of them a product still counts.
+            margin: how many results are wanted, and how far below the last of them a product still counts.
             among: the rows to look at, ascending; None: all.
         """
 

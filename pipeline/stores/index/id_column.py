@@ -35,12 +35,12 @@ class IdColumn:
     def rows_of(self, names: Sequence[str]) -> npt.NDArray[np.intp]:
         """The row of each of these ids, -1 for one that is not there."""
         hashes, order = self._hashed
-        asked = np.fromiter(map(hash, names), np.int64, len(names))
-        place = np.searchsorted(hashes, asked)
+        wanted = np.fromiter(map(hash, names), np.int64, len(names))
+        place = np.searchsorted(hashes, wanted)
         found = np.full(len(names), -1, np.intp)
         left = np.flatnonzero(place < len(hashes))
         while len(left):  # once, unless two ids have one hash
-            left = left[hashes[place[left]] == asked[left]]
+            left = left[hashes[place[left]] == wanted[left]]
             rows = order[place[left]]
             same = np.fromiter(
                 (name == names[number] for name, number in zip(self.at(rows), left, strict=True)), np.bool_, len(left)

@@ -1,4 +1,7 @@
-"""Random orthonormal rows, from which the closed-form starts of transformers are made."""
+"""Random orthonormal rows.
+
+Used by the closed-form starts of RRT and AMES.
+"""
 
 from __future__ import annotations
 
