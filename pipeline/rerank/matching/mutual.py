@@ -1,0 +1,128 @@
+"""The matcher `mutual`: mutual nearest neighbours of descriptors, with an optional ratio test (Lowe, IJCV 2004, 7.1).
+
+For any keypoints; no weights. Matrix products over padded batches of candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from pipeline.errors import RelookError, UsageError
+from pipeline.rerank.matching.pair_batches import (
+    Pair,
+    match_in_batches,
+    mutual_maxima,
+    numpy_matches,
+    refuse_other_kind,
+)
+from pipeline.types import Keypoints, KeypointsCard, Matches
+
+
+class MutualMatcher:
+    """Matches keypoints that are each other's nearest by the cosine of their descriptors.
+
+    The score of a match is the cosine, at least 0. Both directions are treated alike: the matches of (a, b) are those
+    of (b, a), columns exchanged.
+
+    Args:
+        features: the kind of keypoints.
+        ratio: the distance to the nearest is below `ratio` times that to the second nearest, seen from either image;
+            in (0, 1]; None: no such test. An image with one keypoint has no second nearest, and passes.
+        min_cosine: of a match, in [-1, 1]; None: any.
+        batch_size: pairs per batch, at most.
+        device: where it runs.
+
+    Raises:
+        UsageError: a value is out of its range.
+    """
+
+    name = "mutual"
+
+    def __init__(
+        self,
+        features: str,
+        ratio: float | None = None,
+        min_cosine: float | None = None,
+        batch_size: int = 64,
+        device: str = "cpu",
+    ) -> None:
+        if ratio is not None and not 0 < ratio <= 1:
+            raise UsageError(f"matcher mutual: ratio = {ratio} must be above 0 and at most 1")
+        if min_cosine is not None and not -1 <= min_cosine <= 1:
+            raise UsageError(f"matcher mutual: min_cosine = {min_cosine} must be from -1 to 1")
+        self.features = features
+        self._ratio = ratio
+        self._min_cosine = min_cosine
+        self._batch_size = batch_size
+        self._device = torch.device(device)
+
+    @classmethod
+    def load(
+        cls,
+        features: str,
+        checkpoint: str | Path | None = None,
+        device: str = "cpu",
+        ratio: float | None = None,
+        min_cosine: float | None = None,
+        batch_size: int = 64,
+    ) -> Self:
+        """Make one. Raises UsageError for a checkpoint, which it has none of."""
+        if checkpoint is not None:
+            raise UsageError(f"{checkpoint}: matcher mutual has no weights; set rerank.matching.checkpoint=null")
+        return cls(features, ratio, min_cosine, batch_size, device)
+
+    def check(self, card: KeypointsCard) -> None:
+        """See `Matcher.check`."""
+        refuse_other_kind(self.name, self.features, None, card)
+
+    def match(self, pairs: Sequence[Pair]) -> list[Matches]:
+        """See `Matcher.match`. Raises RelookError when the descriptors of two images differ in their size."""
+        for first, second in pairs:
+            widths = first.descriptors.shape[1], second.descriptors.shape[1]
+            if len(first) and len(second) and widths[0] != widths[1]:
+                raise RelookError(f"descriptors of {widths[0]} and of {widths[1]} values cannot be matched")
+        return match_in_batches(pairs, partial(self._match_batch, pairs), self._batch_size, self._device)
+
+    def _match_batch(self, pairs: Sequence[Pair], numbers: Sequence[int]) -> list[Matches]:
+        with torch.inference_mode():
+            first = _stacked([pairs[number][0] for number in numbers], self._device)
+            second = _stacked([pairs[number][1] for number in numbers], self._device)
+            cosines = first @ second.transpose(1, 2)
+            return [
+                self._match_one(cosines[row, : len(pairs[number][0]), : len(pairs[number][1])])
+                for row, number in enumerate(numbers)
+            ]
+
+    def _match_one(self, cosines: torch.Tensor) -> Matches:
+        rows, columns, values = mutual_maxima(cosines)
+        kept = torch.ones_like(rows, dtype=torch.bool)
+        if self._min_cosine is not None:
+            kept &= values >= self._min_cosine
+        if self._ratio is not None:
+            kept &= _passes(cosines, rows, columns, values, self._ratio)
+            kept &= _passes(cosines.T, columns, rows, values, self._ratio)
+        return numpy_matches(rows[kept], columns[kept], values[kept].clamp(0, 1))
+
+
+def _passes(
+    cosines: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, ratio: float
+) -> torch.Tensor:
+    """[k] bool: whether the nearest of each of `rows` is by `ratio` nearer than the second nearest."""
+    others = cosines[rows].scatter(1, columns[:, None], float("-inf"))
+    second = others.amax(dim=1)
+    # Squared distances of unit vectors. Without a second, it is infinitely far.
+    return (2 - 2 * values).clamp(min=0) < ratio**2 * (2 - 2 * second).clamp(min=0)
+
+
+def _stacked(images: Sequence[Keypoints], device: torch.device) -> torch.Tensor:
+    """[B, n, d] descriptors, zeros behind those of images that have fewer than the others."""
+    longest = max(map(len, images))
+    rows = [torch.from_numpy(np.ascontiguousarray(image.descriptors)).to(device) for image in images]
+    return torch.stack([functional.pad(row, (0, 0, 0, longest - len(row))) for row in rows])
