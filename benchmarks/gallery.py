@@ -25,7 +25,6 @@ from rich.console import Console
 from rich.table import Table
 
 import relook
-from pipeline.describe.describer import icc_of
 from pipeline.rerank import apply_chain
 from pipeline.stores import Index, IndexWriter
 from pipeline.types import Candidates, Description, ImageRecord, ModelCard
@@ -91,7 +90,7 @@ def parts(gallery: relook.Gallery, path: Path) -> tuple[float, float, float]:
     """Seconds of describing, of searching and of re-ranking, called one by one in this thread."""
     chain = gallery.chain()
     times = [time.perf_counter()]
-    picture = read_options(gallery.config).read(path, icc=icc_of(gallery.index.card))
+    picture = read_options(gallery.config).read(path, icc=gallery.index.card.image.icc)
     (description,) = gallery.describer.describe([gallery.describer.prepare(picture.pixels)])
     times.append(time.perf_counter())
     (found,) = gallery.store.query(description.vector[None], max(step.top for step in chain))

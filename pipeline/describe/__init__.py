@@ -4,7 +4,6 @@ Between the catalog's photos and the index directory. `load_describer` is the wa
 over many photos while reading, computing and writing overlap.
 """
 
-from pipeline.describe.describer import icc_of
 from pipeline.describe.keypoints import extractor_for_card, keypoints_alone, load_keypoints, with_keypoints
 from pipeline.describe.registry import describer_for_card, load_describer
 from pipeline.describe.stream import (
@@ -29,7 +28,6 @@ __all__ = [
     "describe_stream",
     "describer_for_card",
     "extractor_for_card",
-    "icc_of",
     "keypoints_alone",
     "load_describer",
     "load_keypoints",

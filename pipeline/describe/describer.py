@@ -1,4 +1,4 @@
-"""The describer: resize, network at several scales, pooling, local selection, projections.
+"""The describer: pictures to what the network reads, a pass of the network, projections; and the model card.
 
 Called by extraction for the gallery and by search for queries. Everything that changes a descriptor is on its model
 card.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -19,51 +18,15 @@ from torch.nn import functional
 from pipeline.checkpoints import hash_weights
 from pipeline.config import DescribeConfig
 from pipeline.describe.ames_projection import AMESProjection
-from pipeline.describe.backbones import Tap
 from pipeline.describe.fitting import Fitted, Samples
-from pipeline.describe.input_size import scaled_size, with_input_of
+from pipeline.describe.local_descriptors import Cells, to_local_descriptors
 from pipeline.describe.network import DescriberNetwork
-from pipeline.describe.preprocessing import prepare
+from pipeline.describe.network_pass import NetworkOutput, NetworkPass
+from pipeline.describe.preprocessing import prepare, scaled_size, ways_to_original, with_input_of
 from pipeline.describe.presets import PRESETS
-from pipeline.describe.selection import Cells, all_cells, strongest_cells
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared
-
-
-@dataclass(frozen=True)
-class NetworkOutput:
-    """What the network computed for B pictures, before the projections.
-
-    Attributes:
-        vectors: [B, D] float32 of unit length.
-        cells: the chosen cells; None without local descriptors.
-        maps: [B, C, h, w] float32 per level; None without feature maps.
-        to_original: per picture [S, 4] float32, from the pixels that each scale of the cells read to the original's.
-    """
-
-    vectors: torch.Tensor
-    cells: Cells | None
-    maps: list[torch.Tensor] | None
-    to_original: list[npt.NDArray[np.float32]]
-
-    def on_cpu(self) -> NetworkOutput:
-        """The same values in the memory of the CPU."""
-        return self.on(torch.device("cpu"))
-
-    def on(self, device: torch.device) -> NetworkOutput:
-        """The same values on a device."""
-        cells = self.cells and Cells(*(getattr(self.cells, field.name).to(device) for field in fields(self.cells)))
-        maps = self.maps and [level.to(device) for level in self.maps]
-        return NetworkOutput(self.vectors.to(device), cells, maps, self.to_original)
-
-    @property
-    def bytes(self) -> int:
-        """The memory that the tensors take."""
-        tensors = [self.vectors, *(self.maps or ())]
-        if self.cells is not None:
-            tensors += [getattr(self.cells, field.name) for field in fields(self.cells)]
-        return sum(tensor.nbytes for tensor in tensors)
 
 
 class NetworkDescriber:
@@ -86,13 +49,10 @@ class NetworkDescriber:
         self._config = config = with_input_of(network.backbone, config)
         self._image = config.image
         self._patch = network.backbone.patch
-        self._local_scales = config.locals.scales if config.locals.count else ()
-        self._map_scales = (1.0,) if config.maps.levels else ()
-        self._scales = tuple(sorted({*config.globals.scales, *self._local_scales, *self._map_scales}))
-        self._taps = self._find_taps()
+        self._pass = NetworkPass(network, config)
         self._mean = torch.tensor(self._image.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self._image.std, device=device).view(1, 3, 1, 1)
-        self._widths = self._measure_widths()
+        self._widths = self._pass.measure_widths(device)
         self._fitted = Fitted(config, self._widths)
         self._ames: AMESProjection | None = None
         if config.locals.projection:
@@ -158,7 +118,7 @@ class NetworkDescriber:
 
     def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
         """See `Describer.prepare`. Raises RelookError when the `bbox` lies outside the picture."""
-        return prepare(image, bbox, self._image, self._scales, self._patch)
+        return prepare(image, bbox, self._image, self._pass.scales, self._patch)
 
     def describe(self, batch: Sequence[Prepared]) -> list[Description]:
         """See `Describer.describe`."""
@@ -168,7 +128,8 @@ class NetworkDescriber:
     def observe(self, batch: Sequence[Prepared]) -> NetworkOutput:
         """Run the network on pictures of one `shape`; `fit_on` and `describe_output` take the result."""
         with self._autocast():
-            return self._run_network(batch)
+            ways = [ways_to_original(item, self._pass.local_scales, self._image, self._patch) for item in batch]
+            return self._pass.run(self.pyramid(batch), ways)
 
     def describe_output(self, output: NetworkOutput) -> list[Description]:
         """The descriptions of the pictures that `observe` was given, in order."""
@@ -200,12 +161,12 @@ class NetworkDescriber:
     def pyramid(self, batch: Sequence[Prepared]) -> Iterator[tuple[float, torch.Tensor]]:
         """Each scale and its images [B, 3, h, w] as the network reads them."""
         if self._image.scaling == "picture":
-            for number, scale in enumerate(self._scales):
+            for number, scale in enumerate(self._pass.scales):
                 yield scale, self.normalised(batch, number)
             return
         images = self.normalised(batch)
         height, width = images.shape[-2:]
-        for scale in self._scales:
+        for scale in self._pass.scales:
             size = scaled_size(height, width, scale, self._patch)
             if scale == 1:
                 yield scale, images
@@ -248,91 +209,13 @@ class NetworkDescriber:
             return self._ames.dimension
         return self._fitted.width("locals")
 
-    def _find_taps(self) -> dict[str, Tap | None]:
-        """Which stage locals and maps come from; None: the final map."""
-        backbone = self.network.backbone
-        taps: dict[str, Tap | None] = {}
-        for name, count, section in (
-            ("locals", self._config.locals.count, self._config.locals),
-            ("maps", len(self._config.maps.levels), self._config.maps),
-        ):
-            taps[name] = Tap(section.stage, section.pre_relu) if count and section.stage != "final" else None
-            if taps[name] and not -backbone.stages <= int(section.stage) < backbone.stages:
-                raise RelookError(
-                    f"describe.{name}.stage = {section.stage}: {backbone.architecture} has {backbone.stages} stages"
-                )
-            if count and section.pre_relu and not backbone.has_pre_relu(taps[name]):
-                raise RelookError(
-                    f"describe.{name}.pre_relu: {backbone.architecture} gives no map before a ReLU at stage "
-                    f"{section.stage}"
-                )
-        return taps
-
-    def _run_network(self, batch: Sequence[Prepared]) -> NetworkOutput:
-        network, config = self.network, self._config
-        vectors: list[torch.Tensor] = []
-        cells: list[torch.Tensor] = []
-        sizes: list[tuple[int, int]] = []
-        levels = None
-        for scale, images in self.pyramid(batch):
-            wanted = {
-                "locals": self._taps["locals"] if scale in self._local_scales else None,
-                "maps": self._taps["maps"] if scale in self._map_scales else None,
-            }
-            taps = {name: tap for name, tap in wanted.items() if tap}
-            final, tapped = network.backbone(images, list(taps.values()))
-            maps = dict(zip(taps, tapped, strict=True))
-            if scale in config.globals.scales:
-                vectors.append(network.head.pool(final).float())
-            if scale in self._local_scales:
-                cells.append(maps.get("locals", final))
-                sizes.append((images.shape[-2], images.shape[-1]))
-            if network.maps is not None and scale in self._map_scales:
-                levels = [level.float() for level in network.maps(maps.get("maps", final))]
-        chosen = self._choose(cells, sizes) if cells else None
-        places = [self._to_original(item) for item in batch] if cells else []
-        return NetworkOutput(network.head.combine(vectors), chosen, levels, places)
-
-    def _choose(self, maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> Cells:
-        network, config = self.network, self._config.locals
-        weights = None
-        if config.kind == "attention" and network.attention is not None:
-            weights = [network.attention(cells).float() for cells in maps]
-        if network.reduce is not None:
-            maps = [network.reduce(cells) for cells in maps]
-        maps = [cells.float() for cells in maps]
-        return all_cells(maps, sizes) if config.kind == "map" else strongest_cells(maps, sizes, config.count, weights)
-
-    def _locals(self, cells: Cells, places: Sequence[npt.NDArray[np.float32]]) -> list[LocalDescriptors]:
-        unit = self._config.locals.kind != "map"  # a cell's length is part of a map
+    def _locals(self, cells: Cells, to_original: Sequence[npt.NDArray[np.float32]]) -> list[LocalDescriptors]:
+        """Projected and brought to float32 arrays, per picture."""
+        settings = self._config.locals
+        unit = settings.kind != "map"  # a cell's length is part of a map
         features = functional.normalize(cells.features, dim=-1) if unit else cells.features
         features = self._ames.apply(features) if self._ames else self._fitted.apply("locals", features, unit=unit)
-        descriptors, weight = features.cpu().numpy(), cells.weight.cpu().numpy()
-        xy, numbers = cells.xy.cpu().numpy(), cells.scale.cpu().numpy()
-        scales = np.array(sorted(self._local_scales), dtype=np.float32)
-        result = []
-        for row, place in enumerate(places):
-            kept = weight[row] >= self._config.locals.threshold
-            back = place[numbers[row]]
-            original = xy[row] * back[:, :2] + back[:, 2:]
-            seen = 1 / scales[numbers[row]]
-            result.append(LocalDescriptors(descriptors[row][kept], original[kept], seen[kept], weight[row][kept]))
-        return result
-
-    def _to_original(self, item: Prepared) -> npt.NDArray[np.float32]:
-        """Per scale of the locals, (sx, sy, dx, dy) from the network's pixels to the original's."""
-        ways = []
-        for number, scale in enumerate(self._scales):
-            if scale not in self._local_scales:
-                continue
-            if self._image.scaling == "picture":
-                ways.append(item.to_original[number])
-                continue
-            sx, sy, dx, dy = item.to_original[0]
-            height, width = item.pixels[0].shape[1:]
-            new_height, new_width = scaled_size(height, width, scale, self._patch)
-            ways.append((sx * width / new_width, sy * height / new_height, dx, dy))
-        return np.array(ways, dtype=np.float32)
+        return to_local_descriptors(cells, features, to_original, self._pass.local_scales, settings.threshold)
 
     def _maps(self, levels: list[torch.Tensor]) -> list[FeatureMaps]:
         """Projected and brought to float32 arrays, per picture."""
@@ -350,27 +233,6 @@ class NetworkDescriber:
         left_out = {"max_pixels", "max_bytes"} | ({"icc"} if self.icc == "ignore" else set())
         return self._image.model_dump(mode="json", exclude=left_out)
 
-    @torch.inference_mode()
-    def _measure_widths(self) -> dict[str, int]:
-        """Channels of the global descriptor, of the map that locals come from, and of the maps."""
-        backbone = self.network.backbone
-        height, width = backbone.probed_size or (64, 64)
-        taps = {name: tap for name, tap in self._taps.items() if tap}
-        images = torch.zeros(1, 3, height, width, device=self._device)
-        final, tapped = self.network.backbone(images, list(taps.values()))
-        maps = dict(zip(taps, tapped, strict=True))
-        locals_ = maps.get("locals", final)
-        if self.network.reduce is not None and self._config.locals.count:
-            locals_ = self.network.reduce(locals_)
-        levels = self.network.maps(maps.get("maps", final)) if self.network.maps else [final]
-        pooled = self.network.head.pool(final)
-        return {"globals": pooled.shape[1], "locals": locals_.shape[1], "maps": levels[0].shape[1]}
-
-
-def icc_of(card: ModelCard) -> ColourRule:
-    """How the pictures of a card's describer are read. Cards from before colour profiles were applied do not say it."""
-    return "srgb" if (card.settings.get("image") or {}).get("icc") == "srgb" else "ignore"
-
 
 def settings_of(card: ModelCard) -> dict[str, Any]:
     """The options of `load_describer` that make a describer like the one on the card.
@@ -378,11 +240,6 @@ def settings_of(card: ModelCard) -> dict[str, Any]:
     A projection for AMES is no option: its weights are among the index's fitted arrays. What the card says of maps for
     rerankers follows from the weights.
     """
-    maps = {key: value for key, value in card.settings["maps"].items() if key not in ("channels", "projected_by")}
-    return {
-        **card.settings,
-        "weights": "random" if card.random else "pretrained",
-        "image": {**card.settings["image"], "icc": icc_of(card)},
-        "locals": {**card.settings["locals"], "projection": None},
-        "maps": maps,
-    }
+    card = card.changed("image", icc=card.image.icc).changed("locals", projection=None)
+    options = card.changed("maps", without=("channels", "projected_by")).settings
+    return {**options, "weights": "random" if card.random else "pretrained"}

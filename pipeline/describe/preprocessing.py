@@ -1,24 +1,72 @@
-"""A decoded picture to what the network reads: box, resizing at every scale, crop.
+"""A decoded picture to what the network reads: which input a backbone takes, box, resizing at every scale, crop.
 
-Runs on the threads that read photos, before the describer's network. What is done is written in `ImageConfig`; the way
-back to the original's pixels is kept for every scale, because local descriptors say where they lie.
+Runs on the threads that read photos, before the describer's network. What is done is written in `ImageConfig`, and on
+the model card; the way back to the original's pixels is kept for every scale, because local descriptors say where they
+lie.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.config import ImageConfig
+from pipeline.config import DescribeConfig, ImageConfig
+from pipeline.describe.backbones import Backbone
 from pipeline.errors import RelookError
 from pipeline.imaging import resize, resize_by, target_size
 from pipeline.types import Box, Prepared
 
+log = logging.getLogger(__name__)
+
 Pixels = npt.NDArray[np.uint8]
 # sx, sy, dx, dy: x_original = x * sx + dx, and so for y.
 Mapping = tuple[float, float, float, float]
+
+
+def with_input_of(backbone: Backbone, config: DescribeConfig) -> DescribeConfig:
+    """The configuration with an input that the backbone can read.
+
+    A model of one input size reads pictures that are resized (`describe.image.resize = exact`) or cropped to it, at
+    scale 1 alone; a warning says what was set.
+
+    Raises:
+        RelookError: the sides of pictures would not be multiples of the backbone's patch, or its input is no square.
+    """
+    image = config.image.model_copy(
+        update={
+            "mean": config.image.mean or backbone.mean,
+            "std": config.image.std or backbone.std,
+            "multiple": config.image.multiple or backbone.multiple,
+        }
+    )
+    if backbone.fixed_size is None:
+        _check_patch(backbone, image, config)
+        return config.model_copy(update={"image": image})
+    height, width = backbone.fixed_size
+    if height != width:
+        raise RelookError(f"{backbone.architecture} reads {width} x {height} pixels only, which is no square")
+    if config.maps.levels and config.image.scaling == "tensor":
+        raise RelookError(f"describe.image.scaling = tensor: {backbone.architecture} reads one size only; use picture")
+    if image.crop != height:
+        image = image.model_copy(
+            update={"size": height, "resize": "exact", "crop": None, "max_side": None, "multiple": 1}
+        )
+    fixed = config.model_copy(
+        update={
+            "image": image,
+            "globals": config.globals.model_copy(update={"scales": (1.0,)}),
+            "locals": config.locals.model_copy(update={"scales": (1.0,)}),
+        }
+    )
+    if fixed.globals != config.globals or fixed.image.size != config.image.size:
+        log.warning(
+            "%s reads %d x %d pixels only: describe.image.size = %d, resize = %s, and scale 1 alone",
+            *(backbone.architecture, width, height, image.size, image.resize),
+        )
+    return fixed
 
 
 def prepare(
@@ -46,6 +94,39 @@ def prepare(
         pixels.append(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         to_original.append((sx * back[0], sy * back[1], dx * back[0] + left, dy * back[1] + top))
     return Prepared(pixels, to_original, used, width, height)
+
+
+def scaled_size(height: int, width: int, scale: float, patch: int) -> tuple[int, int]:
+    """(height, width) in pixels of a tensor that is resized by `scale`: rounded down, or to multiples of the patch."""
+    if patch > 1:
+        return round_to(height * scale, patch), round_to(width * scale, patch)
+    return max(1, int(height * scale)), max(1, int(width * scale))
+
+
+def ways_to_original(
+    item: Prepared, scales: Sequence[float], settings: ImageConfig, patch: int
+) -> npt.NDArray[np.float32]:
+    """For each of S scales (sx, sy, dx, dy), from the pixels that the network reads to the original's: [S, 4]."""
+    if settings.scaling == "picture":
+        return np.array([item.to_original[item.scales.index(scale)] for scale in scales], dtype=np.float32)
+    sx, sy, dx, dy = item.to_original[0]
+    height, width = item.pixels[0].shape[1:]
+    sizes = [scaled_size(height, width, scale, patch) for scale in scales]
+    return np.array([(sx * width / new[1], sy * height / new[0], dx, dy) for new in sizes], dtype=np.float32)
+
+
+def round_to(side: float, multiple: int) -> int:
+    """The nearest multiple, at least one; in pixels."""
+    return max(multiple, round(side / multiple) * multiple)
+
+
+def clip(bbox: Box, width: int, height: int) -> tuple[int, int, int, int]:
+    """Whole pixels of a box inside the picture; corners are truncated, as the Revisited Oxford protocol does."""
+    left, top = max(0, int(bbox[0])), max(0, int(bbox[1]))
+    right, bottom = min(width, int(bbox[2])), min(height, int(bbox[3]))
+    if right <= left or bottom <= top:
+        raise RelookError(f"the box {bbox} has no pixel of a picture of {width} x {height}")
+    return left, top, right, bottom
 
 
 def _limited(image: Pixels, settings: ImageConfig) -> Pixels:
@@ -83,15 +164,16 @@ def _at_scale(image: Pixels, scale: float, settings: ImageConfig, patch: int) ->
     return resized, (sx, sy, dx, dy)
 
 
-def round_to(side: float, multiple: int) -> int:
-    """The nearest multiple, at least one; in pixels."""
-    return max(multiple, round(side / multiple) * multiple)
-
-
-def clip(bbox: Box, width: int, height: int) -> tuple[int, int, int, int]:
-    """Whole pixels of a box inside the picture; corners are truncated, as the Revisited Oxford protocol does."""
-    left, top = max(0, int(bbox[0])), max(0, int(bbox[1]))
-    right, bottom = min(width, int(bbox[2])), min(height, int(bbox[3]))
-    if right <= left or bottom <= top:
-        raise RelookError(f"the box {bbox} has no pixel of a picture of {width} x {height}")
-    return left, top, right, bottom
+def _check_patch(backbone: Backbone, image: ImageConfig, config: DescribeConfig) -> None:
+    multiple = image.multiple or 1
+    if multiple % backbone.patch == 0 or image.crop is not None:
+        return
+    if image.resize == "exact":
+        scales = {1.0, *config.globals.scales, *(config.locals.scales if config.locals.count else ())}
+        sides = [target_size(1, 1, rule="exact", size=image.size, multiple=multiple, scale=s)[0] for s in scales]
+        if all(side % backbone.patch == 0 for side in sides):
+            return
+    raise RelookError(
+        f"describe.image.multiple = {multiple}: {backbone.architecture} reads sides of multiples of {backbone.patch} "
+        "pixels; leave it null"
+    )

@@ -77,7 +77,7 @@ class ReadOptions:
         Args:
             picture: see `read_picture`.
             name: what errors call it, unless it is a file.
-            icc: how its colours are read: that of the describer, `icc_of` its card.
+            icc: how its colours are read: as on the card of the describer, `ModelCard.image`.
 
         Raises:
             ImageError: it cannot be read.

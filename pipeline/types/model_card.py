@@ -7,11 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 IMPORTED = "imported"  # the name on the card of descriptors that another program made
+
+
+@dataclass(frozen=True)
+class ImageCard:
+    """What a model card says of how pictures are read.
+
+    Attributes:
+        icc: "srgb" where colours are converted by the file's profile. Cards from before profiles were applied do not
+            say it: "ignore".
+    """
+
+    icc: Literal["srgb", "ignore"] = "ignore"
 
 
 @dataclass(frozen=True)
@@ -98,6 +110,11 @@ class ModelCard:
         return self.weights.startswith("random")
 
     @property
+    def image(self) -> ImageCard:
+        """The settings of reading pictures; defaults where the card has none."""
+        return ImageCard("srgb" if (self.settings.get("image") or {}).get("icc") == "srgb" else "ignore")
+
+    @property
     def locals(self) -> LocalsCard:
         """The settings of local descriptors; defaults where the card has none."""
         given = _known(LocalsCard, self.settings.get("locals"))
@@ -135,6 +152,11 @@ class ModelCard:
     def from_json(cls, values: Mapping[str, Any]) -> ModelCard:
         """Raises KeyError or TypeError when `values` is no card."""
         return cls(**{key: values[key] for key in cls.__dataclass_fields__})
+
+    def changed(self, section: str, without: Collection[str] = (), **values: Any) -> ModelCard:
+        """The card with other `values` in a section of its settings, such as "locals", `without` some of its keys."""
+        kept = {key: value for key, value in (self.settings.get(section) or {}).items() if key not in without}
+        return replace(self, settings={**self.settings, section: {**kept, **values}})
 
     def differences(self, other: ModelCard) -> list[str]:
         """One "key: mine here, theirs there" for every value that differs."""

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from pipeline.config import Config
-from pipeline.describe import ReadOptions, describer_for_card, icc_of, load_describer
+from pipeline.describe import ReadOptions, describer_for_card, load_describer
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.rerank import RerankStep, load_reranker
@@ -61,8 +61,7 @@ def open_describer(config: Config, index: Index) -> Describer:
     have: dict[str, Any] = {
         "name": card.name,
         "weights": "random" if card.random else "pretrained",
-        **card.settings,
-        "image": {**card.settings.get("image", {}), "icc": icc_of(card)},
+        **card.changed("image", icc=card.image.icc).settings,
     }
     differences = _differences(requested, have)
     checkpoint = config.describe.checkpoint
@@ -106,18 +105,20 @@ def open_chain(config: Config, card: ModelCard) -> list[RerankStep]:
         UsageError: a name is unknown.
         RelookError: a checkpoint is missing, or made for other descriptors.
     """
-    chain = []
-    for name in configured_chain(config):
-        settings = _settings(config, name)
-        top, weight = settings.pop("top"), settings.pop("weight")
-        reranker = load_reranker(name, device=choose_device(config), **settings)
-        reranker = reranker.bind(card)
-        if weight is None:
-            weight = getattr(reranker, "weight", None)
-        if weight is None:
-            raise RelookError(f"rerank.{name}.weight is not set, and its checkpoint does not hold one")
-        chain.append(RerankStep(name, reranker, top, weight))
-    return chain
+    return [open_reranker(config, name, card) for name in configured_chain(config)]
+
+
+def open_reranker(config: Config, name: str, card: ModelCard) -> RerankStep:
+    """One of them, with its settings in the configuration. Raises as `open_chain` does."""
+    settings = _settings(config, name)
+    top, weight = settings.pop("top"), settings.pop("weight")
+    reranker = load_reranker(name, device=choose_device(config), **settings)
+    reranker = reranker.bind(card)
+    if weight is None:
+        weight = getattr(reranker, "weight", None)
+    if weight is None:
+        raise RelookError(f"rerank.{name}.weight is not set, and its checkpoint does not hold one")
+    return RerankStep(name, reranker, top, weight)
 
 
 def default_checkpoint(index: Path, name: str) -> Path:
@@ -144,7 +145,7 @@ def _icc_of_index(config: Config) -> ColourRule | None:
         if (config.index / name).exists():
             card = read_manifest(config.index, name).card
             if card.name == config.describe.name:
-                return icc_of(card)
+                return card.image.icc
     return None
 
 

@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from pipeline.describe import Described, Failed, ReadOptions, describe_stream, describer_for_card, load_describer
+from pipeline.describe.local_descriptors import strongest_cells
 from pipeline.describe.pooling import gem
 from pipeline.describe.projections import fit_pca
-from pipeline.describe.selection import strongest_cells
 from pipeline.errors import RelookError, UsageError
 from pipeline.types import Description, ImageRecord
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.describe.describer import icc_of
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule, Pixels
 from pipeline.types import (
@@ -111,7 +110,7 @@ class _Both:
 class _Alone:
     def __init__(self, extractor: KeypointExtractor, card: ModelCard) -> None:
         self._extractor, self.card = extractor, card
-        self.icc = icc_of(card)
+        self.icc = card.image.icc
 
     def prepare(self, image: Pixels, bbox: Box | None = None) -> Prepared:
         height, width = image.shape[:2]

@@ -133,8 +133,7 @@ class AMESReranker(PairReranker[AMESNetwork]):
 
     def source_of(self, card: ModelCard) -> ModelCard:
         """See `PairReranker.source_of`: not how many descriptors there are, nor whether they were projected."""
-        chosen = {key: value for key, value in (card.settings.get("locals") or {}).items() if key not in _OF_NO_MATTER}
-        return dataclasses.replace(card, settings={**card.settings, "locals": chosen}, local_dimension=0)
+        return dataclasses.replace(card.changed("locals", without=_OF_NO_MATTER), local_dimension=0)
 
     def project(self, descriptors: torch.Tensor, gallery: bool) -> torch.Tensor:
         """Tokens [..., model_dim] of local descriptors [..., local_dim] as a backbone gives them, on the CPU."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import Config
-from pipeline.describe import Failed, describe_stream, icc_of
+from pipeline.describe import Failed, describe_stream
 from pipeline.describe.describer import NetworkDescriber
 from pipeline.describe.preprocessing import clip
 from pipeline.errors import RelookError
@@ -34,7 +34,7 @@ def index_photos(gallery: Gallery, config: Config) -> Photos:
 
     def pixels(name: str) -> npt.NDArray[np.uint8]:
         record = index.records[name]
-        file = limits.read(index.image_file(record), icc=icc_of(index.card))
+        file = limits.read(index.image_file(record), icc=index.card.image.icc)
         if record.bbox is None:
             return file.pixels
         height, width = file.pixels.shape[:2]

@@ -1,8 +1,8 @@
-"""Cells of feature maps of several sizes: where the local descriptors of a picture come from.
+"""Local descriptors: which cells of the feature maps are chosen, and where in the picture they lie.
 
-Used by the describer. Strength is the L2 norm of a cell, which needs no training (the usual substitute for trained
-attention: Noh et al., ICCV 2017, section 3.2), or DELG's attention (Cao et al., ECCV 2020); or all cells are taken as
-they stand (Tan et al., ICCV 2021, products).
+Chosen in `network_pass.py`, projected by the describer. Strength is the L2 norm of a cell, which needs no training
+(the usual substitute for trained attention: Noh et al., ICCV 2017, section 3.2), or DELG's attention (Cao et al., ECCV
+2020); or all cells are taken as they stand (Tan et al., ICCV 2021, products).
 """
 
 from __future__ import annotations
@@ -10,7 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
+
+from pipeline.types import LocalDescriptors
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,35 @@ def all_cells(maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) ->
     features, xy, scale = _flat(maps, sizes)
     count = len(features)
     return Cells(features, features.norm(dim=-1), xy.expand(count, -1, -1), scale.expand(count, -1))
+
+
+def to_local_descriptors(
+    cells: Cells,
+    features: torch.Tensor,
+    to_original: Sequence[npt.NDArray[np.float32]],
+    scales: Sequence[float],
+    threshold: float,
+) -> list[LocalDescriptors]:
+    """The local descriptors of B pictures, at places in pixels of the originals.
+
+    Args:
+        cells: the chosen ones.
+        features: [B, n, d], those of the cells after their projection.
+        to_original: per picture [S, 4] float32, (sx, sy, dx, dy) from the pixels that each scale read.
+        scales: S of them, ascending.
+        threshold: cells of less weight are left out.
+    """
+    descriptors, weight = features.cpu().numpy(), cells.weight.cpu().numpy()
+    xy, numbers = cells.xy.cpu().numpy(), cells.scale.cpu().numpy()
+    sizes = 1 / np.array(scales, dtype=np.float32)
+    result = []
+    for row, ways in enumerate(to_original):
+        kept = weight[row] >= threshold
+        way = ways[numbers[row]]
+        places = xy[row] * way[:, :2] + way[:, 2:]
+        seen = sizes[numbers[row]]
+        result.append(LocalDescriptors(descriptors[row][kept], places[kept], seen[kept], weight[row][kept]))
+    return result
 
 
 def _flat(
