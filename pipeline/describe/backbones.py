@@ -224,7 +224,7 @@ def _build(architecture: str, **options: Any) -> nn.Module:
         try:  # transformers accept any input size only with this option
             return timm.create_model(architecture, dynamic_img_size=True, **options)
         except TypeError as error:
-            if "dynamic_img_size" not in str(error):
+            if not ("unexpected keyword" in str(error) and "dynamic_img_size" in str(error)):
                 raise
             return timm.create_model(architecture, **options)
     finally:

@@ -18,9 +18,14 @@ from pipeline.errors import RelookError
 # What a template's {field} stands for.
 _FIELDS = {"stage": r"\d", "block": r"\d+", "level": r"\d", "rest": r".+"}
 
-
-# Blocks of stage 3.
-_DEPTHS = {6: "r50", 23: "r101"}
+# Registry names by a layout's family and the number of blocks in stage 3, in which the ResNets differ.
+_REGISTRY_NAMES = {
+    ("cvnet", 6): "cvnet_r50",
+    ("cvnet", 23): "cvnet_r101",
+    ("delg", 6): "delg_r50",
+    ("delg", 23): "delg_r101",
+    ("sop", 6): "sop_r50",
+}
 
 
 @dataclass(frozen=True)
@@ -148,8 +153,7 @@ def registry_name(state: Mapping[str, torch.Tensor]) -> str | None:
         return None
     names = [layout.to_relook(key) or "" for key in state]
     blocks = {name.split(".")[3] for name in names if name.startswith("backbone.model.layer3.")}
-    depth = _DEPTHS.get(len(blocks))
-    return f"{layout.family}_{depth}" if depth else None
+    return _REGISTRY_NAMES.get((layout.family, len(blocks)))
 
 
 def to_relook(file: Checkpoint) -> Checkpoint:

@@ -100,7 +100,16 @@ class SuperGlobalReranker:
         expansion: float = 0.5,
         normalise: bool = False,
     ) -> Self:
-        """The reranker with these settings. Raises UsageError when a checkpoint is given: it has no weights."""
+        """The reranker with these settings.
+
+        Args:
+            checkpoint: None: it has no weights.
+            device: where it runs.
+            k, beta, power, expansion, normalise: see the class.
+
+        Raises:
+            UsageError: a checkpoint is given.
+        """
         if checkpoint is not None:
             raise UsageError(f"reranker superglobal is not trained; it takes no checkpoint ({checkpoint})")
         return cls(k, beta, power, expansion, normalise, device)

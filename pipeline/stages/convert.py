@@ -83,7 +83,7 @@ def _to_relook(file: Checkpoint, target: Path) -> ConvertResult:
         return ConvertResult(str(target), name, "reranker", "relook", len(file.state))
     name = registry_name(file.state)
     if name is None:
-        raise RelookError(f"{file.path}: a ResNet of {layout.family} that is neither 50 nor 101 layers deep")
+        raise RelookError(f"{file.path}: a ResNet of {layout.family} whose depth no describer has")
     ours = to_relook(file)
     has_maps = any(key.startswith("maps.") for key in ours.state)
     options: dict[str, Any] = {} if has_maps or layout.family != "cvnet" else {"maps": {"levels": ()}}
