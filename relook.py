@@ -107,9 +107,11 @@ def extract(
         UsageError: a setting is unknown, or its value is of the wrong type.
         RelookError: there are no images, none can be read, or the index is of another model.
     """
+    from pipeline.config import expand_argument
     from pipeline.stages.extract import extract as stage
 
-    return stage(_config(config, {"index": str(index), "store": store, "device": device, **settings}), str(images))
+    given = {"index": str(index), "store": store, "device": device, **settings}
+    return stage(_config(config, given), expand_argument(str(images)))
 
 
 def list_describers() -> list[str]:
@@ -137,23 +139,22 @@ def load_describer(
 
 def load_reranker(name: str, checkpoint: str | Path | None = None, device: str = "cpu", **options: Any) -> Reranker:
     """Build a reranker; see `pipeline.rerank.load_reranker`."""
+    from pipeline.config import expand_argument
     from pipeline.rerank import load_reranker as load
 
-    return load(name, checkpoint, device, **options)
+    return load(name, checkpoint and expand_argument(str(checkpoint)), device, **options)
 
 
 def _config(file: str | Path | None, given: Mapping[str, Any]) -> Config:
     """The settings of a call over those of a file; a store or rerankers may be given by their names alone."""
-    from pipeline.config import load_config
+    from pipeline.config import load_config, parse_chain
     from pipeline.config.loading import with_values
 
     values = {key: value for key, value in given.items() if value is not None}
     if isinstance(values.get("store"), str):
         values["store"] = {"kind": values["store"]}
     if "rerank" in values and not isinstance(values["rerank"], Mapping):
-        names = values["rerank"].split(",") if isinstance(values["rerank"], str) else list(values["rerank"])
-        names = [name.strip() for name in names if name.strip()]
-        values["rerank"] = {"chain": [] if names == ["none"] else names}
+        values["rerank"] = {"chain": list(parse_chain(values["rerank"], "rerank ="))}
     return with_values(load_config(Path(file) if file is not None else None), _dotted(values), "relook")
 
 

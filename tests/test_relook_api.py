@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cli_helpers import draw
 from photos import ROOT
 
 import relook
@@ -69,3 +70,16 @@ def test_the_wheel_has_it(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("*.whl")
     assert {"relook.py", "pipeline/samples/manifest.csv"} <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_paths_of_calls_are_expanded_as_those_of_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PHOTOS", str(tmp_path / "photos"))
+    for number in range(3):
+        draw(tmp_path / "photos" / f"{number}.jpg", number, 0)
+    assert relook.extract("$PHOTOS", "~/ix", describe={"image": {"size": 96}}).images == 3
+    with relook.open("~/ix", rerank="none") as gallery:
+        assert gallery.search("~/photos/1.jpg").ids[0] == "1.jpg"
+        assert gallery.search(Path("$PHOTOS/2.jpg")).ids[0] == "2.jpg"
+    with pytest.raises(relook.UsageError, match="the variable 'GONE' is not set"):
+        relook.extract("$GONE/photos", "~/ix")

@@ -81,8 +81,8 @@ def load_catalog(
     """
     try:
         return _load(source, labels, outside, exclude)
-    except (OSError, RuntimeError) as error:  # a folder above it cannot be opened, the name is too long, no user NAME
-        raise RelookError(f"{source}: {getattr(error, 'strerror', None) or error}") from None
+    except OSError as error:  # a folder above it cannot be opened, the name is too long
+        raise RelookError(f"{source}: {error.strerror or error}") from None
 
 
 def load_ground_truth(source: str) -> GroundTruth:
@@ -106,7 +106,7 @@ def load_ground_truth(source: str) -> GroundTruth:
 
 
 def _load(source: str, labels: Literal["none", "folder"], outside: Outside, exclude: Sequence[str] | None) -> Catalog:
-    path = Path(source).expanduser()
+    path = Path(source)
     if path.exists() and is_table(path):
         return load_manifest(path, outside)
     if path.is_dir():
@@ -126,7 +126,7 @@ def _published(source: str) -> tuple[DataSet, Path] | None:
     if not colon or "/" in name:
         return None
     if name in DATASETS:
-        return DATASETS[name], Path(folder).expanduser()
+        return DATASETS[name], Path(folder)
     if folder.startswith("//"):
         refuse_url(source)
     if not _NAME.fullmatch(name):  # C:\photos, 2024:06

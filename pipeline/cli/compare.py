@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import HtmlPage, Json, Quiet, Verbose
+from pipeline.cli.options import HtmlPage, Json, Quiet, Verbose, expanded_path
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_comparison, write_comparison
@@ -15,10 +15,14 @@ from pipeline.report import show_comparison, write_comparison
 
 @app.command()
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="A", help="An evaluation.json, or the folder of one.")],
+    before: Annotated[
+        Path, typer.Argument(metavar="A", help="An evaluation.json, or the folder of one.", parser=expanded_path)
+    ],
     after: Annotated[
         Path | None,
-        typer.Argument(metavar="[B]", help="Another; without it A's re-ranking with its global search."),
+        typer.Argument(
+            metavar="[B]", help="Another; without it A's re-ranking with its global search.", parser=expanded_path
+        ),
     ] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="The metric that counts wins and losses.")] = None,
     html: HtmlPage = None,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Json, Quiet, Verbose
+from pipeline.cli.options import Json, Quiet, Verbose, expanded_path
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_rows
@@ -15,8 +15,13 @@ from pipeline.report import show_rows
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="FILE", help="Weights: an official file, or relook's own.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help=".safetensors: relook's format; .pt: the official.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Weights: an official file, or relook's own.", parser=expanded_path)
+    ],
+    target: Annotated[
+        Path,
+        typer.Argument(metavar="OUT", help=".safetensors: relook's format; .pt: the official.", parser=expanded_path),
+    ],
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,

@@ -7,16 +7,17 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Quiet, Verbose
+from pipeline.cli.options import Quiet, Verbose, expanded_path
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Option("--out", help="The folder for index, checkpoint and page.")] = Path(
-        "relook-demo"
-    ),
+    folder: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="The folder for index, checkpoint and page.", parser=expanded_path),
+    ] = Path("relook-demo"),
     verbose: Verbose = 0,
     quiet: Quiet = False,
 ) -> None:

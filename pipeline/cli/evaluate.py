@@ -7,7 +7,19 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, Quiet, Rerank, Settings, Store, Verbose, chain_of
+from pipeline.cli.options import (
+    ConfigFile,
+    Device,
+    IndexDir,
+    Json,
+    Quiet,
+    Rerank,
+    Settings,
+    Store,
+    Verbose,
+    chain_of,
+    expanded_source,
+)
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_evaluation, show_sweep
@@ -17,10 +29,21 @@ from pipeline.report import show_evaluation, show_sweep
 def evaluate(
     images: Annotated[
         str | None,
-        typer.Option("--images", help="A manifest or NAME:FOLDER; without it the index's labels."),
+        typer.Option(
+            "--images",
+            metavar="PHOTOS",
+            help="A manifest or NAME:FOLDER; without it the index's labels.",
+            parser=expanded_source,
+        ),
     ] = None,
     queries: Annotated[
-        str | None, typer.Option("--queries", help="Labelled query photos; without it all labelled images.")
+        str | None,
+        typer.Option(
+            "--queries",
+            metavar="PHOTOS",
+            help="Labelled query photos; without it all labelled images.",
+            parser=expanded_source,
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only this split of the ground truth.")] = None,
     protocol: Annotated[

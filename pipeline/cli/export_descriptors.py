@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, IndexDir, Json, Quiet, Settings, Verbose
+from pipeline.cli.options import ConfigFile, IndexDir, Json, Quiet, Settings, Verbose, expanded_path
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import UsageError
@@ -19,7 +19,9 @@ def export(
     what: Annotated[str, typer.Argument(metavar="[globals|locals]", help="What to write.")],
     target: Annotated[
         Path | None,
-        typer.Argument(metavar="OUT", help="globals: .npz, .npy, .parquet or .csv; locals: .hdf5."),
+        typer.Argument(
+            metavar="OUT", help="globals: .npz, .npy, .parquet or .csv; locals: .hdf5.", parser=expanded_path
+        ),
     ] = None,
     count: Annotated[
         int | None, typer.Option("--count", min=1, help="Local descriptors per image, at most; without it all.")
@@ -36,7 +38,7 @@ def export(
 
     run = Run(config, settings, {"index": index}, as_json, verbose, quiet)
     if target is None:  # relook export OUT: the local descriptors
-        what, target = "locals", Path(what)
+        what, target = "locals", expanded_path(what)
     if what == "globals" and count is None:
         result = stage.export_globals(run.config, target)
     elif what == "locals":

@@ -17,6 +17,7 @@ from pipeline.cli.options import (
     Quiet,
     Settings,
     Verbose,
+    expanded_source,
 )
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
@@ -31,10 +32,15 @@ def extract(
     photos: Annotated[
         str | None,
         typer.Argument(
-            metavar="[PHOTOS]", help="A folder, a manifest (.csv, .parquet) or NAME:FOLDER; else catalog.images."
+            metavar="[PHOTOS]",
+            help="A folder, a manifest (.csv, .parquet) or NAME:FOLDER; else catalog.images.",
+            parser=expanded_source,
         ),
     ] = None,
-    images: Annotated[str | None, typer.Option("--images", help="The same as PHOTOS.", metavar="PHOTOS")] = None,
+    images: Annotated[
+        str | None,
+        typer.Option("--images", help="The same as PHOTOS.", metavar="PHOTOS", parser=expanded_source),
+    ] = None,
     labels: LabelsFile = None,
     max_removed: MaxRemoved = None,
     config: ConfigFile = None,

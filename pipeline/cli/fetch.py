@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Json, Quiet, Settings, Verbose
+from pipeline.cli.options import ConfigFile, Json, Quiet, Settings, Verbose, expanded_path
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_rows
@@ -17,10 +17,19 @@ from pipeline.report import show_rows
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A published data set; docs/datasets.md lists them.")],
     folder: Annotated[
-        Path | None, typer.Option("--out", help="The target folder.", show_default="datasets/NAME")
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="The target folder.", show_default="datasets/NAME", parser=expanded_path
+        ),
     ] = None,
     local: Annotated[
-        Path | None, typer.Option("--from", help="A local folder or archive; nothing is downloaded.")
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="PATH",
+            help="A local folder or archive; nothing is downloaded.",
+            parser=expanded_path,
+        ),
     ] = None,
     first: Annotated[int | None, typer.Option("--first", min=0, metavar="N", help="Only the first N archives.")] = None,
     config: ConfigFile = None,

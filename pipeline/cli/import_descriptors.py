@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, IndexDir, Json, Quiet, Settings, Verbose
+from pipeline.cli.options import ConfigFile, IndexDir, Json, Quiet, Settings, Verbose, expanded_path, expanded_source
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import UsageError
@@ -16,12 +16,29 @@ from pipeline.report import show_rows
 
 @app.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="DELG's folder, AMES's HDF5, or a CSV of vectors.")],
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="DELG's folder, AMES's HDF5, or a CSV of vectors.", parser=expanded_path),
+    ],
     format: Annotated[str, typer.Option("--format", help="auto, delg, ames or csv.")] = "auto",
-    images: Annotated[str | None, typer.Option("--images", help="Paths and labels of the ids, as for extract.")] = None,
-    ids: Annotated[Path | None, typer.Option("--ids", help="One id a line, for rows without names.")] = None,
+    images: Annotated[
+        str | None,
+        typer.Option(
+            "--images", metavar="PHOTOS", help="Paths and labels of the ids, as for extract.", parser=expanded_source
+        ),
+    ] = None,
+    ids: Annotated[
+        Path | None,
+        typer.Option("--ids", metavar="FILE", help="One id a line, for rows without names.", parser=expanded_path),
+    ] = None,
     vectors: Annotated[
-        Path | None, typer.Option("--globals", help="A global descriptor per row: .npy, or raw float32.")
+        Path | None,
+        typer.Option(
+            "--globals",
+            metavar="FILE",
+            help="A global descriptor per row: .npy, or raw float32.",
+            parser=expanded_path,
+        ),
     ] = None,
     scales: Annotated[
         str | None, typer.Option("--scales", help="Values of the scale numbers, such as 0.7071,1.")

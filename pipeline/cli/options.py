@@ -12,8 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import Config
-from pipeline.errors import UsageError
+from pipeline.config import Config, expand_argument, parse_chain
 
 _DEFAULTS = Config()
 
@@ -23,6 +22,16 @@ def setting(key: str, flag: str, help: str, **more: Any) -> Any:
     value = reduce(getattr, key.split("."), _DEFAULTS)
     shown = ",".join(value) if isinstance(value, tuple) else value
     return typer.Option(flag, help=help, show_default=False if shown is None else str(shown), **more)
+
+
+def expanded_source(text: str) -> str:
+    """Parses a path or NAME:FOLDER that is no setting; settings are expanded with the configuration."""
+    return expand_argument(text)
+
+
+def expanded_path(text: str) -> Path:
+    """Parses a path that is no setting."""
+    return Path(expand_argument(text))
 
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]
@@ -62,21 +71,21 @@ MaxRemoved = Annotated[
     ),
 ]
 Store = Annotated[str | None, setting("store.kind", "--store", "table, csv, ann or pinecone.")]
-HtmlPage = Annotated[Path | None, typer.Option("--html", help="Write a page with the pictures.")]
 Wait = Annotated[
     str | None, typer.Option("--wait", metavar="TIME", help="Time to wait for another run to end, such as 10m.")
 ]
 LogJson = Annotated[
     bool, typer.Option("--log-json", help="One JSON object per line on stderr; the last is the summary.")
 ]
-Metrics = Annotated[Path | None, typer.Option("--metrics", metavar="FILE", help="Write Prometheus' text format.")]
+Metrics = Annotated[
+    Path | None,
+    typer.Option("--metrics", metavar="FILE", help="Write Prometheus' text format.", parser=expanded_path),
+]
+HtmlPage = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the pictures.", parser=expanded_path)
+]
 
 
 def chain_of(rerank: str | None) -> list[str] | None:
-    """The names in `--rerank`; [] for none. Raises UsageError where none is combined with others."""
-    if rerank is None:
-        return None
-    names = [name.strip() for name in rerank.split(",") if name.strip()]
-    if "none" in names and len(names) > 1:
-        raise UsageError(f"--rerank {rerank}: none cannot be combined with other names")
-    return [] if names == ["none"] else names
+    """The names in `--rerank`, None where it is not given. Raises UsageError where none is combined with others."""
+    return None if rerank is None else list(parse_chain(rerank, "--rerank"))

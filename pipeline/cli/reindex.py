@@ -21,6 +21,7 @@ from pipeline.cli.options import (
     Store,
     Verbose,
     Wait,
+    expanded_source,
 )
 from pipeline.cli.run import Run, app
 from pipeline.cli.unattended import UnattendedRun, run_maintenance, seconds_of
@@ -31,7 +32,13 @@ from pipeline.workflow.stop import Stop
 @app.command()
 def reindex(
     images: Annotated[
-        str | None, typer.Option("--images", help="A folder, a manifest or NAME:FOLDER; else catalog.images.")
+        str | None,
+        typer.Option(
+            "--images",
+            metavar="PHOTOS",
+            help="A folder, a manifest or NAME:FOLDER; else catalog.images.",
+            parser=expanded_source,
+        ),
     ] = None,
     labels: LabelsFile = None,
     max_removed: MaxRemoved = None,

@@ -22,6 +22,7 @@ from pipeline.cli.options import (
     Store,
     Verbose,
     chain_of,
+    expanded_source,
     setting,
 )
 from pipeline.cli.output import out
@@ -32,7 +33,10 @@ from pipeline.report import show_results, write_hits, write_page
 Queries = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[QUERY]...", help="Photos, folders or manifests; - for a photo on stdin.", show_default=False
+        metavar="[QUERY]...",
+        help="Photos, folders or manifests; - for a photo on stdin.",
+        show_default=False,
+        parser=expanded_source,
     ),
 ]
 Ids = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Device, DryRun, Json, Quiet, Settings, Verbose
+from pipeline.cli.options import ConfigFile, Device, DryRun, Json, Quiet, Settings, Verbose, expanded_source
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_training
@@ -15,7 +15,15 @@ from pipeline.report import show_training
 
 @app.command("train-global")
 def train_global(
-    images: Annotated[str, typer.Option("--images", help="Labelled photos: a manifest, a folder or NAME:FOLDER.")],
+    images: Annotated[
+        str,
+        typer.Option(
+            "--images",
+            metavar="PHOTOS",
+            help="Labelled photos: a manifest, a folder or NAME:FOLDER.",
+            parser=expanded_source,
+        ),
+    ],
     checkpoint: Annotated[
         Path | None,
         typer.Option("--out", help="Where the best checkpoint is written.", show_default="describers/NAME.safetensors"),

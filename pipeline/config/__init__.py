@@ -15,8 +15,8 @@ from pipeline.config.describe import (
 )
 from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.loading import load_config, parse_config, with_values
-from pipeline.config.paths import expand_path
-from pipeline.config.rerank import RerankConfig
+from pipeline.config.paths import expand_argument, expand_path
+from pipeline.config.rerank import RerankConfig, parse_chain
 from pipeline.config.run import Config
 from pipeline.config.train import (
     AMESModelConfig,
@@ -56,8 +56,10 @@ __all__ = [
     "SuperGlobalModulesConfig",
     "TrainGlobalConfig",
     "TrainRerankConfig",
+    "expand_argument",
     "expand_path",
     "load_config",
+    "parse_chain",
     "parse_config",
     "with_values",
 ]

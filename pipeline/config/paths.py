@@ -1,7 +1,7 @@
 """Paths as people write them: `~`, `~user`, `$VAR` and `${VAR}` are expanded once, when a configuration is read.
 
-Below `loading`, which expands every setting that is a path or marked with `SOURCE`. Later stages get plain paths. What
-the command line takes as an argument beside the configuration is expanded with `expand_path` as well.
+Below `loading`, which expands every setting that is a path or marked with `SOURCE`. Paths that are no settings,
+arguments of the command line and of calls in Python, are expanded with `expand_argument`. Later stages get plain paths.
 """
 
 from __future__ import annotations
@@ -48,6 +48,14 @@ def expand_path(text: str) -> str:
         raise UsageError(
             f"{text}: there is no user {user[1:]!r}; write a name that begins with a tilde as ./{user}"
         ) from None
+
+
+def expand_argument(text: str) -> str:
+    """`expand_path` for an argument, whose file may have such a name: one that exists is taken as it is written.
+
+    What begins with `~/` is always below the home folder. Raises UsageError as `expand_path` does.
+    """
+    return text if os.path.lexists(text) and text.partition("/")[0] != "~" else expand_path(text)
 
 
 def expand_settings(model: type[BaseModel], values: Mapping[str, Any], source: str, above: str = "") -> dict[str, Any]:

@@ -5,10 +5,12 @@ The settings of each reranker lie beside it, in `pipeline.rerank`; reading them 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, create_model
 
+from pipeline.errors import UsageError
 from pipeline.rerank.registry import RERANKERS
 from pipeline.rerank.settings import RerankerSettings
 from pipeline.settings import Section
@@ -41,3 +43,20 @@ else:
         __doc__=RerankChain.__doc__,
         **{name: (kind.settings, kind.settings()) for name, kind in RERANKERS.items()},
     )
+
+
+def parse_chain(rerank: str | Sequence[str] | None, source: str) -> tuple[str, ...]:
+    """The rerankers that a text such as "a,b" or a list names; none for "none" and None.
+
+    Args:
+        rerank: what a caller gave.
+        source: how messages begin, such as "--rerank".
+
+    Raises:
+        UsageError: "none" beside other names.
+    """
+    given = rerank.split(",") if isinstance(rerank, str) else list(rerank or ())
+    names = tuple(name.strip() for name in given if name.strip())
+    if "none" in names and len(names) > 1:
+        raise UsageError(f"{source} {','.join(names)}: none cannot be combined with other names")
+    return () if names == ("none",) else names

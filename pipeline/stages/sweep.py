@@ -98,7 +98,7 @@ def sweep(
     grid = _combinations(axes)
     config = with_values(config, {"evaluate.split": split}, "--sweep")
     if images is not None:
-        config = with_values(config, {"evaluate.dataset": images}, "--sweep")
+        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"dataset": images})})
     combinations = [with_values(config, settings, "--sweep") for settings in grid]
     bring_up_to_date(config, reporter)
     gallery = open_gallery(config, partial="error")

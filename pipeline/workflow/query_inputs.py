@@ -19,7 +19,7 @@ from pipeline.catalog import Catalog, load_catalog
 from pipeline.catalog.folder import NOT_UTF8, printable
 from pipeline.catalog.image_manifest import SUFFIXES
 from pipeline.catalog.urls import refuse_url
-from pipeline.config import Config
+from pipeline.config import Config, expand_argument
 from pipeline.errors import UsageError
 from pipeline.imaging import Picture, check_pixels
 from pipeline.types import Box, ImageRecord
@@ -69,9 +69,9 @@ def query_of(image: Any, bbox: Sequence[float] | None = None) -> Query:
     box = None if bbox is None else checked_box(bbox)
     if isinstance(image, str):
         refuse_url(image)
-        return Query(image, Path(image).expanduser(), bbox=box)
+        return Query(image, Path(expand_argument(image)), bbox=box)
     if isinstance(image, Path):
-        return Query(str(image), image, bbox=box)
+        return Query(str(image), Path(expand_argument(str(image))), bbox=box)
     if isinstance(image, bytes | bytearray | memoryview):
         return Query("<bytes>", bytes(image), bbox=box)
     if isinstance(image, Image.Image):
@@ -115,7 +115,7 @@ def catalog_of(source: str, config: Config) -> Catalog:
         RelookError: it is a URL, or cannot be read.
     """
     refuse_url(source)
-    path = Path(source).expanduser()
+    path = Path(source)
     if not path.is_dir() and path.suffix.lower() not in SUFFIXES:
         name = printable(path)
         if name != path.as_posix():

@@ -19,10 +19,10 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.evaluate import BenchmarkProtocol, protocol_named
 from pipeline.types import IMPORTED, Describer, GroundTruth, ImageRecord
 from pipeline.workflow.model_loading import open_describer
+from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.queries import Queries, describe_records, own_ids
 from pipeline.workflow.query_inputs import catalog_of
-from pipeline.workflow.searchable import SearchableGallery
 
 Groups = Mapping[str, Collection[str]]
 
@@ -51,7 +51,7 @@ class EvaluationQueries(ABC):
     stored: bool
 
     def __init__(
-        self, config: Config, gallery: SearchableGallery, protocol: BenchmarkProtocol, needs: Collection[str]
+        self, config: Config, gallery: OpenedIndex, protocol: BenchmarkProtocol, needs: Collection[str]
     ) -> None:
         self.protocol = protocol
         self._config, self._gallery, self._needs = config, gallery, needs
@@ -99,7 +99,7 @@ class PublishedQueries(EvaluationQueries):
     def __init__(
         self,
         config: Config,
-        gallery: SearchableGallery,
+        gallery: OpenedIndex,
         protocol: BenchmarkProtocol,
         needs: Collection[str],
         truth: GroundTruth,
@@ -150,7 +150,7 @@ class LabelledQueries(EvaluationQueries):
     def __init__(
         self,
         config: Config,
-        gallery: SearchableGallery,
+        gallery: OpenedIndex,
         protocol: BenchmarkProtocol,
         needs: Collection[str],
         source: str | None,
@@ -199,7 +199,7 @@ class LabelledQueries(EvaluationQueries):
 
 
 def open_queries(
-    config: Config, gallery: SearchableGallery, needs: Collection[str], source: str | None, queries: str | None
+    config: Config, gallery: OpenedIndex, needs: Collection[str], source: str | None, queries: str | None
 ) -> EvaluationQueries:
     """The queries of an evaluation.
 
@@ -229,7 +229,7 @@ def open_queries(
 
 def load_truth(source: str | None) -> GroundTruth | None:
     """The ground truth that a data set NAME:FOLDER publishes; None for a manifest, which has labels alone."""
-    if source is None or Path(source).expanduser().exists():
+    if source is None or Path(source).exists():
         return None
     return load_ground_truth(source)
 
@@ -243,7 +243,7 @@ def _of_split(truth: GroundTruth, split: str | None, source: str) -> list[int]:
     return numbers
 
 
-def _stored_queries(gallery: SearchableGallery, truth: GroundTruth, queries: Sequence[ImageRecord]) -> frozenset[str]:
+def _stored_queries(gallery: OpenedIndex, truth: GroundTruth, queries: Sequence[ImageRecord]) -> frozenset[str]:
     """Ids of the data set's queries in the index. Raises RelookError when one of `queries` is not there."""
     records = gallery.index.records
     missing = [record.id for record in queries if record.id not in records]
@@ -255,7 +255,7 @@ def _stored_queries(gallery: SearchableGallery, truth: GroundTruth, queries: Seq
     return frozenset(query.id for query in truth.queries if query.id in records)
 
 
-def _searched(config: Config, gallery: SearchableGallery, source: str | None) -> tuple[dict[str, ImageRecord], int]:
+def _searched(config: Config, gallery: OpenedIndex, source: str | None) -> tuple[dict[str, ImageRecord], int]:
     """The images that are searched, with their labels, by id, and how many more the index could not read."""
     records, split = gallery.index.records, config.evaluate.split
     if source is None:
