@@ -1,69 +1,37 @@
-"""The gallery: an opened index with its store, its describer and its rerankers; what Python users keep and verbs use.
+"""The gallery: what `relook.open` returns, Python users keep and verbs use. Its calls search, evaluate and list images.
 
-Everything loads once, when it is first needed, and may be used by several threads. A gallery sees one generation of its
-index from beginning to end. Imports no torch: moving vectors needs none.
+A gallery sees one generation of its index from beginning to end; `opened_index.py` opens that and loads what is needed.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Collection, Mapping, Sequence
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from pipeline.config import Config
+from pipeline.config import Config, expand_argument
 from pipeline.config.loading import with_values
 from pipeline.errors import ImageError, RelookError, UsageError
-from pipeline.stores import GlobalStore, Index, open_store
-from pipeline.stores.once import once_property
-from pipeline.types import Describer, Description, FeatureMaps, FloatArray, LocalDescriptors, VectorStore
+from pipeline.stores import GlobalStore, Index
+from pipeline.types import FloatArray
 from pipeline.workflow.hits import Hits
+from pipeline.workflow.opened_index import OpenedIndex, check_store
 from pipeline.workflow.progress import Reporter, Silent
-from pipeline.workflow.store_check import Partial, check_store
+from pipeline.workflow.rerank_chain import Rerank
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from pipeline.rerank import RerankStep
     from pipeline.workflow.evaluation.result import EvaluateResult
     from pipeline.workflow.query_inputs import Query
 
-Rerank = str | Sequence[str] | None
 
-
-class Gallery:
-    """One generation of an index, ready to be searched; a `DescriptorSource` for rerankers.
+class Gallery(OpenedIndex):
+    """One generation of an index, ready to be searched; see `OpenedIndex` for the arguments.
 
     Use it as a context manager, or call `close`. Safe to use from several threads.
-
-    Args:
-        config: of a run; `index`, `store`, `rerank`, `search`, `describe` and `device` matter here.
-        partial: what becomes of a store that lacks vectors of the index, see `check_store`.
-        like: a gallery whose models are used here as well where they are the same.
-
-    Attributes:
-        config: the configuration.
-        index: the generation.
-
-    Raises:
-        RelookError: there is no index, it is damaged, or it has no images.
     """
-
-    def __init__(self, config: Config, *, partial: Partial = "warn", like: Gallery | None = None) -> None:
-        self.config, self.index = config, Index(config.index)
-        if not self.index.manifest.counts.get("images"):
-            raise RelookError(f"{config.index}: the index has no images; run: relook extract --images DIR")
-        self._partial, self._closed = partial, False
-        self._lock = threading.RLock()
-        self._steps: dict[str, RerankStep] = {}
-        if like is not None and like.index.card.fingerprint == self.index.card.fingerprint:
-            self._steps = dict(like._steps)
-            if "describer" in like.__dict__:
-                self.__dict__["describer"] = like.describer
-
-    # --- searching ---
 
     @overload
     def search(
@@ -158,8 +126,7 @@ class Gallery:
         from pipeline.workflow.searching import SearchOptions, run_queries
 
         settings = self.config.search
-        if self._closed:
-            raise RelookError(f"{self.config.index}: this gallery is closed; open another one")
+        self._check_open()
         if not queries:
             raise UsageError("search: no images were given")
         if top_k is not None and (not isinstance(top_k, int) or top_k < 1):
@@ -198,17 +165,15 @@ class Gallery:
         """
         from pipeline.workflow.evaluation.result import evaluate_gallery
 
-        if self._closed:
-            raise RelookError(f"{self.config.index}: this gallery is closed; open another one")
+        self._check_open()
         check_store(self.config.store.kind, self.index, self.store, "error")
         given = {"dataset": images, "split": split, "protocol": protocol}
         values: dict[str, Any] = {f"evaluate.{key}": value for key, value in given.items() if value is not None}
         chain = self.chain(rerank)
         values["rerank.chain"] = [step.name for step in chain]
         config = with_values(self.config, values, "evaluate")
+        queries = queries and expand_argument(queries)
         return evaluate_gallery(self, chain, config, queries, reporter or Silent())
-
-    # --- what is in it ---
 
     def __len__(self) -> int:
         """How many images there are."""
@@ -238,112 +203,11 @@ class Gallery:
         frame["bbox"] = [tuple(map(float, text.split())) if text else None for text in frame["bbox"]]
         return frame
 
-    # --- for rerankers and verbs ---
-
-    @once_property
-    def store(self) -> VectorStore:
-        """The store that candidates come from, opened and compared with the index when it is first needed.
-
-        Raises:
-            RelookError: it cannot be opened, is empty, or lacks vectors where that is an error.
-        """
-        settings = self.config.store
-        store = open_store(settings.kind, self.index, **settings.options)
-        check_store(settings.kind, self.index, store, self._partial)
-        return store
-
-    @once_property
-    def describer(self) -> Describer:
-        """The describer that made the index. Raises RelookError where it cannot be had."""
-        from pipeline.workflow.model_loading import open_describer
-
-        return open_describer(self.config, self.index)
-
-    def chain(self, rerank: Rerank = "default") -> list[RerankStep]:
-        """The rerankers, ready to score descriptors of this index; see `search` for `rerank`.
-
-        Raises:
-            UsageError: a name is unknown.
-            RelookError: a checkpoint is missing, or made for other descriptors.
-        """
-        from pipeline.workflow.model_loading import open_chain
-
-        steps = []
-        for name in self._names(rerank):
-            with self._lock:
-                if name not in self._steps:
-                    one = self.config.rerank.model_copy(update={"chain": (name,)})
-                    config = self.config.model_copy(update={"rerank": one})
-                    self._steps[name] = open_chain(config, self.index.card)[0]
-                steps.append(self._steps[name])
-        return steps
-
-    def globals(self, ids: Sequence[str]) -> FloatArray:
-        """See `DescriptorSource.globals`: from the index where it has them, since a service would have to send them."""
-        own = self._global_store
-        return own.read(ids) if own else self.store.fetch(ids)
-
-    def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
-        """See `DescriptorSource.locals`."""
-        return self.index.locals(ids)
-
-    def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
-        """See `DescriptorSource.maps`."""
-        return self.index.maps(ids)
-
-    def describe(self, ids: Sequence[str], needs: Collection[str]) -> list[Description]:
-        """The index's own images as queries: their global descriptors, and of the rest what rerankers need."""
-        locals_ = self.locals(ids) if "locals" in needs else [None] * len(ids)
-        maps = self.maps(ids) if "maps" in needs else [None] * len(ids)
-        return [Description(*parts) for parts in zip(self.globals(ids), locals_, maps, strict=True)]
-
-    # --- its life ---
-
     def newest(self) -> Gallery:
         """The gallery of the newest generation: itself where that is open, else another one with the same models."""
         if Index(self.config.index).manifest.generation == self.index.manifest.generation:
             return self
         return Gallery(self.config, partial=self._partial, like=self)
-
-    def with_store(self, kind: str) -> Gallery:
-        """The same generation, searched in another store, with the same models."""
-        other = Gallery(with_values(self.config, {"store.kind": kind}, "store"), partial=self._partial, like=self)
-        other.index = self.index
-        return other
-
-    def close(self) -> None:
-        """Close files and let go of models; a search raises RelookError from now on."""
-        with self._lock:
-            self._closed = True
-            self._steps.clear()
-            for name in ("describer", "store", "_global_store"):
-                self.__dict__.pop(name, None)
-            self.index.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @once_property
-    def _global_store(self) -> GlobalStore | None:
-        """None: the store is the index's own table, which is quicker, or the index does without its globals."""
-        own = GlobalStore(self.index)
-        return None if self.store.index_backed or not own.complete else own
-
-    def _names(self, rerank: Rerank) -> tuple[str, ...]:
-        from pipeline.workflow.rerank_chain import configured_chain
-
-        if rerank == "default":
-            return configured_chain(self.config)
-        names = rerank.split(",") if isinstance(rerank, str) else list(rerank or ())
-        names = [name.strip() for name in names if name.strip()]
-        if "none" in names and len(names) > 1:
-            raise UsageError(f"rerank = {','.join(names)}: none stands alone")
-        return () if names == ["none"] else tuple(names)
 
 
 def open_gallery(config: Config, *, searched: bool = True, partial: Literal["warn", "error"] = "warn") -> Gallery:

@@ -1,4 +1,4 @@
-"""Which rerankers a search uses by default: those of the configuration, or those that the index names.
+"""Which rerankers a search uses: those that its caller names, else those of the configuration or of the index.
 
 `train-rerank --default` writes `rerankers/default.json`; whoever uses it says so.
 """
@@ -10,11 +10,23 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.config import Config
+from pipeline.config import Config, parse_chain
 from pipeline.errors import RelookError
 from pipeline.files import write_bytes, write_errors
 
 logger = logging.getLogger("relook")
+
+Rerank = str | Sequence[str] | None
+
+
+def chosen_rerankers(config: Config, rerank: Rerank) -> tuple[str, ...]:
+    """The names that `rerank` has; with "default" those of `configured_chain`.
+
+    Raises:
+        UsageError: "none" beside other names.
+        RelookError: the file of the index's default is damaged.
+    """
+    return configured_chain(config) if rerank == "default" else parse_chain(rerank, "rerank =")
 
 
 def configured_chain(config: Config) -> tuple[str, ...]:

@@ -17,10 +17,10 @@ from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stores import Index
 from pipeline.types import Candidates, Description, FloatArray, ImageRecord, Ranking
 from pipeline.workflow.hits import Hit, Hits
+from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.queries import describe_records
 from pipeline.workflow.query_inputs import Query
-from pipeline.workflow.searchable import SearchableGallery
 
 logger = logging.getLogger("relook")
 
@@ -36,7 +36,7 @@ class SearchOptions:
 
 
 def run_queries(
-    gallery: SearchableGallery,
+    gallery: OpenedIndex,
     queries: Sequence[Query],
     chain: Sequence[RerankStep],
     options: SearchOptions,
@@ -62,7 +62,7 @@ def run_queries(
 
 
 def _describe(
-    gallery: SearchableGallery, queries: Sequence[Query], chain: Sequence[RerankStep], reporter: Reporter
+    gallery: OpenedIndex, queries: Sequence[Query], chain: Sequence[RerankStep], reporter: Reporter
 ) -> tuple[dict[int, Description], dict[int, str]]:
     """The description of each query by its number, or the reason why it has none."""
     errors = {number: query.error for number, query in enumerate(queries) if query.error}
@@ -90,7 +90,7 @@ def _describe(
 class _Finder:
     """Candidates that are in the generation that is searched, and are not the query itself."""
 
-    def __init__(self, gallery: SearchableGallery, options: SearchOptions) -> None:
+    def __init__(self, gallery: OpenedIndex, options: SearchOptions) -> None:
         self._gallery, self._options = gallery, options
 
     def find(self, queries: Sequence[Query], descriptions: Sequence[Description], depth: int) -> Candidates:
@@ -146,7 +146,7 @@ def _is_file(path: Path, resolved: Path | None) -> bool:
     return resolved is not None and path.resolve() == resolved
 
 
-def _hits(gallery: SearchableGallery, ranking: Ranking, options: SearchOptions) -> tuple[Hit, ...]:
+def _hits(gallery: OpenedIndex, ranking: Ranking, options: SearchOptions) -> tuple[Hit, ...]:
     """The first `top_k` of a ranking; only their records are read."""
     rows = [
         row

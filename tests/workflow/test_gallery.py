@@ -173,7 +173,7 @@ class TestQueries:
             ),
             ({"image": "a.jpg", "where": {"label": [7]}}, "where: label = 7; values are texts, such as '7'"),
             ({"image": "a.jpg", "rerank": "superglobul"}, "unknown reranker 'superglobul'; did you mean 'superglobal'"),
-            ({"image": "a.jpg", "rerank": "none,superglobal"}, "none stands alone"),
+            ({"image": "a.jpg", "rerank": "none,superglobal"}, "rerank = none,superglobal: none cannot be combined"),
         ],
     )
     def test_wrong_arguments_are_one_clear_line(self, gallery: Gallery, arguments: Any, message: str) -> None:

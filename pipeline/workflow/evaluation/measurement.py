@@ -27,9 +27,9 @@ from pipeline.types import (
     Reranker,
 )
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries
+from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.progress import Reporter, logger
 from pipeline.workflow.queries import find_candidates
-from pipeline.workflow.searchable import SearchableGallery
 
 # Queries of a block, at most, and places of their rankings, which bound the memory.
 _BLOCK = 64
@@ -63,7 +63,7 @@ class Measurement:
 
 
 def measure(
-    gallery: SearchableGallery,
+    gallery: OpenedIndex,
     chains: Sequence[Sequence[RerankStep]],
     query_set: EvaluationQueries,
     reporter: Reporter,
@@ -147,7 +147,7 @@ class _TimedReranker:
 class _Run:
     """Collects the results of blocks of queries."""
 
-    gallery: SearchableGallery
+    gallery: OpenedIndex
     chains: Sequence[Sequence[RerankStep]]
     query_set: EvaluationQueries
     clock: _Clock
@@ -226,7 +226,7 @@ class _Run:
         ]
 
 
-def _deep_enough(gallery: SearchableGallery, depth: int) -> SearchableGallery:
+def _deep_enough(gallery: OpenedIndex, depth: int) -> OpenedIndex:
     """A gallery whose store returns `depth` results: where a service cannot, the exact search of the index."""
     limit = gallery.store.max_results
     if limit is None or depth <= limit:

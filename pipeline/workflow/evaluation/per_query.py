@@ -13,10 +13,10 @@ import numpy as np
 from pipeline.evaluate import Scores
 from pipeline.workflow.evaluation.measurement import Measurement
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries
-from pipeline.workflow.searchable import SearchableGallery
+from pipeline.workflow.opened_index import OpenedIndex
 
 
-def per_query(gallery: SearchableGallery, query_set: EvaluationQueries, measured: Measurement) -> list[dict[str, Any]]:
+def per_query(gallery: OpenedIndex, query_set: EvaluationQueries, measured: Measurement) -> list[dict[str, Any]]:
     """One plain object per query that could be read, in the order of the query set.
 
     "query" is its id; "path", "bbox" and "label" are those of the query; "global" and "reranked" are metrics as
@@ -45,7 +45,7 @@ def per_query(gallery: SearchableGallery, query_set: EvaluationQueries, measured
 
 
 def _answers(
-    gallery: SearchableGallery, query_set: EvaluationQueries, number: int, ids: Sequence[str]
+    gallery: OpenedIndex, query_set: EvaluationQueries, number: int, ids: Sequence[str]
 ) -> list[dict[str, str]]:
     groups, shown = query_set.groups(number), set(query_set.labels(number))
     answers = []

@@ -18,8 +18,8 @@ from pipeline.workflow.evaluation.measurement import Measurement, measure
 from pipeline.workflow.evaluation.per_query import per_query
 from pipeline.workflow.evaluation.provenance import bytes_per_image, extraction, provenance
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries, open_queries
+from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.progress import Reporter
-from pipeline.workflow.searchable import SearchableGallery
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class EvaluateResult:
 
 
 def evaluate_gallery(
-    gallery: SearchableGallery, chain: Sequence[RerankStep], config: Config, queries: str | None, reporter: Reporter
+    gallery: OpenedIndex, chain: Sequence[RerankStep], config: Config, queries: str | None, reporter: Reporter
 ) -> EvaluateResult:
     """Measure the global search, and what a chain of rerankers changes.
 
@@ -100,7 +100,7 @@ def evaluate_gallery(
 
 
 def _result(
-    config: Config, gallery: SearchableGallery, chain: list[str], query_set: EvaluationQueries, measured: Measurement
+    config: Config, gallery: OpenedIndex, chain: list[str], query_set: EvaluationQueries, measured: Measurement
 ) -> EvaluateResult:
     index, after = gallery.index, measured.after[0] if measured.after else None
     costs = {

@@ -1,0 +1,178 @@
+"""An opened index: one generation with its store, its describer and its rerankers, loaded when they are first needed.
+
+The lower half of `Gallery`; searches, evaluations and rerankers read from it. Imports no torch: moving vectors needs
+none.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Collection, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Literal, Self
+
+import numpy as np
+
+from pipeline.config import Config
+from pipeline.config.loading import with_values
+from pipeline.errors import RelookError
+from pipeline.stores import GlobalStore, Index, open_store
+from pipeline.stores.once import once_property
+from pipeline.types import Describer, Description, FeatureMaps, FloatArray, LocalDescriptors, VectorStore
+from pipeline.workflow.rerank_chain import Rerank, chosen_rerankers
+
+if TYPE_CHECKING:
+    from pipeline.rerank import RerankStep
+
+logger = logging.getLogger("relook")
+
+# What becomes of a store that lacks vectors: a warning, an error, or nothing, where it is about to be synced.
+Partial = Literal["warn", "error", "ignore"]
+
+
+class OpenedIndex:
+    """One generation of an index and what was loaded for it; a `DescriptorSource` for rerankers.
+
+    Safe to use from several threads.
+
+    Args:
+        config: of a run; `index`, `store`, `rerank`, `describe` and `device` matter here.
+        partial: what becomes of a store that lacks vectors of the index, see `check_store`.
+        like: an opened index whose models are used here as well where they are the same.
+
+    Attributes:
+        config: the configuration.
+        index: the generation.
+
+    Raises:
+        RelookError: there is no index, it is damaged, or it has no images.
+    """
+
+    def __init__(self, config: Config, *, partial: Partial = "warn", like: OpenedIndex | None = None) -> None:
+        self.config, self.index = config, Index(config.index)
+        if not self.index.manifest.counts.get("images"):
+            raise RelookError(f"{config.index}: the index has no images; run: relook extract --images DIR")
+        self._partial, self._closed = partial, False
+        self._lock = threading.RLock()
+        self._steps: dict[str, RerankStep] = {}
+        if like is not None and like.index.card.fingerprint == self.index.card.fingerprint:
+            self._steps = dict(like._steps)
+            if "describer" in like.__dict__:
+                self.__dict__["describer"] = like.describer
+
+    @once_property
+    def store(self) -> VectorStore:
+        """The store that candidates come from, opened and compared with the index when it is first needed.
+
+        Raises:
+            RelookError: it cannot be opened, is empty, or lacks vectors where that is an error.
+        """
+        settings = self.config.store
+        store = open_store(settings.kind, self.index, **settings.options)
+        check_store(settings.kind, self.index, store, self._partial)
+        return store
+
+    @once_property
+    def describer(self) -> Describer:
+        """The describer that made the index. Raises RelookError where it cannot be had."""
+        from pipeline.workflow.model_loading import open_describer
+
+        return open_describer(self.config, self.index)
+
+    def chain(self, rerank: Rerank = "default") -> list[RerankStep]:
+        """The rerankers, ready to score descriptors of this index; see `search` for `rerank`.
+
+        Raises:
+            UsageError: a name is unknown.
+            RelookError: a checkpoint is missing, or made for other descriptors.
+        """
+        from pipeline.workflow.model_loading import open_reranker
+
+        steps = []
+        for name in chosen_rerankers(self.config, rerank):
+            with self._lock:
+                if name not in self._steps:
+                    self._steps[name] = open_reranker(self.config, name, self.index.card)
+                steps.append(self._steps[name])
+        return steps
+
+    def globals(self, ids: Sequence[str]) -> FloatArray:
+        """See `DescriptorSource.globals`: from the index where it has them, since a service would have to send them."""
+        own = self._global_store
+        return own.read(ids) if own else self.store.fetch(ids)
+
+    def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
+        """See `DescriptorSource.locals`."""
+        return self.index.locals(ids)
+
+    def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
+        """See `DescriptorSource.maps`."""
+        return self.index.maps(ids)
+
+    def describe(self, ids: Sequence[str], needs: Collection[str]) -> list[Description]:
+        """The index's own images as queries: their global descriptors, and of the rest what rerankers need."""
+        locals_ = self.locals(ids) if "locals" in needs else [None] * len(ids)
+        maps = self.maps(ids) if "maps" in needs else [None] * len(ids)
+        return [Description(*parts) for parts in zip(self.globals(ids), locals_, maps, strict=True)]
+
+    def with_store(self, kind: str) -> Self:
+        """The same generation, searched in another store, with the same models."""
+        config = with_values(self.config, {"store.kind": kind}, "store")
+        other = type(self)(config, partial=self._partial, like=self)
+        other.index = self.index
+        return other
+
+    def close(self) -> None:
+        """Close files and let go of models; a search raises RelookError from now on."""
+        with self._lock:
+            self._closed = True
+            self._steps.clear()
+            for name in ("describer", "store", "_global_store"):
+                self.__dict__.pop(name, None)
+            self.index.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RelookError(f"{self.config.index}: this gallery is closed; open another one")
+
+    @once_property
+    def _global_store(self) -> GlobalStore | None:
+        """None: the store is the index's own table, which is quicker, or the index does without its globals."""
+        own = GlobalStore(self.index)
+        return None if self.store.index_backed or not own.complete else own
+
+
+def check_store(kind: str, index: Index, store: VectorStore, partial: Partial) -> None:
+    """Compare the number of vectors with that of the index's images.
+
+    Args:
+        kind: the store's registry name.
+        index: the generation that is searched.
+        store: the opened store; one that is index-backed has what the index has.
+        partial: see `Partial`.
+
+    Raises:
+        RelookError: the store has no vectors of this index, or, with "error", lacks some.
+    """
+    if partial == "ignore" or store.index_backed:
+        return
+    count, expected = store.stats()["count"], index.manifest.counts["images"]
+    advice = f"run: relook upload --store {kind}"
+    if not count:
+        if store.hosted:  # where another model is searched there, the store itself says so
+            store.query(np.eye(1, index.card.dimension, dtype=np.float32), 1)
+        raise RelookError(f"{index.directory}: the store {kind} is empty, the index has {expected} images; {advice}")
+    if count < expected:
+        message = f"{index.directory}: the store {kind} has {count} of {expected} vectors; {advice}"
+        if partial == "error":
+            raise RelookError(message)
+        logger.warning("%s; until then the others are never found", message)
