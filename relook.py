@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline.types import Reranker
     from pipeline.workflow.gallery import Gallery
     from pipeline.workflow.hits import Hit, Hits
-    from pipeline.workflow.indexing.summary import SyncSummary
+    from pipeline.workflow.indexing.engine import SyncSummary
 
 __all__ = [
     "Gallery",

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline.files import escape_formula, unescape_formula
 from pipeline.report.evaluation import _csv
-from pipeline.stores.index.failures import read_failures, write_failures
+from pipeline.stores.index.run_reports import read_failures, write_failures
 from pipeline.stores.index.tables import read_records, write_records
 from pipeline.types import ImageRecord
 

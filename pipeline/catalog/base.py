@@ -6,6 +6,7 @@ Every loader of this room returns one; later stages do not depend on where it ca
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +17,9 @@ from pipeline.errors import RelookError
 from pipeline.types import GroundTruth, ImageRecord
 
 logger = logging.getLogger("relook")
+
+# Path() and shells fold the second slash of https://, so one is enough.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://?[^/]")
 
 # What happens to a path that leads out of its catalog's folder.
 Outside = Literal["refuse", "allow"]
@@ -139,6 +143,12 @@ def checked(
         reason = f"; the names of {len(failed)} are not UTF-8, such as {failed[0][1]}" if failed else ""
         raise RelookError(f"{source}: holds no images{reason}")
     return Catalog(root.resolve(), tuple(seen.values()), ignored, failed)
+
+
+def refuse_url(source: str) -> None:
+    """Raises RelookError for what is written like a URL, unless a file has that name."""
+    if _URL.match(source) and not Path(source).exists():
+        raise RelookError(f"{source}: relook reads files and fetches no URLs; download it and give the file or folder")
 
 
 def _leaves(path: str, roots: Iterable[Path]) -> bool:

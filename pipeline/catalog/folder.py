@@ -19,7 +19,7 @@ from typing import Literal
 from PIL import Image
 
 from pipeline.catalog.base import Catalog, checked
-from pipeline.config.catalog import EXCLUDE
+from pipeline.config import EXCLUDE
 from pipeline.errors import RelookError
 from pipeline.types import ImageRecord
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.catalog import landmarks
-from pipeline.catalog.base import Catalog, DataSet, Outside
+from pipeline.catalog.base import Catalog, DataSet, Outside, refuse_url
 from pipeline.catalog.birds import BIRDS
 from pipeline.catalog.cars import CARS
 from pipeline.catalog.class_folders import CLASS_FOLDERS
@@ -21,8 +21,7 @@ from pipeline.catalog.ilias import ILIAS
 from pipeline.catalog.image_manifest import SUFFIXES, is_table, load_manifest
 from pipeline.catalog.products import PRODUCTS
 from pipeline.catalog.revisited import DISTRACTORS, revisited, revisited_with_distractors
-from pipeline.catalog.urls import refuse_url
-from pipeline.config.catalog import EXCLUDE
+from pipeline.config import EXCLUDE
 from pipeline.errors import RelookError, UsageError, unknown_name
 from pipeline.types import GroundTruth
 

@@ -21,10 +21,9 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
-from pipeline.cli.signals import stop_on_signals
 from pipeline.errors import TooManyFailuresError, UsageError
 from pipeline.report import show_rows
-from pipeline.workflow.stop import Stop
+from pipeline.workflow.stop import Stop, stop_on_signals
 
 
 @app.command()

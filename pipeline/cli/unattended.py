@@ -13,18 +13,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pipeline.cli.output import err, write_json
 from pipeline.cli.run import Run
-from pipeline.cli.signals import stop_on_signals
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
 from pipeline.files import write_bytes, write_errors
-from pipeline.workflow.indexing.maintenance import MaintenanceResult
-from pipeline.workflow.stop import Stop
+from pipeline.workflow.stop import Stop, stop_on_signals
+
+if TYPE_CHECKING:  # it would load the stores for every verb
+    from pipeline.workflow.indexing.maintenance import MaintenanceResult
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PREFIX = "relook_"

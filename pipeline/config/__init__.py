@@ -13,11 +13,10 @@ from pipeline.config.describe import (
     MapsConfig,
     SuperGlobalModulesConfig,
 )
-from pipeline.config.evaluate import EvaluateConfig
 from pipeline.config.loading import load_config, parse_config, with_values
 from pipeline.config.paths import expand_argument, expand_path
 from pipeline.config.rerank import RerankConfig, parse_chain
-from pipeline.config.run import Config
+from pipeline.config.run import EXCLUDE, Config, EvaluateConfig
 from pipeline.config.train import (
     AMESModelConfig,
     AugmentConfig,
@@ -34,6 +33,7 @@ from pipeline.config.train import (
 )
 
 __all__ = [
+    "EXCLUDE",
     "AMESModelConfig",
     "AugmentConfig",
     "CVNetModelConfig",

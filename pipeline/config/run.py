@@ -1,4 +1,4 @@
-"""A whole run: every section together.
+"""A whole run: every section together, and those sections that are a few keys.
 
 What stages are given. `load_config` of this package makes one from a file and from `--set`.
 """
@@ -6,18 +6,83 @@ What stages are given. `load_config` of this package makes one from a file and f
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from pipeline.config.catalog import CatalogConfig
 from pipeline.config.describe import DescribeConfig
-from pipeline.config.evaluate import EvaluateConfig
-from pipeline.config.fetch import FetchConfig
+from pipeline.config.paths import SOURCE
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.store import StoreConfig
 from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
 from pipeline.settings import Positive, PositiveFloat, Section
+
+# What operating systems, network drives and photo software keep beside photos: thumbnails, deleted files, snapshots.
+EXCLUDE = (
+    ".*",  # hidden ones: .thumbnails, .Trash-1000, ._IMG.jpg, .AppleDouble, .dtrash, .@__thumb
+    "@eaDir",
+    "@Recycle",
+    "@Recently-Snapshot",
+    "@tmp",
+    "#recycle",
+    "#snapshot",
+    "$RECYCLE.BIN",
+    "RECYCLER",
+    "System Volume Information",
+    "lost+found",
+    "__MACOSX",
+    "Network Trash Folder",
+    "Temporary Items",
+    "*.lrdata",
+    "Thumbs.db",
+    "ehthumbs.db",
+    "desktop.ini",
+)
+
+# Splits that figures are reported on: nothing may be chosen there.
+TEST_SPLITS = frozenset({"test", "private"})
+
+
+class CatalogConfig(Section):
+    """Which images exist."""
+
+    images: Annotated[str | None, SOURCE] = Field(
+        None, description="a folder, a manifest or NAME:FOLDER; --images overrides it"
+    )
+    labels: Literal["none", "folder"] = Field(
+        "none", description="labels of a folder: none, or the name of the parent folder"
+    )
+    labels_file: Path | None = Field(
+        None, description="a table path,label whose labels replace a folder's; photos without a row keep theirs"
+    )
+    outside: Literal["refuse", "allow"] = Field(
+        "refuse", description="paths of a manifest that lead out of its own folder: an absolute one, or one with .."
+    )
+    exclude: tuple[Annotated[str, Field(min_length=1)], ...] | None = Field(
+        EXCLUDE,
+        description="names of files and folders that are left out of a folder, in upper or lower case, with * and ?; "
+        "with a / the path below the folder; null: none",
+    )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """How any source is read, as keywords for `load_catalog`."""
+        return {"labels": self.labels, "outside": self.outside, "exclude": self.exclude}
+
+
+class FetchConfig(Section):
+    """How data sets are downloaded."""
+
+    mirror: str | None = Field(None, description="the address of a mirror of the official hosts, with their paths")
+    attempts: Positive = Field(5, description="how often in a row nothing may come before a file is given up")
+    timeout: PositiveFloat = Field(30.0, description="seconds without a byte after which a connection counts as cut")
+
+    @field_validator("mirror")
+    @classmethod
+    def _is_an_address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("expected an address that begins with http:// or https://")
+        return value
 
 
 class ExtractConfig(Section):
@@ -48,6 +113,39 @@ class SearchConfig(Section):
 
     top_k: Positive = Field(10, description="results per query")
     skip_itself: bool = Field(False, description="leave the query's own file out of its results")
+
+
+class EvaluateConfig(Section):
+    """What `evaluate` measures."""
+
+    dataset: Annotated[str | None, SOURCE] = Field(
+        None,
+        description="a manifest or NAME:FOLDER, extracted where the index lacks it; null: the labels of the index",
+    )
+    protocol: str | None = Field(
+        None,
+        description="labels, revisited, revisited_published, gldv2, gldv2_recognition, products, classes or ilias; "
+        "null: the data set's own",
+    )
+    split: str | None = Field(
+        None,
+        description="only this split of queries and gallery; of a data set with its own queries, of the queries; "
+        "null: everything",
+    )
+    validation: str = Field("val", description="the only split that --sweep uses")
+    report: Path | None = Field(None, description="a folder for evaluation.json, .csv and .md; null: none is written")
+    fill: bool = Field(
+        False, description="sync a hosted store with the index first, which costs money; others are synced as needed"
+    )
+    timed: Annotated[int, Field(ge=0)] = Field(
+        32, description="queries that run one at a time, to measure the latency of each"
+    )
+
+    @model_validator(mode="after")
+    def _nothing_is_chosen_on_a_test(self) -> Self:
+        if self.validation in TEST_SPLITS:
+            raise ValueError(f"validation = {self.validation}: figures are reported on that split, not chosen")
+        return self
 
 
 class Config(Section):

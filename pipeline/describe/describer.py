@@ -18,12 +18,12 @@ from torch.nn import functional
 from pipeline.checkpoints import hash_weights
 from pipeline.config import DescribeConfig
 from pipeline.describe.ames_projection import AMESProjection
-from pipeline.describe.fitting import Fitted, Samples
 from pipeline.describe.local_descriptors import Cells, to_local_descriptors
 from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.network_pass import NetworkOutput, NetworkPass
 from pipeline.describe.preprocessing import prepare, scaled_size, ways_to_original, with_input_of
 from pipeline.describe.presets import PRESETS
+from pipeline.describe.projections import Fitted, Samples
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared

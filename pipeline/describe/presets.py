@@ -105,16 +105,3 @@ NETWORKS: Mapping[str, PublishedNetwork] = {
     "delg_r101": PublishedNetwork("delg", "resnet101"),
     "sop_r50": PublishedNetwork("sop", "resnet50"),
 }
-
-
-def with_preset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """`options` (fields of `pipeline.config.DescribeConfig`) over the published set-up of `name`, if it has one."""
-    return _merged(PRESETS.get(name, {}), options)
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for key, value in above.items():
-        old = merged.get(key)
-        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
-    return merged

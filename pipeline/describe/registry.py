@@ -15,7 +15,7 @@ import torch
 from pipeline.config import DescribeConfig, parse_config
 from pipeline.describe.describer import NetworkDescriber, settings_of
 from pipeline.describe.network import build_network
-from pipeline.describe.presets import with_preset
+from pipeline.describe.presets import PRESETS
 from pipeline.errors import RelookError, UsageError
 from pipeline.types import FittableDescriber, FloatArray, ModelCard
 
@@ -69,6 +69,11 @@ def resolved(name: str, checkpoint: str | Path | None, options: Mapping[str, Any
     return parse_config({"describe": given}, source=name).describe
 
 
+def with_preset(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """`options` (fields of `pipeline.config.DescribeConfig`) over the published set-up of `name`, if it has one."""
+    return _merged(PRESETS.get(name, {}), options)
+
+
 def describer_for_card(
     card: ModelCard,
     fitted: Mapping[str, FloatArray],
@@ -87,3 +92,11 @@ def describer_for_card(
         differences = "; ".join(describer.card.differences(card)[:3])
         raise RelookError(f"the describer is not the one that made the index ({differences})")
     return describer
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = _merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+    return merged

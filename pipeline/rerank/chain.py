@@ -1,7 +1,8 @@
 """A chain of rerankers over the candidates of many queries.
 
 Called by search and evaluate. Each link looks at the head of the list that the link before it left, fuses its scores
-with the ones that the list had, and sorts that head again; what is behind the head stays where it was.
+with the ones that the list had, and sorts that head again; what is behind the head stays where it was. Scores are
+fused as AMES does it (Suma et al., ECCV 2024, section 4).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.rerank.fusion import fuse
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, Ranking, Reranker
 
 
@@ -59,6 +59,11 @@ def apply_chain(
             scores[number][head] = fuse(scores[number][head], reranked, step.weight)
             orders[number][: step.top] = head[np.argsort(-scores[number][head], kind="stable")]
     return [_ranking(candidates, number, order, scores[number], seen[number]) for number, order in enumerate(orders)]
+
+
+def fuse(similarity: FloatArray, reranked: FloatArray, weight: float) -> FloatArray:
+    """Both [K]; `weight` in [0, 1] is that of `similarity`: 1 keeps the old order, 0 trusts the reranker alone."""
+    return np.asarray(weight * similarity + (1 - weight) * reranked, dtype=np.float32)
 
 
 def _ranking(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import unknown_name
 from pipeline.rerank.ames.settings import AMESSettings
@@ -19,7 +19,9 @@ from pipeline.rerank.rrt.settings import RRTSettings
 from pipeline.rerank.rrt_sop.settings import RRTSOPSettings
 from pipeline.rerank.settings import RerankerSettings
 from pipeline.rerank.superglobal_settings import SuperGlobalSettings
-from pipeline.types import Reranker
+
+if TYPE_CHECKING:
+    from pipeline.types import Reranker
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.workflow.indexing.engine import sync_index
-from pipeline.workflow.indexing.policy import REINDEX
-from pipeline.workflow.indexing.summary import SyncSummary
+from pipeline.workflow.indexing.engine import REINDEX, SyncSummary, sync_index
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.stop import Stop
 

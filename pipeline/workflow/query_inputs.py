@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline.catalog import Catalog, load_catalog
+from pipeline.catalog.base import refuse_url
 from pipeline.catalog.folder import NOT_UTF8, printable
 from pipeline.catalog.image_manifest import SUFFIXES
-from pipeline.catalog.urls import refuse_url
 from pipeline.config import Config, expand_argument
 from pipeline.errors import UsageError
 from pipeline.imaging import Picture, check_pixels

@@ -15,7 +15,8 @@ from photos import ROOT, make_collection
 
 from pipeline.config import Config, load_config, parse_config
 from pipeline.describe import load_describer
-from pipeline.describe.presets import PRESETS, with_preset
+from pipeline.describe.presets import PRESETS
+from pipeline.describe.registry import with_preset
 from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.rerank.cvnet.network import CVLearner
 from pipeline.rerank.cvnet.reranker import CVNetReranker

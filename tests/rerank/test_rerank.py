@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import RerankStep, apply_chain, load_reranker
+from pipeline.rerank.chain import fuse
 from pipeline.rerank.checkpoints import read_checkpoint, save_checkpoint
-from pipeline.rerank.fusion import fuse
 from pipeline.rerank.registry import RERANKERS
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
 from pipeline.rerank.rrt.reranker import RRTReranker

@@ -16,12 +16,12 @@ import pyarrow as pa
 
 from pipeline.errors import RelookError
 from pipeline.files import sha256_of
-from pipeline.stores.index.failures import read_failures
 from pipeline.stores.index.image_rows import ImageRows
 from pipeline.stores.index.local_store import LocalStore
 from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, read_manifest
 from pipeline.stores.index.map_store import MapStore
 from pipeline.stores.index.record_lookup import RecordLookup
+from pipeline.stores.index.run_reports import read_failures
 from pipeline.stores.index.tables import (
     RECORDS_SCHEMA,
     read_globals,

@@ -1,6 +1,7 @@
-"""Reports of runs: one JSON file per run that changed the index, and `latest.json` for who watches.
+"""What runs report: one JSON file per run that changed the index, `latest.json`, and the images that cannot be read.
 
-Written by the index writer, read by people and by whatever monitors a nightly run.
+Written by the index writer, read by people and by whatever monitors a nightly run. A CSV of failures is safe to open in
+a spreadsheet.
 """
 
 from __future__ import annotations
@@ -8,12 +9,15 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline.files import write_bytes, write_errors
+import pyarrow as pa
+
+from pipeline.files import atomic_path, escape_formula, unescape_formula, write_bytes, write_errors
+from pipeline.stores.index.tables import FAILURES_SCHEMA, read_table, write_table
 
 LATEST = "runs/latest.json"
 # So many reports are kept, the latest ones by their names: a nightly run must not fill a folder over the years.
@@ -33,3 +37,20 @@ def write_report(directory: Path, verb: str, report: Mapping[str, Any], *, chang
             for name in sorted(path.name for path in runs.iterdir() if _NAME.fullmatch(path.name))[:-KEPT]:
                 (runs / name).unlink()
         write_bytes(directory / LATEST, content)
+
+
+def write_failures(path: Path, failures: Sequence[tuple[str, str, str]]) -> None:
+    """Write (id, path, reason) of each image, replacing the file. Raises RelookError when it cannot be written."""
+    columns = [list(column) for column in zip(*failures, strict=True)] or [[], [], []]
+    if path.suffix == ".csv":
+        columns = [[escape_formula(text) for text in column] for column in columns]
+    with write_errors(path), atomic_path(path) as temporary:
+        write_table(temporary, pa.table(columns, FAILURES_SCHEMA))
+
+
+def read_failures(path: Path) -> list[str]:
+    """The ids in such a file; none where there is no file. Raises RelookError when it is damaged."""
+    if not path.exists():
+        return []
+    ids: list[str] = read_table(path, FAILURES_SCHEMA)["id"].to_pylist()
+    return [unescape_formula(name) for name in ids] if path.suffix == ".csv" else ids

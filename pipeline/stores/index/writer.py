@@ -6,22 +6,26 @@ last committed generation whole, and the next writer removes the files that it h
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pipeline.errors import RelookError
+from pipeline.errors import LockedError, RelookError
 from pipeline.stores.index.commits import Commits
 from pipeline.stores.index.directory import Index
-from pipeline.stores.index.failures import write_failures
 from pipeline.stores.index.lock import IndexLock
 from pipeline.stores.index.manifest import IndexManifest, Part, TableFormat
 from pipeline.stores.index.part_files import PartFiles
 from pipeline.stores.index.retention import Collected, collect, collect_local_stores
 from pipeline.stores.index.rows import Places, places_of, revised, without
-from pipeline.stores.index.run_reports import write_report
+from pipeline.stores.index.run_reports import write_failures, write_report
 from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
+
+# Seconds between two attempts to get the lock.
+_PAUSE = 0.5
 
 
 class IndexWriter:
@@ -46,6 +50,27 @@ class IndexWriter:
         self._places: Places | None = None
         self._collected = Collected(0, 0)
         self._opened: dict[str, Index] = {}
+
+    @classmethod
+    @contextmanager
+    def when_free(cls, directory: Path, wait: float, given_up: Callable[[], object]) -> Iterator[IndexWriter]:
+        """Open the index for writing as soon as no other run has the lock: one may still be at work.
+
+        Raises:
+            LockedError: another run has it for `wait` seconds, or until `given_up` is true.
+        """
+        deadline = time.monotonic() + wait
+        with ExitStack() as stack:
+            while True:
+                try:
+                    writer = stack.enter_context(cls(directory))
+                    break
+                except LockedError:
+                    left = deadline - time.monotonic()
+                    if left <= 0 or given_up():
+                        raise
+                    time.sleep(min(_PAUSE, left))
+            yield writer
 
     def __enter__(self) -> IndexWriter:
         self._lock.acquire()

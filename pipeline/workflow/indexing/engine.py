@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pipeline.catalog import Catalog, load_catalog
@@ -20,15 +20,82 @@ from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.compaction import fold_parts, small_parts
-from pipeline.workflow.indexing.changes import Changes, find_changes
-from pipeline.workflow.indexing.guard import check_removed
+from pipeline.workflow.indexing.changes import Changes, check_removed, find_changes
 from pipeline.workflow.indexing.model_choice import ModelChoice
-from pipeline.workflow.indexing.policy import SyncPolicy
 from pipeline.workflow.indexing.store_filling import fill_store
-from pipeline.workflow.indexing.summary import SyncSummary
-from pipeline.workflow.indexing.writer_wait import open_writer
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.stop import Stop
+
+
+@dataclass(frozen=True)
+class SyncPolicy:
+    """What a verb does beside describing photos and committing them.
+
+    Attributes:
+        verb: the name of its reports.
+        change_model: where the configuration requests another model than the index's, make an index of that model
+            beside it and switch to it when it is complete; False: that is an error.
+        sync_store: bring a store that is not the index itself to the state of the index.
+        tidy: merge small parts, remove files that no kept generation needs, and check the length of the others.
+    """
+
+    verb: str
+    change_model: bool
+    sync_store: bool
+    tidy: bool
+
+
+EXTRACT = SyncPolicy("extract", change_model=False, sync_store=False, tidy=False)
+REINDEX = SyncPolicy("reindex", change_model=True, sync_store=True, tidy=True)
+
+
+@dataclass(frozen=True)
+class SyncSummary:
+    """What a run did; counts are of images.
+
+    Attributes:
+        outcome: "done", or "stopped" when a signal or `--timeout` ended it early.
+        stopped: the reason: the name of a signal, or "timeout"; "" where it was not.
+        index, generation: the directory, and its committed generation after the run.
+        model: "same", "changed" when this run ended a change of model, "changing" when one is under way.
+        images: in the index after the run.
+        added, changed: described, because they are new or their content is.
+        moved: the same content under another id or path; not described.
+        relabelled: another label or split; not described.
+        removed: taken out of the index, because they are not among the photos any more.
+        equal: nothing to do.
+        failed: could not be read; listed in `failures.parquet`.
+        ignored: files that are no pictures by their names.
+        unmatched: rows of the labels file that name no photo.
+        folded: parts that were merged into others.
+        seconds: of the run.
+        weights: of the model, as its card says.
+        store: what the upload counted; empty where the store is the index itself.
+    """
+
+    outcome: str
+    stopped: str
+    index: str
+    generation: int
+    model: str
+    images: int
+    added: int
+    changed: int
+    moved: int
+    relabelled: int
+    removed: int
+    equal: int
+    failed: int
+    ignored: int
+    unmatched: int
+    folded: int
+    seconds: float
+    weights: str
+    store: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json` and the run's report."""
+        return asdict(self)
 
 
 def sync_index(
@@ -60,7 +127,7 @@ def sync_index(
             allows, the index is of another model and the policy does not change it, or index or store cannot be
             written.
     """
-    with open_writer(config.index, wait, stop) as writer:
+    with IndexWriter.when_free(config.index, wait, lambda: stop.reason) as writer:
         run = _Run(policy, writer, config, reporter, stop)
         try:
             summary = run.sync(images, check_content, promote)
@@ -89,7 +156,7 @@ class _Run:
         self._policy, self._writer, self._config = policy, writer, config
         self._reporter, self._stop = reporter, stop
         self._head = writer.index
-        self._model = ModelChoice(writer, config, policy, reporter)
+        self._model = ModelChoice(writer, config, reporter, change_model=policy.change_model)
         self._models = {index.card.fingerprint for index in (writer.index, writer.staged) if index}
         self.generation = writer.index.manifest.generation if writer.index else 0
 

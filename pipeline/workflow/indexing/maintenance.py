@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.stores import Index
+from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.compaction import fold_parts
-from pipeline.workflow.indexing.writer_wait import open_writer
 from pipeline.workflow.stop import Stop
 
 
@@ -56,7 +55,8 @@ def maintain(config: Config, verb: str, wait: float = 0.0, stop: Stop | None = N
     started = time.monotonic()
     before = Index(config.index).manifest  # says that there is no index before a lock makes the folder
     folded = files = size = 0
-    with open_writer(config.index, wait, stop or Stop()) as writer:
+    stop = stop or Stop()
+    with IndexWriter.when_free(config.index, wait, lambda: stop.reason) as writer:
         if verb == "compact":
             folded = fold_parts(writer, config.extract.part_size)
         elif verb == "gc":

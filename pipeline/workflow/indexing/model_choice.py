@@ -15,7 +15,6 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.registry import table_format
 from pipeline.types import FittableDescriber
-from pipeline.workflow.indexing.policy import SyncPolicy
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.requested_model import requested_model, with_settings_of
 
@@ -31,18 +30,18 @@ class ModelChoice:
     Args:
         writer: of the index.
         config: requests the model.
-        policy: of the verb.
         reporter: told about the progress of fitting.
+        change_model: whether another model than the index's may be begun; see `SyncPolicy`.
 
     Attributes:
         sample: photos that the network saw when projections were fitted; None where none were.
     """
 
-    def __init__(self, writer: IndexWriter, config: Config, policy: SyncPolicy, reporter: Reporter) -> None:
-        self._writer, self._config, self._policy, self._reporter = writer, config, policy, reporter
+    def __init__(self, writer: IndexWriter, config: Config, reporter: Reporter, *, change_model: bool) -> None:
+        self._writer, self._config, self._change, self._reporter = writer, config, change_model, reporter
         self._describer: FittableDescriber | None = None
         # What a run of this verb may continue: the index, and a change of model that is under way.
-        self._made = [index for index in (writer.index, writer.staged if policy.change_model else None) if index]
+        self._made = [index for index in (writer.index, writer.staged if change_model else None) if index]
         self.sample: FitSample | None = None
 
     def begin(self, catalog: Catalog) -> None:
@@ -51,12 +50,12 @@ class ModelChoice:
         Settings of `describe` that are not given are those that the index was made with.
 
         Raises:
-            RelookError: the model cannot be loaded, or is not that of the index and the policy does not change it.
+            RelookError: the model cannot be loaded, or is not that of the index and it may not be changed.
         """
         if self._made:
             self._config = with_settings_of(self._made[0], self._config)
         requested, tables = requested_model(self._config), table_format(self._config.store.kind)
-        change = self._policy.change_model
+        change = self._change
         for index in self._made:
             if index.manifest.asked == requested:
                 self._writer.begin(index.card, {}, catalog.root, tables, requested, change_model=change)
@@ -88,7 +87,7 @@ class ModelChoice:
         describer = new_describer(self._config)
         if not describer.to_fit:
             return describer
-        if self._made and not self._policy.change_model:
+        if self._made and not self._change:
             describer.use_fitted(self._made[0].fitted())
             return describer
         for index in self._made:

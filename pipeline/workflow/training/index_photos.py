@@ -19,11 +19,11 @@ from pipeline.describe.preprocessing import clip
 from pipeline.errors import RelookError
 from pipeline.train import Photos
 from pipeline.types import Describer, Description
-from pipeline.workflow.gallery import Gallery
 from pipeline.workflow.model_loading import open_describer, read_options
+from pipeline.workflow.opened_index import OpenedIndex
 
 
-def index_photos(gallery: Gallery, config: Config) -> Photos:
+def index_photos(gallery: OpenedIndex, config: Config) -> Photos:
     """See `Photos`; read as `describe.image` and `extract` say."""
     index, limits = gallery.index, read_options(config)
 

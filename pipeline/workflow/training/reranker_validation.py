@@ -26,8 +26,8 @@ from pipeline.types import (
     ModelCard,
     Ranking,
 )
-from pipeline.workflow.gallery import Gallery
 from pipeline.workflow.in_memory_gallery import InMemoryGallery
+from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.queries import find_candidates
 
 _WEIGHTS = np.linspace(0, 1, 11)
@@ -67,7 +67,9 @@ class RerankerValidator:
         RelookError: no two of the images have the same label.
     """
 
-    def __init__(self, gallery: Gallery, records: list[ImageRecord], name: str, recipe: Recipe, config: Config) -> None:
+    def __init__(
+        self, gallery: OpenedIndex, records: list[ImageRecord], name: str, recipe: Recipe, config: Config
+    ) -> None:
         counts = Counter(record.label for record in records)
         queries = [record for record in records if record.label and counts[record.label] > 1]
         if not queries:

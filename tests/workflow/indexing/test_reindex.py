@@ -25,8 +25,8 @@ from pipeline.stages.reindex import reindex
 from pipeline.stores import Index, IndexWriter
 from pipeline.workflow import model_loading as loading
 from pipeline.workflow.indexing.changes import find_changes
+from pipeline.workflow.indexing.engine import SyncSummary
 from pipeline.workflow.indexing.maintenance import rollback
-from pipeline.workflow.indexing.summary import SyncSummary
 from pipeline.workflow.stop import Stop
 
 __all__ = ["tiny"]
