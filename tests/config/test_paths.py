@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from pipeline.config import Config, expand_path, load_config, parse_config, with_values
+from pipeline.config import Config, expand_argument, expand_path, load_config, parse_config, with_values
 from pipeline.config.paths import SOURCE, _is_path, _section_of
 from pipeline.errors import UsageError
 
@@ -61,6 +61,17 @@ def test_what_cannot_be_expanded(text: str, says: str) -> None:
     with pytest.raises(UsageError) as caught:
         expand_path(text)
     assert says in str(caught.value)
+
+
+def test_an_argument_that_names_a_file_is_taken_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("~odd.jpg", "a$GONE.jpg"):
+        with pytest.raises(UsageError):
+            expand_argument(name)
+        Path(name).touch()
+        assert expand_argument(name) == name
+    Path("~").mkdir()
+    assert expand_argument("~/ix") == "/home/ann/ix"
 
 
 def path_settings(model: type[BaseModel] = Config, above: str = "") -> list[str]:
