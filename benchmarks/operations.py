@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.rerank.ames.network import AMESNetwork, AMESShape
 from pipeline.rerank.cvnet.network import CVLearner, expand
-from pipeline.rerank.pair_reranker import Batch
+from pipeline.rerank.image_rows import Batch
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape
 

@@ -15,6 +15,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "search": ("relook search photo.jpg", "relook search photo.jpg --top-k 20 --html results.html"),
         "evaluate": ("relook evaluate --index labelled", "relook evaluate --index labelled --report report"),
         "compare": ("relook compare report", "relook compare report --html comparison.html"),
+        "match": ("relook match photo.jpg other.jpg", "relook match photo.jpg other.jpg --out match.png"),
         "duplicates": ("relook duplicates", "relook duplicates --threshold 0.98 --html duplicates.html"),
     },
     "Index": {

@@ -53,6 +53,7 @@ TopK = Annotated[int | None, setting("search.top_k", "--top-k", "Results per que
 MinScore = Annotated[
     float | None, typer.Option("--min-score", metavar="SCORE", help="Leave out results with a lower score.")
 ]
+Explain = Annotated[bool, typer.Option("--explain", help="Say why, in --json and --html: what matches, and where.")]
 Tsv = Annotated[bool, typer.Option("--tsv", help="Tab-separated lines, one per result, after a header.")]
 
 
@@ -70,6 +71,7 @@ def search(
     top_k: TopK = None,
     min_score: MinScore = None,
     html: HtmlPage = None,
+    explain: Explain = False,
     tsv: Tsv = False,
     device: Device = None,
     as_json: Json = False,
@@ -80,6 +82,8 @@ def search(
     """Which photos of the index show the same thing as these?"""
     from pipeline.stages import search as stage
 
+    if explain and not as_json and html is None:
+        raise UsageError("--explain needs --json or --html, which show reasons")
     if tsv and as_json:
         raise UsageError("--tsv and --json cannot be combined")
     flags = {
@@ -92,7 +96,14 @@ def search(
     run = Run(config, settings, flags, as_json, verbose, quiet)
     box, only = _box(bbox), _filter(where)
     result = stage.search(
-        run.config, queries or [], run.reporter, ids=ids or [], bbox=box, where=only, min_score=min_score
+        run.config,
+        queries or [],
+        run.reporter,
+        ids=ids or [],
+        bbox=box,
+        where=only,
+        min_score=min_score,
+        explain=explain,
     )
     _show(run, result.to_json(), html, tsv)
     if max_failures is not None and len(result.failed) > max_failures:

@@ -11,7 +11,7 @@ from pipeline.imaging.limits import Pixels, too_slow
 from pipeline.imaging.picture import Picture, check_pixels, read_picture
 from pipeline.imaging.read import ImageFile, read_image
 from pipeline.imaging.resize import INTERPOLATIONS, MAX_ASPECT, ResizeRule, resize, resize_by, target_size
-from pipeline.imaging.thumbnail import thumbnail
+from pipeline.imaging.thumbnail import data_address, thumbnail
 
 __all__ = [
     "INTERPOLATIONS",
@@ -23,6 +23,7 @@ __all__ = [
     "Pixels",
     "ResizeRule",
     "check_pixels",
+    "data_address",
     "decode_image",
     "read_image",
     "read_picture",

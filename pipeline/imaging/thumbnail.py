@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from pipeline.errors import ImageError
+from pipeline.imaging.limits import Pixels
 from pipeline.imaging.read import read_image
 
 
@@ -23,6 +25,13 @@ def thumbnail(path: str, box: Sequence[float] | None = None, side: int = 200) ->
     Empty where the photo cannot be read any more.
     """
     return _thumbnail(path, tuple(box) if box else None, side)
+
+
+def data_address(pixels: Pixels) -> str:
+    """Pixels [H, W, 3] uint8 RGB as a JPEG in a data address."""
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, "JPEG", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
 
 
 @lru_cache(maxsize=4096)
@@ -36,6 +45,4 @@ def _thumbnail(path: str, box: tuple[float, ...] | None, side: int) -> str:
         right, bottom = min(right, image.width), min(bottom, image.height)
         image = image.crop((max(0, left), max(0, top), max(left + 1, right), max(top + 1, bottom)))
     image.thumbnail((side, side))
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode()}"
+    return data_address(np.asarray(image))

@@ -17,9 +17,13 @@ from pipeline.report.console import (
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.html import write_comparison, write_duplicates, write_page
 from pipeline.report.inventory import show_duplicates, show_info, show_settings
+from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches, write_match
 
 __all__ = [
     "Bars",
+    "MatchedPoints",
+    "draw_effects",
+    "draw_matches",
     "show_comparison",
     "show_duplicates",
     "show_evaluation",
@@ -34,5 +38,6 @@ __all__ = [
     "write_duplicates",
     "write_evaluation",
     "write_hits",
+    "write_match",
     "write_page",
 ]

@@ -1,14 +1,12 @@
 """Rerankers that compare images two by two: reads each image once, and compares pairs of like sizes together.
 
-What `rrt`, `rrt_sop` and `ames` have in common; each brings its own way to read images and to compare them. Images of
-different numbers of rows are kept without padding, and padded only beside their neighbours in a batch.
+What `rrt`, `rrt_sop` and `ames` have in common; each brings its own way to read images and to compare them.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import numpy as np
@@ -17,9 +15,11 @@ from torch import nn
 
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint
+from pipeline.rerank.image_rows import Batch, Ragged
+from pipeline.rerank.pair_explanation import attended, first_places
 from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.rerank.transformer import check_precision, inference
-from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, LocalDescriptors, ModelCard
+from pipeline.types import Attended, Candidates, Description, DescriptorSource, FloatArray, LocalDescriptors, ModelCard
 
 # Images that are read and prepared at once.
 _CHUNK = 64
@@ -33,56 +33,6 @@ _GEOMETRY = (
 )
 
 Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """B images beside each other.
-
-    Attributes:
-        rows: [B, n, d].
-        padding: [B, n] bool, True where there is no row; None: nowhere.
-        whole: [B, ...] what belongs to each image as a whole.
-    """
-
-    rows: torch.Tensor
-    padding: torch.Tensor | None
-    whole: torch.Tensor
-
-
-@dataclass(frozen=True)
-class Ragged:
-    """Rows of N images, one image after the other, without padding.
-
-    Attributes:
-        rows: [total, d].
-        lengths: [N] int64 on the CPU, rows of each image; may be 0.
-        whole: [N, ...] what belongs to each image as a whole.
-    """
-
-    rows: torch.Tensor
-    lengths: torch.Tensor
-    whole: torch.Tensor
-
-    @classmethod
-    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
-        """All images of all parts, of which there is at least one."""
-        rows, lengths, whole = zip(*((part.rows, part.lengths, part.whole) for part in parts), strict=True)
-        return cls(torch.cat(rows), torch.cat(lengths), torch.cat(whole))
-
-    def batch(self, images: torch.Tensor) -> Batch:
-        """The `images` [B] int64, with zeros behind the rows of those that have less than the others."""
-        device, lengths = self.rows.device, self.lengths[images]
-        places = torch.arange(int(lengths.max()))
-        padding = places >= lengths[:, None]
-        starts = (self.lengths.cumsum(0) - self.lengths)[images]
-        source = (starts[:, None] + places).masked_fill(padding, 0)
-        rows = self.rows.index_select(0, source.flatten().to(device)).view(*source.shape, self.rows.shape[1])
-        whole = self.whole[images.to(device)]
-        if not padding.any():
-            return Batch(rows, None, whole)
-        padding = padding.to(device)
-        return Batch(rows.masked_fill(padding.unsqueeze(-1), 0), padding, whole)
 
 
 class PairReranker(ABC, Generic[Network]):
@@ -155,6 +105,16 @@ class PairReranker(ABC, Generic[Network]):
         for block in _blocks(candidates.ids):
             scores += self._score_block(queries[block], candidates.ids[block], gallery)
         return scores
+
+    def explain(
+        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+    ) -> list[Attended]:
+        """See `ExplainingReranker.explain`; pairs are compared on their own, whatever the other candidates."""
+        return attended(self, query, ids, gallery)
+
+    def places(self, image: Description, read: Ragged) -> FloatArray:
+        """Where the rows of one image that was `read` lie [n, 2], in pixels of the upright original."""
+        return first_places(image, int(read.lengths[0]), self.name)
 
     def pairs(self, sources: Ragged, targets: Ragged, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Raw logits [P] float32 on the CPU of the pairs sources[left], targets[right], both [P] int64."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import unknown_name
 from pipeline.rerank.ames.settings import AMESSettings
 from pipeline.rerank.cvnet.settings import CVNetSettings
+from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.rrt.settings import RRTSettings
 from pipeline.rerank.rrt_sop.settings import RRTSOPSettings
 from pipeline.rerank.settings import RerankerSettings
@@ -78,6 +79,7 @@ def kind_named(name: str) -> RerankerKind:
 
 RERANKERS: dict[str, RerankerKind] = {
     "superglobal": RerankerKind("pipeline.rerank.superglobal:SuperGlobalReranker", SuperGlobalSettings),
+    "matching": RerankerKind("pipeline.rerank.matching.reranker:MatchingReranker", MatchingSettings),
     "rrt": RerankerKind("pipeline.rerank.rrt.reranker:RRTReranker", RRTSettings),
     "rrt_sop": RerankerKind("pipeline.rerank.rrt_sop.reranker:RRTSOPReranker", RRTSOPSettings),
     "ames": RerankerKind("pipeline.rerank.ames.reranker:AMESReranker", AMESSettings),

@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank.parallel_batches import map_in_parallel
-from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard
+from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard, Neighbours
 
 # Bytes of candidate vectors that are looked at together; a block of queries is as large as fits.
 _BLOCK_BYTES = 16 << 20
@@ -135,6 +135,24 @@ class SuperGlobalReranker:
             for row, values in zip(block, result, strict=True):
                 scores[row] = values
         return scores
+
+    @torch.inference_mode()
+    def explain(
+        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+    ) -> list[Neighbours]:
+        """See `ExplainingReranker.explain`: the candidates that refined each image, and what that changed."""
+        vectors = torch.from_numpy(np.require(gallery.globals(candidates), np.float32, ["C", "W"]))[None]
+        wanted = torch.from_numpy(query.vector)[None].to(self._device)
+        refinement = self.neighbourhood(vectors)
+        before = (refinement.vectors[0] @ wanted[0]).tolist()
+        after = refinement.similarity(wanted)[0].tolist()
+        found = []
+        for row in (candidates.index(name) for name in ids):
+            others = refinement.neighbours[0, row] != row
+            weights, order = refinement.weights[0, row][others].sort(descending=True)
+            names = [candidates[place] for place in refinement.neighbours[0, row][others][order].tolist()]
+            found.append(Neighbours(names, weights.cpu().numpy(), before[row], after[row]))
+        return found
 
     @torch.inference_mode()
     def refine(self, queries: torch.Tensor, gallery: torch.Tensor) -> torch.Tensor:

@@ -44,6 +44,7 @@ def search(
     bbox: Sequence[float] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     min_score: float | None = None,
+    explain: bool = False,
 ) -> SearchResult:
     """Search for photos.
 
@@ -52,7 +53,7 @@ def search(
         sources: photo files, manifests or folders of photos, "-" for a picture on stdin.
         reporter: told about the progress.
         ids: images of the index, whose stored descriptors are queries after those of `sources`.
-        bbox, where, min_score: see `Gallery.search`; `bbox` is that of every source that brings none.
+        bbox, where, min_score, explain: see `Gallery.search`; `bbox` is that of every source that brings none.
 
     Raises:
         UsageError: there are no queries, or an argument is not what it should be.
@@ -69,6 +70,7 @@ def search(
             where=where,
             rerank=names,
             min_score=min_score,
+            explain=explain,
             reporter=reporter or Silent(),
         )
         weights = gallery.index.card.weights

@@ -15,31 +15,38 @@ from pipeline.types.descriptors import (
     PreparedKeypoints,
     StoredVectors,
 )
+from pipeline.types.explanations import Attended, Explanation, Geometry, Neighbours, VerifiedMatches
 from pipeline.types.images import Box, GroundTruth, ImageRecord
 from pipeline.types.keypoints import KeypointExtractor, KeypointsCard, Matcher, Matches
 from pipeline.types.model_card import IMPORTED, LocalsCard, LocalsProjection, MapsCard, ModelCard
 from pipeline.types.protocols import (
     Describer,
     DescriptorSource,
+    ExplainingReranker,
     FittableDescriber,
     HostedStore,
     Reranker,
     VectorStore,
     WriteCost,
+    explains,
     is_hosted,
 )
 from pipeline.types.rankings import Candidates, Ranking
 
 __all__ = [
     "IMPORTED",
+    "Attended",
     "Box",
     "Candidates",
     "Describer",
     "Description",
     "DescriptorSource",
+    "ExplainingReranker",
+    "Explanation",
     "FeatureMaps",
     "FittableDescriber",
     "FloatArray",
+    "Geometry",
     "GlobalDescriptors",
     "GroundTruth",
     "HostedStore",
@@ -54,12 +61,15 @@ __all__ = [
     "Matcher",
     "Matches",
     "ModelCard",
+    "Neighbours",
     "Prepared",
     "PreparedKeypoints",
     "Ranking",
     "Reranker",
     "StoredVectors",
     "VectorStore",
+    "VerifiedMatches",
     "WriteCost",
+    "explains",
     "is_hosted",
 ]

@@ -17,10 +17,12 @@ from pipeline.types.descriptors import (
     FeatureMaps,
     FloatArray,
     GlobalDescriptors,
+    Keypoints,
     LocalDescriptors,
     Prepared,
     StoredVectors,
 )
+from pipeline.types.explanations import Explanation
 from pipeline.types.images import Box
 from pipeline.types.model_card import ModelCard
 from pipeline.types.rankings import Candidates
@@ -189,6 +191,9 @@ class DescriptorSource(Protocol):
     def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
         """In the order of `ids`; float16. Raises RelookError where the index holds no maps."""
 
+    def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
+        """In the order of `ids`: those that the index keeps, else extracted from the photos now."""
+
 
 class Reranker(Protocol):
     """Scores the candidates of many queries at once."""
@@ -207,3 +212,17 @@ class Reranker(Protocol):
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
     ) -> list[FloatArray]:
         """One float32 array per query, as long as its candidates, higher is better, comparable within a query."""
+
+
+class ExplainingReranker(Reranker, Protocol):
+    """A reranker that can say why it scored an image as it did."""
+
+    def explain(
+        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+    ) -> list[Explanation]:
+        """The reasons for `ids`, in order; they are among the `candidates` that were scored together."""
+
+
+def explains(reranker: Reranker) -> TypeGuard[ExplainingReranker]:
+    """Whether the reranker can explain its scores."""
+    return hasattr(reranker, "explain")

@@ -43,6 +43,7 @@ class Gallery(OpenedIndex):
         rerank: Rerank = ...,
         min_score: float | None = ...,
         skip_itself: bool | None = ...,
+        explain: bool = ...,
     ) -> list[Hits]: ...
     @overload
     def search(
@@ -56,6 +57,7 @@ class Gallery(OpenedIndex):
         rerank: Rerank = ...,
         min_score: float | None = ...,
         skip_itself: bool | None = ...,
+        explain: bool = ...,
     ) -> Hits: ...
     def search(
         self,
@@ -68,6 +70,7 @@ class Gallery(OpenedIndex):
         rerank: Rerank = "default",
         min_score: float | None = None,
         skip_itself: bool | None = None,
+        explain: bool = False,
     ) -> Hits | list[Hits]:
         """Which images of the index show the same thing as this one?
 
@@ -82,6 +85,7 @@ class Gallery(OpenedIndex):
                 "default": `rerank.chain` where it is set, else what the index names, else that setting's default.
             min_score: leave out hits with a lower score.
             skip_itself: leave out the query's own image, by its file or id; None: `search.skip_itself`.
+            explain: have `Hit.reasons` say why each reranker scored a hit as it did; takes longer.
 
         Returns:
             The hits; for a list of pictures a list, in its order.
@@ -103,7 +107,13 @@ class Gallery(OpenedIndex):
         else:
             queries = [_named(query_of, one, n) for n, one in enumerate(image)] if several else [query_of(image, bbox)]
         found = self.search_queries(
-            queries, top_k=top_k, where=where, rerank=rerank, min_score=min_score, skip_itself=skip_itself
+            queries,
+            top_k=top_k,
+            where=where,
+            rerank=rerank,
+            min_score=min_score,
+            skip_itself=skip_itself,
+            explain=explain,
         )
         for number, hits in enumerate(found):
             if hits.error:
@@ -119,6 +129,7 @@ class Gallery(OpenedIndex):
         rerank: Rerank = "default",
         min_score: float | None = None,
         skip_itself: bool | None = None,
+        explain: bool = False,
         reporter: Reporter | None = None,
     ) -> list[Hits]:
         """`search` for queries of any kind together; one that cannot be read has `Hits.error` and ends nothing."""
@@ -136,6 +147,7 @@ class Gallery(OpenedIndex):
             where=checked_filter(where),
             min_score=min_score,
             skip_itself=settings.skip_itself if skip_itself is None else skip_itself,
+            explain=explain,
         )
         return run_queries(self, queries, self.chain(rerank), options, reporter or Silent())
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
+from pipeline.types import Explanation
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -34,6 +36,7 @@ class Hit:
             candidates, that similarity fused with the rerankers' scores.
         global_rank, global_score: from 1, and the cosine similarity, before re-ranking.
         explanation: each reranker's own score; NaN for a hit beyond the candidates that it re-ranks.
+        reasons: why, by reranker, where that was requested: see `pipeline.types.Explanation`.
     """
 
     rank: int
@@ -45,6 +48,7 @@ class Hit:
     global_rank: int
     global_score: float
     explanation: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, Explanation] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with null for NaN; the keys are those of `relook search --json`."""
@@ -57,6 +61,7 @@ class Hit:
             "global_rank": self.global_rank,
             "global_score": self.global_score,
             **{name: None if math.isnan(value) else value for name, value in self.explanation.items()},
+            **({"explanation": {name: one.to_json() for name, one in self.reasons.items()}} if self.reasons else {}),
         }
 
 

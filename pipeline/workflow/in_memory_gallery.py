@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import RelookError
 from pipeline.stores.exact.named_vectors import NamedVectors
-from pipeline.types import Description, FeatureMaps, FloatArray, LocalDescriptors
+from pipeline.types import Description, FeatureMaps, FloatArray, Keypoints, LocalDescriptors
 
 Part = TypeVar("Part")
 
@@ -52,6 +52,10 @@ class InMemoryGallery:
     def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
         """See `DescriptorSource.maps`."""
         return _all([self._found[name].maps for name in ids])
+
+    def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
+        """See `DescriptorSource.keypoints`."""
+        return _all([self._found[name].keypoints for name in ids])
 
 
 def _all(parts: Sequence[Part | None]) -> list[Part]:

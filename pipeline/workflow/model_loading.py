@@ -20,9 +20,10 @@ from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.rerank import RerankStep, load_reranker
 from pipeline.rerank.registry import kind_named
+from pipeline.rerank.settings import PairSettings
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import NAME, STAGED, read_manifest
-from pipeline.types import IMPORTED, Describer, FittableDescriber, ModelCard
+from pipeline.types import IMPORTED, Describer, FittableDescriber, KeypointsCard, ModelCard
 from pipeline.workflow.requested_model import remembered_checkpoint, requested_model
 from pipeline.workflow.rerank_chain import configured_chain
 
@@ -98,27 +99,44 @@ def read_options(config: Config) -> ReadOptions:
     return ReadOptions(batch_size, workers, models, limits.max_pixels, limits.max_bytes, config.extract.decode_seconds)
 
 
-def open_chain(config: Config, card: ModelCard) -> list[RerankStep]:
+def open_chain(config: Config, card: ModelCard, keypoints: KeypointsCard | None = None) -> list[RerankStep]:
     """The rerankers of a configuration (`configured_chain`), bound to the descriptors that they will read.
+
+    Args:
+        config: `rerank` and `device` matter here.
+        card: of the descriptors.
+        keypoints: what made the keypoints that the index keeps; None: it keeps none.
 
     Raises:
         UsageError: a name is unknown.
         RelookError: a checkpoint is missing, or made for other descriptors.
     """
-    return [open_reranker(config, name, card) for name in configured_chain(config)]
+    return [open_reranker(config, name, card, keypoints) for name in configured_chain(config)]
 
 
-def open_reranker(config: Config, name: str, card: ModelCard) -> RerankStep:
+def open_reranker(config: Config, name: str, card: ModelCard, keypoints: KeypointsCard | None = None) -> RerankStep:
     """One of them, with its settings in the configuration. Raises as `open_chain` does."""
-    settings = _settings(config, name)
-    top, weight = settings.pop("top"), settings.pop("weight")
-    reranker = load_reranker(name, device=choose_device(config), **settings)
-    reranker = reranker.bind(card)
+    options = reranker_options(config, name, keypoints)
+    reranker = load_reranker(name, device=choose_device(config), **options).bind(card)
+    settings = config.rerank.settings_of(name)
+    weight = settings.weight
     if weight is None:
         weight = getattr(reranker, "weight", None)
     if weight is None:
         raise RelookError(f"rerank.{name}.weight is not set, and its checkpoint does not hold one")
-    return RerankStep(name, reranker, top, weight)
+    return RerankStep(name, reranker, settings.top, weight)
+
+
+def reranker_options(config: Config, name: str, keypoints: KeypointsCard | None = None) -> dict[str, Any]:
+    """The options of `load_reranker`: those of the configuration, and the index's own checkpoint and keypoints."""
+    kind_named(name)  # raises the error for an unknown name
+    section = config.rerank.settings_of(name)
+    options: dict[str, Any] = section.model_dump(exclude={"top", "weight"})
+    if isinstance(section, PairSettings) and section.checkpoint is None:
+        options["checkpoint"] = default_checkpoint(config.index, name)
+    if "features" in options and options["features"] is None and keypoints is not None:
+        options["features"] = keypoints.kind
+    return options
 
 
 def default_checkpoint(index: Path, name: str) -> Path:
@@ -147,14 +165,6 @@ def _icc_of_index(config: Config) -> ColourRule | None:
             if card.name == config.describe.name:
                 return card.image.icc
     return None
-
-
-def _settings(config: Config, name: str) -> dict[str, Any]:
-    kind_named(name)  # raises the error for an unknown name
-    settings: dict[str, Any] = config.rerank.settings_of(name).model_dump()
-    if "checkpoint" in settings and settings["checkpoint"] is None:
-        settings["checkpoint"] = default_checkpoint(config.index, name)
-    return settings
 
 
 def _differences(requested: Mapping[str, Any], have: Mapping[str, Any], prefix: str = "describe.") -> list[str]:

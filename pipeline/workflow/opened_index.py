@@ -19,11 +19,12 @@ from pipeline.config.loading import with_values
 from pipeline.errors import RelookError
 from pipeline.stores import GlobalStore, Index, open_store
 from pipeline.stores.once import once_property
-from pipeline.types import Describer, Description, FeatureMaps, FloatArray, LocalDescriptors, VectorStore
+from pipeline.types import Describer, Description, FeatureMaps, FloatArray, Keypoints, LocalDescriptors, VectorStore
 from pipeline.workflow.rerank_chain import Rerank, chosen_rerankers
 
 if TYPE_CHECKING:
     from pipeline.rerank import RerankStep
+    from pipeline.workflow.keypoint_source import KeypointSource
 
 logger = logging.getLogger("relook")
 
@@ -93,7 +94,7 @@ class OpenedIndex:
         for name in chosen_rerankers(self.config, rerank):
             with self._lock:
                 if name not in self._steps:
-                    self._steps[name] = open_reranker(self.config, name, self.index.card)
+                    self._steps[name] = open_reranker(self.config, name, self.index.card, self.index.keypoints_card)
                 steps.append(self._steps[name])
         return steps
 
@@ -110,11 +111,28 @@ class OpenedIndex:
         """See `DescriptorSource.maps`."""
         return self.index.maps(ids)
 
+    def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
+        """See `DescriptorSource.keypoints`; those that were extracted for a search are kept in `INDEX/cache/`."""
+        return self._keypoint_source.read(ids)
+
     def describe(self, ids: Sequence[str], needs: Collection[str]) -> list[Description]:
         """The index's own images as queries: their global descriptors, and of the rest what rerankers need."""
-        locals_ = self.locals(ids) if "locals" in needs else [None] * len(ids)
-        maps = self.maps(ids) if "maps" in needs else [None] * len(ids)
-        return [Description(*parts) for parts in zip(self.globals(ids), locals_, maps, strict=True)]
+        nothing = [None] * len(ids)
+        parts = (
+            self.globals(ids),
+            self.locals(ids) if "locals" in needs else nothing,
+            self.maps(ids) if "maps" in needs else nothing,
+            self.keypoints(ids) if "keypoints" in needs else nothing,
+        )
+        return [Description(*one) for one in zip(*parts, strict=True)]
+
+    def query_describer(self, needs: Collection[str]) -> Describer:
+        """The describer of queries, with keypoints where rerankers need them."""
+        if "keypoints" not in needs:
+            return self.describer
+        from pipeline.describe.keypoints import with_keypoints
+
+        return with_keypoints(self.describer, self._keypoint_source.extractor)
 
     def with_store(self, kind: str) -> Self:
         """The same generation, searched in another store, with the same models."""
@@ -128,7 +146,7 @@ class OpenedIndex:
         with self._lock:
             self._closed = True
             self._steps.clear()
-            for name in ("describer", "store", "_global_store"):
+            for name in ("describer", "store", "_global_store", "_keypoint_source"):
                 self.__dict__.pop(name, None)
             self.index.close()
 
@@ -143,6 +161,12 @@ class OpenedIndex:
     def _check_open(self) -> None:
         if self._closed:
             raise RelookError(f"{self.config.index}: this gallery is closed; open another one")
+
+    @once_property
+    def _keypoint_source(self) -> KeypointSource:
+        from pipeline.workflow.keypoint_source import KeypointSource
+
+        return KeypointSource(self.config, self.index)
 
     @once_property
     def _global_store(self) -> GlobalStore | None:

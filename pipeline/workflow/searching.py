@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stores import Index
-from pipeline.types import Candidates, Description, FloatArray, ImageRecord, Ranking
+from pipeline.types import Candidates, Description, Explanation, FloatArray, ImageRecord, Ranking, explains
 from pipeline.workflow.hits import Hit, Hits
 from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.progress import Reporter
@@ -33,6 +33,7 @@ class SearchOptions:
     where: Mapping[str, Sequence[str]] | None
     min_score: float | None
     skip_itself: bool
+    explain: bool = False
 
 
 def run_queries(
@@ -54,7 +55,9 @@ def run_queries(
         rankings = apply_chain(chain, described, candidates, gallery)
     found = dict(zip(numbers, rankings, strict=True))
     return [
-        Hits(query.name, _hits(gallery, found[number], options), query.label, names, weights)
+        Hits(
+            query.name, _hits(gallery, found[number], options, chain, descriptions[number]), query.label, names, weights
+        )
         if number in found
         else Hits(query.name, (), query.label, names, weights, errors[number])
         for number, query in enumerate(queries)
@@ -73,15 +76,16 @@ def _describe(
         if query.picture is not None and number not in errors
     }
     found: dict[int, Description] = {}
+    needs = frozenset(need for step in chain for need in step.reranker.needs)
     if stored:
         ids = [queries[number].id for number in stored]
         gallery.index.find_records(ids)  # names an id that is not there
-        needs = frozenset(need for step in chain for need in step.reranker.needs)
         found |= zip(stored, gallery.describe(ids, needs), strict=True)
     if pictures:
         numbers = list(pictures)
         records = [ImageRecord("", queries[number].name, bbox=queries[number].bbox) for number in numbers]
-        done = describe_records(records, gallery.describer, gallery.config, reporter, list(pictures.values()))
+        describer = gallery.query_describer(needs)
+        done = describe_records(records, describer, gallery.config, reporter, list(pictures.values()))
         found |= zip((numbers[place] for place in done.numbers), done.descriptions, strict=True)
         errors |= {numbers[place]: reason for place, reason in done.reasons.items()}
     return found, errors
@@ -146,7 +150,13 @@ def _is_file(path: Path, resolved: Path | None) -> bool:
     return resolved is not None and path.resolve() == resolved
 
 
-def _hits(gallery: OpenedIndex, ranking: Ranking, options: SearchOptions) -> tuple[Hit, ...]:
+def _hits(
+    gallery: OpenedIndex,
+    ranking: Ranking,
+    options: SearchOptions,
+    chain: Sequence[RerankStep],
+    query: Description,
+) -> tuple[Hit, ...]:
     """The first `top_k` of a ranking; only their records are read."""
     rows = [
         row
@@ -154,10 +164,35 @@ def _hits(gallery: OpenedIndex, ranking: Ranking, options: SearchOptions) -> tup
         if options.min_score is None or ranking.scores[row] >= options.min_score
     ]
     records = gallery.index.find_records([ranking.ids[row] for row in rows])
-    return tuple(_hit(gallery.index, ranking, row, record) for row, record in zip(rows, records, strict=True))
+    reasons = _reasons(gallery, ranking, rows, chain, query) if options.explain else {}
+    return tuple(
+        _hit(gallery.index, ranking, row, record, reasons.get(row, {}))
+        for row, record in zip(rows, records, strict=True)
+    )
 
 
-def _hit(index: Index, ranking: Ranking, row: int, record: ImageRecord) -> Hit:
+def _reasons(
+    gallery: OpenedIndex,
+    ranking: Ranking,
+    rows: Sequence[int],
+    chain: Sequence[RerankStep],
+    query: Description,
+) -> dict[int, dict[str, Explanation]]:
+    """Why the rerankers scored those of `rows` that they scored, by row and by reranker."""
+    found: dict[int, dict[str, Explanation]] = {row: {} for row in rows}
+    for step in chain:
+        if not explains(step.reranker):
+            continue
+        scored = ~np.isnan(ranking.explanation[step.name])
+        candidates = [name for name, known in zip(ranking.ids, scored, strict=True) if known]
+        wanted = [row for row in rows if scored[row]]
+        ids = [ranking.ids[row] for row in wanted]
+        for row, reason in zip(wanted, step.reranker.explain(query, candidates, ids, gallery), strict=True):
+            found[row][step.name] = reason
+    return found
+
+
+def _hit(index: Index, ranking: Ranking, row: int, record: ImageRecord, reasons: dict[str, Explanation]) -> Hit:
     values = {key: float(column[row]) for key, column in ranking.explanation.items()}
     return Hit(
         rank=row + 1,
@@ -169,4 +204,5 @@ def _hit(index: Index, ranking: Ranking, row: int, record: ImageRecord) -> Hit:
         global_rank=int(values.pop("global_rank")),
         global_score=values.pop("global_score"),
         explanation=values,
+        reasons=reasons,
     )

@@ -18,8 +18,8 @@ SAMPLES = ROOT / "data" / "samples"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A user's folder: `photos/` with `labels.csv`, a `photo.jpg` to ask with, `configs/`, weights of RRT as its
-    authors release them in `rrt.pt`, and `vectors.csv` from elsewhere."""
+    """A user's folder: `photos/` with `labels.csv`, `photo.jpg` to search with, `other.jpg` of the same thing,
+    `configs/`, weights of RRT as its authors release them in `rrt.pt`, and `vectors.csv` from elsewhere."""
     folder = tmp_path_factory.mktemp("home")
     write_official(folder / "rrt.pt", RRTNetwork(RRTShape(64, 32, 4, 1, 64)).state_dict(), "state")
     shutil.copytree(ROOT / "configs", folder / "configs")
@@ -37,6 +37,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with (folder / "photos" / "labels.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(kept)
     shutil.copy(folder / "photos" / kept[1][0], folder / "photo.jpg")
+    shutil.copy(folder / "photos" / kept[2][0], folder / "other.jpg")
     vectors = np.eye(len(kept) - 1).tolist()
     with (folder / "vectors.csv").open("w", newline="") as stream:
         rows = [[path, vector, label] for (path, label), vector in zip(kept[1:], vectors, strict=True)]

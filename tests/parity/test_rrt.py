@@ -15,7 +15,8 @@ import torch
 
 from pipeline.catalog import load_catalog
 from pipeline.rerank import load_reranker
-from pipeline.rerank.pair_reranker import Ragged, first_locals
+from pipeline.rerank.image_rows import Ragged
+from pipeline.rerank.pair_reranker import first_locals
 from pipeline.rerank.rrt.network import SCALES, Tokens, scale_index
 from pipeline.rerank.rrt.reranker import RRTReranker, tokens_of
 from pipeline.types import Candidates, Description, LocalDescriptors

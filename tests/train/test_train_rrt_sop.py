@@ -19,7 +19,7 @@ from pipeline.errors import RelookError
 from pipeline.evaluate import by_labels
 from pipeline.rerank import RerankStep, apply_chain, load_reranker
 from pipeline.rerank.checkpoints import save_checkpoint
-from pipeline.rerank.pair_reranker import Batch
+from pipeline.rerank.image_rows import Batch
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape
 from pipeline.stages.convert import convert
 from pipeline.stages.extract import extract

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.rerank.pair_reranker import Batch, joint_padding
+from pipeline.rerank.image_rows import Batch
+from pipeline.rerank.pair_reranker import joint_padding
 from pipeline.rerank.transformer import additive_mask, attend, project
 
 # In place of minus infinity where infinities would be subtracted from each other.

@@ -19,13 +19,8 @@ from pipeline.checkpoints import hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank.ames.network import AMESNetwork, AMESShape, shape_of
 from pipeline.rerank.checkpoints import building, read_checkpoint, without_checkpoint
-from pipeline.rerank.pair_reranker import (
-    Batch,
-    PairReranker,
-    Ragged,
-    first_locals,
-    refuse_without_locals,
-)
+from pipeline.rerank.image_rows import Batch, Ragged
+from pipeline.rerank.pair_reranker import PairReranker, first_locals, refuse_without_locals
 from pipeline.rerank.transformer import inference
 from pipeline.types import Description, LocalsProjection, ModelCard
 

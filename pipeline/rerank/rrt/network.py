@@ -16,7 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.rerank.pair_reranker import Batch, joint_padding
+from pipeline.rerank.image_rows import Batch
+from pipeline.rerank.pair_reranker import joint_padding
 from pipeline.rerank.transformer import Encoder
 from pipeline.types import FloatArray
 

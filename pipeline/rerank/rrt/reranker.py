@@ -16,7 +16,8 @@ import torch
 
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import building, read_checkpoint, without_checkpoint
-from pipeline.rerank.pair_reranker import Batch, PairReranker, Ragged, first_locals, refuse_without_locals
+from pipeline.rerank.image_rows import Batch, Ragged
+from pipeline.rerank.pair_reranker import PairReranker, first_locals, refuse_without_locals
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape, ScaleRule, Tokens, scale_index, shape_of
 from pipeline.rerank.transformer import inference
 from pipeline.types import Description, ModelCard

@@ -14,7 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.rerank.pair_reranker import Batch, joint_padding
+from pipeline.rerank.image_rows import Batch
+from pipeline.rerank.pair_reranker import joint_padding
 from pipeline.rerank.transformer import Encoder
 
 # Of the position code: a map's far end lies at _EXTENT, the slowest channels turn _TEMPERATURE times slower than the

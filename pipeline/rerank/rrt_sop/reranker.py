@@ -16,13 +16,8 @@ import torch
 from pipeline.checkpoints import Checkpoint
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import building, read_checkpoint, without_checkpoint
-from pipeline.rerank.pair_reranker import (
-    Batch,
-    PairReranker,
-    Ragged,
-    first_locals,
-    refuse_without_locals,
-)
+from pipeline.rerank.image_rows import Batch, Ragged
+from pipeline.rerank.pair_reranker import PairReranker, first_locals, refuse_without_locals
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape, shape_of
 from pipeline.rerank.transformer import inference
 from pipeline.types import Description, FloatArray, LocalDescriptors, ModelCard
@@ -103,6 +98,11 @@ class RRTSOPReranker(PairReranker[RRTSOPNetwork]):
             embedded = [self.network.embed(torch.from_numpy(part)[None].to(self._device)) for part in maps]
         lengths = torch.tensor([part.shape[1] * part.shape[2] for part in maps])
         return Ragged(torch.cat([rows[0] for rows, _ in embedded]), lengths, torch.cat([w for _, w in embedded]))
+
+    def places(self, image: Description, read: Ragged) -> FloatArray:
+        """See `PairReranker.places`: the cells of the map row by row."""
+        xy = super().places(image, read)
+        return xy[np.lexsort((xy[:, 0], xy[:, 1]))]
 
     def compare(self, queries: Batch, gallery: Batch) -> torch.Tensor:
         """See `PairReranker.compare`."""

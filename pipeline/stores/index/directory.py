@@ -32,7 +32,16 @@ from pipeline.stores.index.tables import (
     stream_globals,
 )
 from pipeline.stores.once import once_property
-from pipeline.types import FeatureMaps, FloatArray, ImageRecord, LocalDescriptors, ModelCard, StoredVectors
+from pipeline.types import (
+    FeatureMaps,
+    FloatArray,
+    ImageRecord,
+    Keypoints,
+    KeypointsCard,
+    LocalDescriptors,
+    ModelCard,
+    StoredVectors,
+)
 
 
 class Index:
@@ -134,6 +143,15 @@ class Index:
     def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
         """Local descriptors in the order of `ids`. Raises RelookError for an id that has none."""
         return self.local_store.read(ids)
+
+    @property
+    def keypoints_card(self) -> KeypointsCard | None:
+        """What made the keypoints of the index; None: it keeps none."""
+        return None
+
+    def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
+        """Keypoints in the order of `ids`. Raises RelookError for an id that has none."""
+        raise RelookError(f"{self.directory}: the index keeps no keypoints")
 
     def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
         """Feature maps in the order of `ids`, float16. Raises RelookError for an id that has none."""

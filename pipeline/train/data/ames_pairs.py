@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from pipeline.rerank.ames.network import AMESNetwork, Binarised
-from pipeline.rerank.pair_reranker import Batch
+from pipeline.rerank.image_rows import Batch
 from pipeline.train.data.stored_locals import Side
 
 

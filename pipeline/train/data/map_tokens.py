@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from pipeline.rerank.pair_reranker import Batch, Ragged
+from pipeline.rerank.image_rows import Batch, Ragged
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork
 from pipeline.rerank.rrt_sop.reranker import maps_of
 from pipeline.types import Description, DescriptorSource, FloatArray

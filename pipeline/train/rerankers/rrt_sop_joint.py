@@ -25,7 +25,7 @@ from pipeline.describe.backbone_parts import parts_of
 from pipeline.describe.checkpoints import kept_state, save_describer
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint, header_of
-from pipeline.rerank.pair_reranker import Batch
+from pipeline.rerank.image_rows import Batch
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork
 from pipeline.rerank.rrt_sop.reranker import RRTSOPReranker, refuse_without_maps
 from pipeline.train.data.training_set import Photos, TrainingSet

@@ -20,7 +20,7 @@ from pipeline.checkpoints import split_key
 from pipeline.config import Config
 from pipeline.files import sha256_of
 from pipeline.stores import Index
-from pipeline.workflow.model_loading import choose_device, default_checkpoint
+from pipeline.workflow.model_loading import choose_device, reranker_options
 
 _LIBRARIES = ("torch", "timm", "numpy", "scipy", "pillow", "opencv-python-headless", "pyarrow", "h5py", "safetensors")
 
@@ -70,9 +70,8 @@ def _checkpoints(config: Config) -> dict[str, str]:
     """SHA-256 of the files of weights that rerankers were read from."""
     found = {}
     for name in config.rerank.chain:
-        section = config.rerank.settings_of(name)
-        if hasattr(section, "checkpoint"):
-            file = section.checkpoint or default_checkpoint(config.index, name)
+        file = reranker_options(config, name).get("checkpoint")
+        if file is not None:
             found[name] = sha256_of(split_key(file)[0])
     return found
 

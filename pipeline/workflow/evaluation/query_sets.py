@@ -18,7 +18,6 @@ from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
 from pipeline.evaluate import BenchmarkProtocol, protocol_named
 from pipeline.types import IMPORTED, Describer, GroundTruth, ImageRecord
-from pipeline.workflow.model_loading import open_describer
 from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.queries import Queries, describe_records, own_ids
@@ -83,7 +82,7 @@ class EvaluationQueries(ABC):
 
     @cached_property
     def _describer(self) -> Describer:
-        return open_describer(self._config, self._gallery.index)
+        return self._gallery.query_describer(self._needs)
 
 
 class PublishedQueries(EvaluationQueries):

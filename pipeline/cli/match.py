@@ -1,0 +1,56 @@
+"""`relook match`: do two photos show the same thing?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.cli.options import ConfigFile, Device, Json, Quiet, Settings, Verbose
+from pipeline.cli.output import out
+from pipeline.cli.run import Run, app
+from pipeline.report import MatchedPoints, show_rows, write_match
+
+_VERDICTS = {
+    "same": "the same thing",
+    "unsure": "perhaps the same thing",
+    "different": "no sign of the same thing",
+}
+
+
+@app.command()
+def match(
+    first: Annotated[Path, typer.Argument(help="A photo.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
+    picture: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Draw both photos and what matches, .png or .jpg.")
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    device: Device = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Do two photos show the same thing? Matches their keypoints and verifies the geometry; needs no index."""
+    from pipeline.stages import match as stage
+
+    run = Run(config, settings, {"device": device}, as_json, verbose, quiet)
+    result = stage.match(run.config, first, second)
+    if picture is not None:
+        write_match(picture, *result.pictures, MatchedPoints.from_json(result.found.to_json()))
+        run.note(f"picture: {picture}")
+    run.show(result.to_json(), _show)
+
+
+def _show(document: dict[str, Any]) -> None:
+    left, right = document["keypoints"]
+    rows = {
+        "keypoints": f"{left} and {right}",
+        "matches": document["matches"],
+        "inliers": f"{document['inliers']} ({document['geometry']})",
+        "support": f"{document['support']:.1f}",
+        "verdict": _VERDICTS[document["verdict"]],
+    }
+    show_rows(out, "match", rows)

@@ -1,0 +1,62 @@
+"""The rows of many images, such as their local descriptors: one after the other without padding, or as a padded batch.
+
+Below the rerankers that compare images two by two. Images of different numbers of rows are padded only beside their
+neighbours in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B images beside each other.
+
+    Attributes:
+        rows: [B, n, d].
+        padding: [B, n] bool, True where there is no row; None: nowhere.
+        whole: [B, ...] what belongs to each image as a whole.
+    """
+
+    rows: torch.Tensor
+    padding: torch.Tensor | None
+    whole: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of N images, one image after the other, without padding.
+
+    Attributes:
+        rows: [total, d].
+        lengths: [N] int64 on the CPU, rows of each image; may be 0.
+        whole: [N, ...] what belongs to each image as a whole.
+    """
+
+    rows: torch.Tensor
+    lengths: torch.Tensor
+    whole: torch.Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Ragged]) -> Ragged:
+        """All images of all parts, of which there is at least one."""
+        rows, lengths, whole = zip(*((part.rows, part.lengths, part.whole) for part in parts), strict=True)
+        return cls(torch.cat(rows), torch.cat(lengths), torch.cat(whole))
+
+    def batch(self, images: torch.Tensor) -> Batch:
+        """The `images` [B] int64, with zeros behind the rows of those that have less than the others."""
+        device, lengths = self.rows.device, self.lengths[images]
+        places = torch.arange(int(lengths.max()))
+        padding = places >= lengths[:, None]
+        starts = (self.lengths.cumsum(0) - self.lengths)[images]
+        source = (starts[:, None] + places).masked_fill(padding, 0)
+        rows = self.rows.index_select(0, source.flatten().to(device)).view(*source.shape, self.rows.shape[1])
+        whole = self.whole[images.to(device)]
+        if not padding.any():
+            return Batch(rows, None, whole)
+        padding = padding.to(device)
+        return Batch(rows.masked_fill(padding.unsqueeze(-1), 0), padding, whole)

@@ -1,0 +1,33 @@
+"""Settings of the reranker `matching`: the section `rerank.matching`.
+
+Beside the reranker; imports no network. The defaults are those that docs/matching.md measures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.rerank.settings import RerankerSettings
+from pipeline.settings import Fraction, Positive
+
+
+class MatchingSettings(RerankerSettings):
+    """Re-ranking by matched keypoints and verified geometry."""
+
+    top: Positive = Field(25, description="candidates that are re-ranked")
+    weight: Fraction | None = Field(0.6, description="of the global similarity in the fused score")
+    features: str | None = Field(
+        None, description="kind of keypoints, such as xfeat or sift; null: those of the index, xfeat where it has none"
+    )
+    matcher: Literal["mutual", "lightglue", "superglue"] = Field("lightglue", description="what matches keypoints")
+    checkpoint: Path | None = Field(None, description="of the matcher; null: packaged weights, where there are some")
+    keypoints: Positive = Field(1024, description="keypoints compared per image, the strongest")
+    verification: Literal["homography", "fundamental", "none"] = Field(
+        "fundamental", description="the geometry that matches must agree with; none: every match counts"
+    )
+    tolerance: Annotated[float, Field(gt=0, le=0.1)] = Field(
+        0.005, description="how far an inlier may lie off, as a share of the longer side of the image"
+    )

@@ -1,0 +1,92 @@
+"""`match`: do two photos show the same thing, and which points of them agree?
+
+No index: keypoints of both photos, the matcher and the geometry of the reranker `matching`, and a verdict in words.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.describe.keypoints import load_keypoints
+from pipeline.imaging import Pixels
+from pipeline.rerank.matching.reranker import MatchingReranker
+from pipeline.types import VerifiedMatches
+from pipeline.workflow.keypoint_source import extractor_options
+from pipeline.workflow.model_loading import choose_device, read_options, reranker_options
+
+# Support of pairs of photos: of places, no wrong pair had 20 and one in a hundred 8 (docs/matching.md).
+_SAME, _UNSURE = 20.0, 8.0
+
+
+@dataclass(frozen=True)
+class MatchResult:
+    """What two photos have in common.
+
+    Attributes:
+        first, second: the files.
+        keypoints: how many each has.
+        found: matches and geometry; `found.query_xy` are points of the first.
+        verdict: "same", "unsure" or "different".
+        pictures: the pixels of both.
+        seconds: of the run.
+    """
+
+    first: str
+    second: str
+    keypoints: tuple[int, int]
+    found: VerifiedMatches
+    verdict: str
+    pictures: tuple[Pixels, Pixels]
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return {
+            "first": self.first,
+            "second": self.second,
+            "keypoints": list(self.keypoints),
+            "verdict": self.verdict,
+            **self.found.to_json(),
+            "seconds": self.seconds,
+        }
+
+
+def match(config: Config, first: Path, second: Path) -> MatchResult:
+    """Match two photos.
+
+    Args:
+        config: `rerank.matching` and `describe.keypoints` matter here.
+        first, second: the files.
+
+    Raises:
+        ImageError: a photo cannot be read.
+        RelookError: weights cannot be had.
+    """
+    started = time.monotonic()
+    device = choose_device(config)
+    reranker = MatchingReranker.load(device=device, **reranker_options(config, "matching"))
+    extractor = load_keypoints(reranker.features, device=device, **extractor_options(config, reranker.features))
+    reranker.check_keypoints(extractor.card)
+    reading = read_options(config)
+    pictures = tuple(reading.read(path, str(path), icc="srgb").pixels for path in (first, second))
+    left, right = extractor.extract([extractor.prepare(pixels) for pixels in pictures])
+    found = reranker.match_images([(left, right)])[0]
+    return MatchResult(
+        first=str(first),
+        second=str(second),
+        keypoints=(len(left), len(right)),
+        found=found,
+        verdict=_verdict(found),
+        pictures=(pictures[0], pictures[1]),
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+def _verdict(found: VerifiedMatches) -> str:
+    if found.support >= _SAME:
+        return "same"
+    return "unsure" if found.support >= _UNSURE else "different"
