@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Device, Json, Quiet, Settings, Verbose
+from pipeline.cli.options import ConfigFile, Device, Json, Quiet, Settings, Verbose, expanded_path
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import MatchedPoints, show_rows, write_match
@@ -21,10 +21,15 @@ _VERDICTS = {
 
 @app.command()
 def match(
-    first: Annotated[Path, typer.Argument(help="A photo.", show_default=False)],
-    second: Annotated[Path, typer.Argument(help="Another one.", show_default=False)],
+    first: Annotated[Path, typer.Argument(metavar="PHOTO", help="A photo.", show_default=False, parser=expanded_path)],
+    second: Annotated[
+        Path, typer.Argument(metavar="PHOTO", help="Another one.", show_default=False, parser=expanded_path)
+    ],
     picture: Annotated[
-        Path | None, typer.Option("--out", metavar="FILE", help="Draw both photos and what matches, .png or .jpg.")
+        Path | None,
+        typer.Option(
+            "--out", metavar="FILE", help="Draw both photos and what matches, .png or .jpg.", parser=expanded_path
+        ),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -73,6 +73,10 @@ class MatchingReranker:
         keypoints: int = 1024,
         verification: Geometry = "fundamental",
         tolerance: float = 0.005,
+        depth_confidence: float | None = None,
+        width_confidence: float | None = None,
+        ratio: float | None = None,
+        accept_license: Sequence[str] = (),
     ) -> Self:
         """The reranker with these settings.
 
@@ -82,13 +86,18 @@ class MatchingReranker:
             features: kind of the keypoints; None: "xfeat".
             matcher: a key of `matchers.MATCHERS`.
             keypoints, verification, tolerance: see the class.
+            depth_confidence, width_confidence, ratio: of the matcher; None: its own.
+            accept_license: see `load_matcher`.
 
         Raises:
             UsageError: no such matcher, or it does not match these features.
             RelookError: its weights cannot be had.
         """
         kind = features or "xfeat"
-        return cls(load_matcher(matcher, kind, checkpoint, device), kind, keypoints, verification, tolerance)
+        given = {"depth_confidence": depth_confidence, "width_confidence": width_confidence, "ratio": ratio}
+        options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+        made = load_matcher(matcher, kind, checkpoint, device, accept_license, **options)
+        return cls(made, kind, keypoints, verification, tolerance)
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`; it reads no descriptors of the model."""
