@@ -18,7 +18,7 @@ class MatchingSettings(RerankerSettings):
     """Re-ranking by matched keypoints and verified geometry."""
 
     top: Positive = Field(25, description="candidates that are re-ranked")
-    weight: Fraction | None = Field(0.6, description="of the global similarity in the fused score")
+    weight: Fraction | None = Field(0.65, description="of the global similarity in the fused score")
     features: str | None = Field(
         None, description="kind of keypoints, such as xfeat or sift; null: those of the index, xfeat where it has none"
     )
