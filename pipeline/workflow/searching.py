@@ -17,7 +17,7 @@ from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stores import Index
 from pipeline.types import Candidates, Description, Explanation, FloatArray, ImageRecord, Ranking, explains
 from pipeline.workflow.hits import Hit, Hits
-from pipeline.workflow.opened_index import OpenedIndex
+from pipeline.workflow.opened_index import OpenedIndex, check_store
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.queries import describe_records
 from pipeline.workflow.query_inputs import Query
@@ -102,12 +102,23 @@ class _Finder:
         extra = 1 if self._options.skip_itself else 0
         vectors = np.stack([description.vector for description in descriptions])
         found = self._gallery.store.query(vectors, depth + extra, self._options.where)
+        self._check_whole(min(len(names) for names, _ in found), depth + extra)
         ids, scores = [], []
         for number, (names, values) in enumerate(found):
             kept, values = self._enough(queries[number], vectors[number : number + 1], names, values, depth, extra)
             ids.append(kept)
             scores.append(values)
         return Candidates([query.name for query in queries], ids, scores)
+
+    def _check_whole(self, fewest: int, wanted: int) -> None:
+        """A store that was emptied since it was opened is an error, one that has lost vectors is warned of.
+
+        Only where there are too few results, which is cheap to notice; under a filter where there are none.
+        """
+        gallery = self._gallery
+        expected = min(wanted, gallery.index.manifest.counts["images"]) if not self._options.where else 1
+        if fewest < expected:
+            check_store(gallery.config.store.kind, gallery.index, gallery.store, "warn")
 
     def _enough(
         self, query: Query, vector: FloatArray, names: list[str], values: FloatArray, depth: int, extra: int

@@ -391,6 +391,23 @@ class TestStoresThatAreNotWhole:
             open_gallery(config, partial="error")
         open_gallery(config, searched=False)
 
+    def test_a_store_that_is_emptied_behind_an_open_gallery(
+        self, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        config = load_config(overrides=[f"index={folder}", *ANN])
+        upload(config)
+        store = open_store("ann", Index(folder), **config.store.options)
+        with relook.open(folder, store="ann", rerank="none") as opened:
+            assert len(opened.search(id="ring_0.png")) == 4
+            assert not caplog.records
+            store.delete(["ring_1.png"])
+            assert len(opened.search(id="ring_0.png")) == 3
+            assert "the store ann has 3 of 4 vectors; run: relook upload --store ann" in caplog.text
+            store.delete([f"ring_{number}.png" for number in range(4)])
+            for options in ({}, {"where": {"label": ["ring"]}}, {"top_k": 1}):
+                with pytest.raises(relook.RelookError, match="the store ann is empty, the index has 4 images"):
+                    opened.search(id="ring_0.png", **options)
+
     def test_images_that_only_the_store_has_are_left_out(self, folder: Path) -> None:
         config = load_config(overrides=[f"index={folder}", *ANN])
         upload(config)

@@ -7,6 +7,7 @@ memory: a file that is cut under an open reader is an error, where a mapped one 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sqlite3
 import threading
@@ -55,6 +56,7 @@ class SqliteFile:
         self._version = -1
         self._inside = False
         self._immutable: Signature | None = None
+        self._memory = 0
         with sqlite_errors(self.path):
             self._open()
 
@@ -67,6 +69,7 @@ class SqliteFile:
                 return
             if self._replaced():
                 self._open()
+            self._check_memory()
             before = self._immutable
             with self._transaction("BEGIN"):
                 yield
@@ -79,6 +82,7 @@ class SqliteFile:
         with self._lock, sqlite_errors(self.path):
             if not self._on_disk:
                 self._create()
+            self._check_memory()
             self._version = -1
             with self._transaction("BEGIN IMMEDIATE"):
                 yield
@@ -89,6 +93,21 @@ class SqliteFile:
         before, self._version = self._version, version
         return bool(before != version)
 
+    def _check_memory(self) -> None:
+        """Raises RelookError where the log's index, which SQLite maps into memory, was cut beside this connection.
+
+        Reading it would end the process.
+        """
+        length = _length(self.path, "-shm")
+        if 0 <= length < self._memory:
+            # Closing the connection would read the memory too: it stays open until the process ends.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._db))
+            raise RelookError(
+                f"{self.path}-shm: cut to {length} bytes while it was in use; end every process that uses "
+                f"{self.path.name} and start again"
+            )
+        self._memory = max(self._memory, length)
+
     def _replaced(self) -> bool:
         """Whether the file was created, or changed beside a connection that cannot notice it."""
         if self._immutable is not None:
@@ -97,7 +116,7 @@ class SqliteFile:
 
     def _open(self) -> None:
         """Connect to the file, or to an empty database in memory where there is none, or none was finished."""
-        self._version, self._immutable = -1, None
+        self._version, self._immutable, self._memory = -1, None, 0
         self._on_disk = self.path.exists()
         if self._on_disk:
             signature = _signature(self.path)
@@ -106,6 +125,7 @@ class SqliteFile:
             self._on_disk = bool(self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'dead'").fetchone())
             if self._on_disk:
                 self._check()
+                self._memory = _length(self.path, "-shm")
         if not self._on_disk:
             self._immutable = None
             self._db = _connection(":memory:")
@@ -189,7 +209,7 @@ def _connect(path: Path) -> tuple[sqlite3.Connection, bool]:
     """
     if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
         return _connection(str(path)), False
-    logged = _log_length(path) > 0
+    logged = _length(path, "-wal") > 0
     db = _connection(f"{path.absolute().as_uri()}?mode=ro{'' if logged else '&immutable=1'}", uri=True)
     try:
         db.execute("SELECT 1 FROM sqlite_master").fetchone()
@@ -212,11 +232,12 @@ def _connection(name: str, uri: bool = False) -> sqlite3.Connection:
 
 def _signature(path: Path) -> Signature:
     about = path.stat()
-    return about.st_ino, about.st_size, about.st_mtime_ns, _log_length(path)
+    return about.st_ino, about.st_size, about.st_mtime_ns, max(0, _length(path, "-wal"))
 
 
-def _log_length(path: Path) -> int:
+def _length(path: Path, ending: str) -> int:
+    """Bytes of a file beside the database, -1 where there is none."""
     try:
-        return path.with_name(f"{path.name}-wal").stat().st_size
+        return path.with_name(f"{path.name}{ending}").stat().st_size
     except FileNotFoundError:
-        return 0
+        return -1

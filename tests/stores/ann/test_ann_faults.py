@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pinecone_helpers import filled
-from stores_helpers import make_card, start
+from stores_helpers import make_card, start, unit_vectors
 
 from pipeline.config import load_config
 from pipeline.config.run import Config
@@ -22,7 +22,7 @@ from pipeline.stages.upload import upload
 from pipeline.stages.verify import verify
 from pipeline.stores import Index, open_store
 from pipeline.stores.ann.sqlite_file import _connect
-from pipeline.types import VectorStore
+from pipeline.types import GlobalDescriptors, VectorStore
 
 IDS = [f"photo {number:04d}.jpg" for number in range(600)]
 
@@ -145,6 +145,46 @@ def test_a_database_that_is_cut_under_an_open_reader_is_an_error_and_no_signal(t
     assert process.exitcode == 0
     assert f"{path}: damaged" in said
     assert "relook upload --store ann" in said
+
+
+def cut_beside_a_reader(connection: Any, directory: Path, ending: str, share: float) -> None:
+    store = open_store("ann", Index(directory), flat_below=100)
+    vectors = store.fetch(IDS[:1])
+    store.query(vectors, 3)
+    path = folder_of(Index(directory)) / f"records.sqlite{ending}"
+    os.truncate(path, int(share * path.stat().st_size))
+    said = []
+    for act in (lambda: store.query(vectors, 3), lambda: store.fetch(IDS), lambda: list(store.ids())):
+        try:
+            act()
+            said.append("read")
+        except RelookError as error:
+            said.append(str(error))
+    connection.send(said)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.5])
+@pytest.mark.parametrize("ending", ["-wal", "-shm"])
+def test_a_log_that_is_cut_beside_an_open_reader_is_an_error_and_no_signal(
+    tmp_path: Path, ending: str, share: float
+) -> None:
+    """The writer is still open, so that all its changes are in the log."""
+    index = filled(tmp_path / "index", IDS, make_card(512))
+    writer = opened(index)
+    writer.upsert(GlobalDescriptors(IDS, unit_vectors(len(IDS), 512)), [{}] * len(IDS))
+    process, connection = start(cut_beside_a_reader, index.directory, ending, share)
+    said = connection.recv()
+    process.join()
+    assert process.exitcode == 0
+    path = folder_of(index) / "records.sqlite"
+    if ending == "-shm":
+        assert all(line.startswith(f"{path}-shm: cut to") for line in said)
+        # This process maps the same memory: what it is given back is what SQLite makes of an empty one.
+        os.truncate(f"{path}-shm", 0)
+        os.truncate(f"{path}-shm", 32768)
+    else:
+        assert f"{path}: damaged" in said[1]
+        assert "relook upload --store ann" in said[1]
 
 
 class ReadOnly:
