@@ -18,8 +18,8 @@ from pipeline.errors import RelookError
 
 log = logging.getLogger(__name__)
 
-# Keys that hold the state dict, in order of preference: CVNet, RRT and AMES, common trainers.
-_WRAPPERS = ("model_state", "state", "state_dict", "model", "model_state_dict", "net", "network", "module")
+# Keys that hold the state dict, in order of preference: CVNet, RRT and AMES, common trainers, DISK.
+_WRAPPERS = ("model_state", "state", "state_dict", "model", "model_state_dict", "net", "network", "module", "extractor")
 _EMA_WRAPPERS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema_model", "ema")
 
 # The key after "#" that stands for whichever of `_EMA_WRAPPERS` the file has.

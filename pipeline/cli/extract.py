@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import (
+    AcceptLicense,
     ConfigFile,
     Device,
     IndexDir,
@@ -42,6 +43,7 @@ def extract(
     ] = None,
     labels: LabelsFile = None,
     max_removed: MaxRemoved = None,
+    accept_license: AcceptLicense = None,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -56,7 +58,13 @@ def extract(
 
     if photos is not None and images is not None:
         raise UsageError(f"{photos} and --images {images}: give the photos once")
-    flags = {"index": index, "device": device, "catalog.labels_file": labels, "reindex.max_removed": max_removed}
+    flags = {
+        "index": index,
+        "device": device,
+        "catalog.labels_file": labels,
+        "reindex.max_removed": max_removed,
+        "accept_license": accept_license or None,
+    }
     run = Run(config, settings, flags, as_json, verbose, quiet)
     stop = Stop()
     with stop_on_signals(stop):

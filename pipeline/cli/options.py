@@ -74,6 +74,10 @@ Store = Annotated[str | None, setting("store.kind", "--store", "table, csv, ann 
 Wait = Annotated[
     str | None, typer.Option("--wait", metavar="TIME", help="Time to wait for another run to end, such as 10m.")
 ]
+AcceptLicense = Annotated[
+    list[str] | None,
+    typer.Option("--accept-license", metavar="NAME", help="Accept the licence of weights, such as superpoint."),
+]
 LogJson = Annotated[
     bool, typer.Option("--log-json", help="One JSON object per line on stderr; the last is the summary.")
 ]

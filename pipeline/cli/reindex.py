@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import (
+    AcceptLicense,
     ConfigFile,
     Device,
     IndexDir,
@@ -57,6 +58,7 @@ def reindex(
     ] = None,
     log_json: LogJson = False,
     metrics: Metrics = None,
+    accept_license: AcceptLicense = None,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -77,6 +79,7 @@ def reindex(
         "device": device,
         "catalog.labels_file": labels,
         "reindex.max_removed": max_removed,
+        "accept_license": accept_license or None,
     }
     run = Run(config, settings, flags, as_json, verbose, quiet or log_json)
     if rollback:

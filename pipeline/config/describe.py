@@ -128,11 +128,11 @@ class MapsConfig(Section):
 class KeypointsConfig(Section):
     """Keypoints of an image, for the reranker matching. No part of the model: they change alone."""
 
-    kind: Literal["xfeat", "sift"] | None = Field(
-        None, description="what finds them, such as xfeat or sift; null: none are stored"
+    kind: Literal["xfeat", "sift", "aliked", "disk", "dedode", "keynet", "superpoint"] | None = Field(
+        None, description="what finds them (docs/matching.md); null: none are stored"
     )
     checkpoint: Path | None = Field(
-        None, description="a local file of weights; null: packaged ones, where there are some"
+        None, description="a local file of weights; null: packaged ones (xfeat), or none (sift)"
     )
     size: Positive | None = Field(
         None, description="pixels of the longer side that the detector reads; null: the kind's own"

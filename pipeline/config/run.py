@@ -154,6 +154,9 @@ class Config(Section):
     index: Path = Field(Path("relook-index"), description="the index directory")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
+    accept_license: tuple[str, ...] = Field(
+        (), description="licences that are accepted, such as superpoint, whose weights are for non-commercial use"
+    )
     catalog: CatalogConfig = CatalogConfig()
     fetch: FetchConfig = FetchConfig()
     describe: DescribeConfig = DescribeConfig()

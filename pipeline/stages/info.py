@@ -37,6 +37,7 @@ class InfoResult:
         splits: images by split; empty where no image has one.
         model: the model card.
         fingerprint: of the model card.
+        keypoints: what made the keypoints: the fields of their card and "stored"; None where there are none.
         representations: by kind, "bytes" on disk and "bytes_per_image".
         earlier: generations that can be returned to, oldest first: "generation", "updated", "images".
         changing: a change of model that is under way: "fingerprint", "images"; None where there is none.
@@ -61,6 +62,7 @@ class InfoResult:
     splits: Mapping[str, int]
     model: Mapping[str, Any]
     fingerprint: str
+    keypoints: Mapping[str, Any] | None
     representations: Mapping[str, Mapping[str, float]]
     earlier: list[dict[str, Any]]
     changing: dict[str, Any] | None
@@ -94,6 +96,7 @@ def info(config: Config) -> InfoResult:
         splits=splits,
         model=index.card.to_json(),
         fingerprint=manifest.fingerprint,
+        keypoints=manifest.keypoints.model_dump() if manifest.keypoints else None,
         representations=_representations(index),
         earlier=_earlier(index),
         changing=_changing(index),

@@ -52,10 +52,12 @@ class KeypointSource:
         self.stored = card is not None and card.kind == kind
         options = extractor_options(config, kind)
         device = choose_device(config)
-        if self.stored and card is not None:
-            self.extractor = extractor_for_card(card, options.get("checkpoint"), device)
+        accepted = config.accept_license
+        if self.stored and (made := index.manifest.keypoints):
+            checkpoint = options.get("checkpoint", made.checkpoint)
+            self.extractor = extractor_for_card(made.card, checkpoint, device, accept_license=accepted)
         else:
-            self.extractor = load_keypoints(kind, device=device, **options)
+            self.extractor = load_keypoints(kind, device=device, accept_license=accepted, **options)
         self._cache = KeypointCache(config.index / "cache" / f"keypoints-{self.extractor.card.fingerprint}.sqlite")
 
     def read(self, ids: Sequence[str]) -> list[Keypoints]:

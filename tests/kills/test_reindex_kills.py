@@ -137,7 +137,7 @@ def leftovers(home: Path) -> set[str]:
     named = {file.path for file in (*index.manifest.files(), *index.manifest.earlier)}
     for file in index.manifest.earlier:
         named |= {inner.path for inner in read_manifest(home / "index", file.path).files()}
-    folders = ("catalog", "globals", "locals", "maps", "model", "generations")
+    folders = ("catalog", "globals", "locals", "maps", "keypoints", "model", "generations")
     there = {str(path.relative_to(home / "index")) for name in folders for path in (home / "index" / name).glob("*")}
     return there - named | {str(path) for path in (home / "index").rglob("*.tmp")}
 
@@ -146,6 +146,7 @@ CASES = {
     "reindex": {"store": "ann"},
     "reindex to another model": {"size": 200},
     "extract": {},
+    "extract other keypoints": {"keypoints": {"kind": "sift", "count": 5}},
     "upload": {"store": "ann"},
     "compact": {},
     "rollback": {},
@@ -164,6 +165,7 @@ def case(request: pytest.FixtureRequest, forks: Forks, before: Path, ahead: Path
         ("reindex", (1, 4, 9, 14, 19, 24, 29)),
         ("reindex to another model", (2, 11, 20, 29, 38)),
         ("extract", (3, 13, 23)),
+        ("extract other keypoints", (3, 17, 24, 28)),
         ("upload", (1, 2, 3, 4)),
         ("compact", (2, 5, 8)),
         ("rollback", (1, 3)),

@@ -88,7 +88,7 @@ def main() -> None:
 
     def work(job: dict[str, Any]) -> int:
         faults._asked = job.get("kill_at")
-        config = tiny_config(Path(job["folder"]), job.get("size", 320))
+        config = tiny_config(Path(job["folder"]), job.get("size", 320), job.get("keypoints"))
         store = config.store.model_copy(update={"kind": job.get("store", "table")})
         try:
             verbs[job["verb"]](config.model_copy(update={"store": store}))

@@ -20,7 +20,6 @@ EXCEPTIONS = {
     "ames_bin*/min_abs_preactivation_*": "says how the inputs were drawn: how near to 0 the closest bit was",
     "superglobal_rerank*/*_min_gap_f64": "says how near the closest scores are, which is what *_ambiguous marks",
     "*/*_ambiguous": "the mask under which rows are compared as sets, or orders not at all; not a result",
-    "superpoint*/*": "the extractor lands in a change of its own",
 }
 
 compared: set[str] = set()

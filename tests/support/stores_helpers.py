@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.stores import Index, IndexWriter
-from pipeline.types import Description, FloatArray, ImageRecord, LocalDescriptors, ModelCard
+from pipeline.types import Description, FloatArray, ImageRecord, Keypoints, LocalDescriptors, ModelCard
 
 DIMENSION = 8
 LOCAL_DIMENSION = 4
@@ -92,9 +92,11 @@ def content(index: Index) -> dict[str, tuple[Any, ...]]:
         for name, vector, entry in zip(table.ids, table.vectors, table.metadata, strict=True)
     }
     assert sorted(vectors) == sorted(index.records)
+    keypoints = {name: _keypoints_of(index, name) for name in index.records}
     with index.local_store as store:
         return {
-            name: (record, *vectors[name], *_plain(store.read([name])[0])) for name, record in index.records.items()
+            name: (record, *vectors[name], *_plain(store.read([name])[0]), *keypoints[name])
+            for name, record in index.records.items()
         }
 
 
@@ -103,6 +105,21 @@ def same_locals(one: LocalDescriptors, other: LocalDescriptors) -> bool:
     return _plain(one) == _plain(other)
 
 
+def plain_keypoints(item: Keypoints) -> list[Any]:
+    """Values that can be compared."""
+    return [*_arrays(item.xy, item.descriptors, item.score, item.scale, item.orientation), item.region]
+
+
+def _keypoints_of(index: Index, name: str) -> list[Any]:
+    """Of an image; nothing where the index has none."""
+    if index.keypoints_card is None:
+        return []
+    return [index.keypoints_card, *plain_keypoints(index.keypoints([name])[0])]
+
+
 def _plain(item: LocalDescriptors) -> list[Any]:
-    arrays = (item.descriptors, item.xy, item.scale, item.weight)
+    return _arrays(item.descriptors, item.xy, item.scale, item.weight)
+
+
+def _arrays(*arrays: Any) -> list[Any]:
     return [(array.dtype.str, array.shape, array.tobytes()) for array in arrays]

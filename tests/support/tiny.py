@@ -14,7 +14,17 @@ import pytest
 from PIL import Image
 
 from pipeline.config import Config, parse_config
-from pipeline.types import Box, Description, FloatArray, LocalDescriptors, ModelCard, Prepared
+from pipeline.types import (
+    Box,
+    Description,
+    FloatArray,
+    Keypoints,
+    KeypointsCard,
+    LocalDescriptors,
+    ModelCard,
+    Prepared,
+    PreparedKeypoints,
+)
 
 
 class TinyDescriber:
@@ -54,14 +64,48 @@ class TinyDescriber:
         return described
 
 
+class TinyKeypoints:
+    """As many keypoints as the picture's first pixel says, `count` at most; they follow from that pixel alone."""
+
+    def __init__(self, kind: str, count: int) -> None:
+        self.card = KeypointsCard(kind, "", {"count": count}, 4)
+        self._count = count
+
+    def prepare(self, image: Any, bbox: Box | None = None) -> PreparedKeypoints:
+        height, width = image.shape[:2]
+        return PreparedKeypoints(image[:1, :1].copy(), (0.0, 0.0, float(width), float(height)))
+
+    def extract(self, batch: Sequence[PreparedKeypoints]) -> list[Keypoints]:
+        found = []
+        for item in batch:
+            seed = int(item.pixels.astype(np.int64).reshape(-1) @ [1, 256, 65536])
+            rng, count = np.random.default_rng(seed), seed % (self._count + 1)
+            values = rng.normal(size=(count, 4)).astype(np.float32)
+            units = values / np.linalg.norm(values, axis=1, keepdims=True)
+            xy, score = rng.uniform(0, 8, (count, 2)).astype(np.float32), np.ones(count, np.float32)
+            zeros = np.zeros(count, np.float32)
+            found.append(Keypoints(xy, units, score, zeros, zeros, item.region))
+        return found
+
+
+def tiny_keypoints(
+    kind: str, checkpoint: Any = None, device: str = "cpu", *, accept_license: Any = (), count: int = 9
+) -> TinyKeypoints:
+    """In the place of `load_keypoints`."""
+    assert checkpoint is None
+    return TinyKeypoints(kind, count)
+
+
 def use_tiny() -> None:
-    """In this process every configuration asks for the tiny describer."""
+    """In this process every configuration asks for the tiny describer and for tiny keypoints."""
+    import pipeline.describe
     import pipeline.workflow.model_loading
 
     def new_describer(config: Config) -> TinyDescriber:
         return TinyDescriber(config.describe.image.size)
 
     pipeline.workflow.model_loading.new_describer = new_describer
+    pipeline.describe.load_keypoints = tiny_keypoints
 
 
 @pytest.fixture
@@ -70,15 +114,16 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "pipeline.workflow.model_loading.new_describer", lambda config: TinyDescriber(config.describe.image.size)
     )
+    monkeypatch.setattr("pipeline.describe.load_keypoints", tiny_keypoints)
     monkeypatch.setattr("pipeline.files._flush", lambda path: None)
 
 
-def tiny_config(folder: Path, size: int = 320, **extract: Any) -> Config:
-    """The index and the photos of `folder`."""
+def tiny_config(folder: Path, size: int = 320, keypoints: Mapping[str, Any] | None = None, **extract: Any) -> Config:
+    """The index and the photos of `folder`; `keypoints` is the section of that name."""
     values = {
         "index": str(folder / "index"),
         "catalog": {"images": str(folder / "photos"), "labels": "folder"},
-        "describe": {"image": {"size": size}},
+        "describe": {"image": {"size": size}, "keypoints": dict(keypoints or {})},
         "extract": {"part_size": 4, "workers": 2, **extract},
         "reindex": {"small_parts": 3, "keep": 2, "max_removed": 1},
     }

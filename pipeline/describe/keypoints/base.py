@@ -131,7 +131,8 @@ class Extractor(ABC):
         rows = rows[order][: self._count]
         left, top, right, bottom = item.region
         step = np.array([(right - left) / width, (bottom - top) / height])
-        xy = (found.xy[rows] + 0.5) * step - 0.5 + (left, top)
+        # (xy + 0.5) * step - 0.5, with nothing to round where the step is 1.
+        xy = found.xy[rows].astype(np.float64) * step + (step - 1) / 2 + (left, top)
         zeros = np.zeros(len(rows), np.float32)
         return Keypoints(
             xy.astype(np.float32),

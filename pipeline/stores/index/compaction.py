@@ -77,6 +77,7 @@ def _content(index: Index, group: Sequence[Part]) -> tuple[list[ImageRecord], li
         vectors = index.globals_of(part).vectors
         local = index.locals(ids) if "locals" in part.files else [None] * len(ids)
         maps = index.maps(ids) if "maps" in part.files else [None] * len(ids)
+        keypoints = index.keypoints(ids) if "keypoints" in part.files else [None] * len(ids)
         records += rows
-        descriptions += [Description(*values) for values in zip(vectors, local, maps, strict=True)]
+        descriptions += [Description(*values) for values in zip(vectors, local, maps, keypoints, strict=True)]
     return records, descriptions

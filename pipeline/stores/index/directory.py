@@ -17,6 +17,7 @@ import pyarrow as pa
 from pipeline.errors import RelookError
 from pipeline.files import sha256_of
 from pipeline.stores.index.image_rows import ImageRows
+from pipeline.stores.index.keypoint_store import KeypointStore
 from pipeline.stores.index.local_store import LocalStore
 from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, read_manifest
 from pipeline.stores.index.map_store import MapStore
@@ -140,22 +141,32 @@ class Index:
         """Reads feature maps by image id."""
         return MapStore(lambda ids: self._places_in("maps", ids))
 
+    @once_property
+    def keypoint_store(self) -> KeypointStore:
+        """Reads keypoints by image id."""
+        return KeypointStore(lambda ids: self._places_in("keypoints", ids))
+
+    @property
+    def keypoints_card(self) -> KeypointsCard | None:
+        """What made the keypoints; None where not every image has its own: there are none, or they are being made."""
+        made = self.manifest.keypoints
+        return made.card if made and not self.without_keypoints() else None
+
+    def without_keypoints(self) -> list[Part]:
+        """The parts whose images have no keypoints."""
+        return [part for part in self._parts_with("catalog") if "keypoints" not in part.files]
+
     def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
         """Local descriptors in the order of `ids`. Raises RelookError for an id that has none."""
         return self.local_store.read(ids)
 
-    @property
-    def keypoints_card(self) -> KeypointsCard | None:
-        """What made the keypoints of the index; None: it keeps none."""
-        return None
-
-    def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
-        """Keypoints in the order of `ids`. Raises RelookError for an id that has none."""
-        raise RelookError(f"{self.directory}: the index keeps no keypoints")
-
     def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
         """Feature maps in the order of `ids`, float16. Raises RelookError for an id that has none."""
         return self.map_store.read(ids)
+
+    def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
+        """Keypoints in the order of `ids`. Raises RelookError for an id whose part has none."""
+        return self.keypoint_store.read(ids)
 
     def failures(self) -> list[str]:
         """The ids of what the last extraction could not read."""
@@ -195,8 +206,8 @@ class Index:
         return wrong
 
     def close(self) -> None:
-        """Close the files of local descriptors and feature maps; reading again opens them again."""
-        for name in ("local_store", "map_store"):
+        """Close the files of local descriptors, feature maps and keypoints; reading again opens them again."""
+        for name in ("local_store", "map_store", "keypoint_store"):
             if name in self.__dict__:
                 getattr(self, name).close()
 

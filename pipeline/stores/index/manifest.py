@@ -17,14 +17,15 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from pipeline.errors import RelookError
 from pipeline.files import write_bytes
-from pipeline.types import ModelCard
+from pipeline.types import KeypointsCard, ModelCard
 
 FORMAT = 2
 NAME = "index.json"
 STAGED = "next.json"
 
-PartKind = Literal["catalog", "globals", "locals", "maps"]
+PartKind = Literal["catalog", "globals", "locals", "maps", "keypoints"]
 TableFormat = Literal["parquet", "csv"]
+StoredType = Literal["float16", "uint8"]
 _CARD = TypeAdapter(ModelCard)
 
 
@@ -69,11 +70,31 @@ class Part(_Stored):
         return deleted
 
 
+class KeypointsMade(_Stored):
+    """What made the keypoints of an index: the fields of their `KeypointsCard`, and how they were requested.
+
+    `stored` is the type of their descriptors in the parts, `checkpoint` the file of weights, if one was given.
+    """
+
+    kind: str
+    weights: str
+    settings: dict[str, Any]
+    dimension: int
+    stored: StoredType
+    checkpoint: str | None = None
+
+    @property
+    def card(self) -> KeypointsCard:
+        """What must be equal for two sets of keypoints to be matched."""
+        return KeypointsCard(self.kind, self.weights, self.settings, self.dimension)
+
+
 class IndexManifest(_Stored):
     """What `index.json` holds.
 
     `generation` grows by one with every commit; it is `complete` when a run ended with it. `asked` is what the run that
     began the index was told about its model. `earlier` are the manifests that can be returned to, oldest first.
+    `keypoints` is what made those of every part that has a file of them.
     """
 
     format: int = FORMAT
@@ -89,6 +110,7 @@ class IndexManifest(_Stored):
     parts: tuple[Part, ...] = ()
     counts: dict[str, int] = {}
     earlier: tuple[PartFile, ...] = ()
+    keypoints: KeypointsMade | None = None
 
     @property
     def card(self) -> ModelCard:
@@ -146,7 +168,8 @@ def write_manifest(directory: Path, manifest: IndexManifest, name: str = NAME) -
 
 def as_bytes(manifest: IndexManifest) -> bytes:
     """The content of a manifest's file."""
-    return manifest.model_dump_json(indent=1).encode()
+    # An index without keypoints is written as before there were any, so that an older relook reads it.
+    return manifest.model_dump_json(indent=1, exclude={"keypoints"} if manifest.keypoints is None else None).encode()
 
 
 def _refuse_links(directory: Path, manifest: IndexManifest) -> None:

@@ -16,11 +16,12 @@ from safetensors.numpy import save
 
 from pipeline.errors import RelookError
 from pipeline.files import atomic_path, sha256_of, write_errors
+from pipeline.stores.index.keypoint_store import EncodedKeypoints, encode, write_keypoints
 from pipeline.stores.index.local_store import write_locals
 from pipeline.stores.index.manifest import IndexManifest, Part, PartFile, PartKind
 from pipeline.stores.index.map_store import write_maps
 from pipeline.stores.index.tables import write_globals, write_records
-from pipeline.types import Description, FloatArray, ImageRecord, LocalDescriptors
+from pipeline.types import Description, FloatArray, ImageRecord, Keypoints, LocalDescriptors
 
 Item = TypeVar("Item")
 
@@ -41,19 +42,22 @@ class PartFiles:
         """A part of N images.
 
         Raises:
-            RelookError: duplicate ids, a vector of another dimension or not finite, local descriptors or maps of some
-                images only.
+            RelookError: duplicate ids, a vector of another dimension or not finite, local descriptors, maps or
+                keypoints of some images only.
         """
         ids = [record.id for record in records]
         vectors = np.stack([description.vector for description in descriptions])
         _check(ids, vectors, self._manifest.card.dimension)
         local = _all_or_none([description.locals for description in descriptions], "local descriptors")
         maps = _all_or_none([description.maps for description in descriptions], "feature maps")
+        keypoints = _all_or_none([description.keypoints for description in descriptions], "keypoints")
         files = self._tables(records, vectors)
         if local:
             files["locals"] = self._file("locals", lambda path: self._write_locals(path, ids, local))
         if maps:
             files["maps"] = self._file("maps", lambda path: write_maps(path, ids, maps))
+        if keypoints:
+            files["keypoints"] = self.write_keypoints(ids, [self._encoded(item) for item in keypoints])
         return Part(name=self._name, rows=len(records), files=files)
 
     def write_vectors(self, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> Part:
@@ -61,6 +65,10 @@ class PartFiles:
         _check(ids, vectors, self._manifest.card.dimension)
         file = self._file("globals", lambda path: write_globals(path, ids, vectors, metadata))
         return Part(name=self._name, rows=len(ids), files={"globals": file})
+
+    def write_keypoints(self, ids: Sequence[str], items: Sequence[EncodedKeypoints]) -> PartFile:
+        """The keypoints of a part's images, one item per row."""
+        return self._file("keypoints", lambda path: write_keypoints(path, ids, items))
 
     def rewrite(self, part: Part, records: Sequence[ImageRecord], vectors: FloatArray | None) -> Part:
         """The same rows under other words: new tables, the HDF5 files as they are.
@@ -85,6 +93,12 @@ class PartFiles:
 
     def _file(self, kind: PartKind, write: Callable[[Path], object]) -> PartFile:
         return write_file(self._directory, f"{kind}/{self._name}.{_suffix(kind, self._manifest)}", write)
+
+    def _encoded(self, keypoints: Keypoints) -> EncodedKeypoints:
+        made = self._manifest.keypoints
+        if made is None:
+            raise RelookError("keypoints were described, but the index is not said to have any")
+        return encode(keypoints, made.stored)
 
     def _write_locals(self, path: Path, ids: Sequence[str], items: Sequence[LocalDescriptors]) -> None:
         """As the model card says: how many, of which kind, with or without their geometry."""
@@ -123,7 +137,7 @@ def _new_name(directory: Path, manifest: IndexManifest) -> str:
 
 
 def _suffix(kind: PartKind, manifest: IndexManifest) -> str:
-    return "h5" if kind in ("locals", "maps") else manifest.tables
+    return "h5" if kind in ("locals", "maps", "keypoints") else manifest.tables
 
 
 def _all_or_none(items: Sequence[Item | None], what: str) -> list[Item]:

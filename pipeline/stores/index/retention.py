@@ -29,6 +29,7 @@ _LEFTOVERS = {
     "globals": rf"{_PART}({_TEMPORARY})?",
     "locals": rf"{_PART}({_TEMPORARY})?",
     "maps": rf"{_PART}({_TEMPORARY})?",
+    "keypoints": rf"{_PART}({_TEMPORARY})?",
     "model": rf"fitted(-[0-9a-f]{{16}})?\.safetensors({_TEMPORARY})?",
     "generations": rf"\d{{6,}}\.json({_TEMPORARY})?",
     "runs": rf".+\.json{_TEMPORARY}",

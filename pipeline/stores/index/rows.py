@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from pipeline.errors import RelookError
-from pipeline.stores.index.manifest import IndexManifest, Part
+from pipeline.stores.index.manifest import IndexManifest, Part, PartKind
 from pipeline.stores.index.part_files import PartFiles
 from pipeline.stores.index.tables import read_globals, read_ids, read_records
 from pipeline.types import ImageRecord
@@ -45,6 +45,13 @@ def without(manifest: IndexManifest, places: Places, ids: Iterable[str]) -> tupl
         if len(deleted) < part.rows:
             parts.append(part.model_copy(update={"deleted": tuple(sorted(deleted))}))
     return tuple(parts)
+
+
+def without_kind(part: Part, kind: PartKind) -> Part:
+    """The same part without its file of a kind."""
+    if kind not in part.files:
+        return part
+    return part.model_copy(update={"files": {name: file for name, file in part.files.items() if name != kind}})
 
 
 def revised(

@@ -16,12 +16,14 @@ from typing import Any
 from pipeline.errors import LockedError, RelookError
 from pipeline.stores.index.commits import Commits
 from pipeline.stores.index.directory import Index
+from pipeline.stores.index.keypoint_store import EncodedKeypoints, nothing_encoded
 from pipeline.stores.index.lock import IndexLock
-from pipeline.stores.index.manifest import IndexManifest, Part, TableFormat
+from pipeline.stores.index.manifest import IndexManifest, KeypointsMade, Part, TableFormat
 from pipeline.stores.index.part_files import PartFiles
 from pipeline.stores.index.retention import Collected, collect, collect_local_stores
-from pipeline.stores.index.rows import Places, places_of, revised, without
+from pipeline.stores.index.rows import Places, places_of, revised, without, without_kind
 from pipeline.stores.index.run_reports import write_failures, write_report
+from pipeline.stores.index.tables import read_ids
 from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
 
 # Seconds between two attempts to get the lock.
@@ -137,8 +139,8 @@ class IndexWriter:
         """Write one part and commit it; rows of the same ids in earlier parts are deleted by the same commit.
 
         Raises:
-            RelookError: duplicate ids, a vector of another dimension or not finite, local descriptors or maps of some
-                images only.
+            RelookError: duplicate ids, a vector of another dimension or not finite, local descriptors, maps or
+                keypoints of some images only.
         """
         if records:
             part = PartFiles(self.directory, self._current).write(records, descriptions)
@@ -148,6 +150,38 @@ class IndexWriter:
         """Write and commit a part of global descriptors alone; earlier rows of the same ids are deleted."""
         if ids:
             self._commit_part(PartFiles(self.directory, self._current).write_vectors(ids, vectors, metadata), ids)
+
+    def use_keypoints(self, made: KeypointsMade | None) -> None:
+        """Commit what makes the keypoints from here on; those that something else made leave the parts.
+
+        Descriptions that are added have keypoints exactly where `made` is not None. `Index.without_keypoints` has the
+        parts that `add_keypoints` should follow for.
+        """
+        if made == self._current.keypoints:
+            return
+        parts, before = self._current.parts, self._current.keypoints
+        if not (made and before and made.card == before.card and made.stored == before.stored):
+            parts = tuple(without_kind(part, "keypoints") for part in parts)
+        whole = parts == self._current.parts and (made is None or all("keypoints" in part.files for part in parts))
+        self._commits.commit(keypoints=made, parts=parts, complete=whole and self._current.complete)
+
+    def add_keypoints(self, part: Part, items: Mapping[str, EncodedKeypoints]) -> None:
+        """Commit the keypoints of one part's images, by id; the part stays as it is otherwise.
+
+        Raises:
+            RelookError: an image that is not deleted has none.
+        """
+        made = self._current.keypoints
+        assert made is not None
+        ids = read_ids(self.directory / part.files["catalog"].path)
+        dead, nothing = set(part.deleted), nothing_encoded(made.dimension, made.stored)
+        missing = [name for row, name in enumerate(ids) if row not in dead and name not in items]
+        if missing:
+            raise RelookError(f"{self.directory}: no keypoints of {missing[0]!r}, which is in {part.name}")
+        rows = [nothing if row in dead else items[name] for row, name in enumerate(ids)]
+        file = PartFiles(self.directory, self._current).write_keypoints(ids, rows)
+        whole = part.model_copy(update={"files": {**part.files, "keypoints": file}})
+        self._commits.commit(parts=tuple(whole if one.name == part.name else one for one in self._current.parts))
 
     def delete(self, ids: Iterable[str]) -> int:
         """Commit tombstones for these ids; returns how many rows they were."""

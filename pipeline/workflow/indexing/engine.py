@@ -1,9 +1,9 @@
 """The engine of `extract` and `reindex`: from what differs between photos and index to a committed, complete index.
 
 In this order: find what differs, refuse a large loss, commit records whose descriptors stay, describe part by part,
-delete what is gone, fill the store, complete the generation. After a change of model the last step is the switch to it,
-so that its store is filled and verified before any search needs it. A run that is stopped or killed anywhere leaves
-what searches use untouched, and the next run continues.
+delete what is gone, find keypoints where only they changed, fill the store, complete the generation. After a change of
+model the last step is the switch to it, so that its store is filled and verified before any search needs it. A run that
+is stopped or killed anywhere leaves what searches use untouched, and the next run continues.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.compaction import fold_parts, small_parts
 from pipeline.workflow.indexing.changes import Changes, check_removed, find_changes
+from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
 from pipeline.workflow.indexing.model_choice import ModelChoice
 from pipeline.workflow.indexing.store_filling import fill_store
 from pipeline.workflow.progress import Reporter
@@ -67,6 +68,7 @@ class SyncSummary:
         failed: could not be read; listed in `failures.parquet`.
         ignored: files that are no pictures by their names.
         unmatched: rows of the labels file that name no photo.
+        keypoints: images whose keypoints were found anew while their other descriptors stayed.
         folded: parts that were merged into others.
         seconds: of the run.
         weights: of the model, as its card says.
@@ -88,6 +90,7 @@ class SyncSummary:
     failed: int
     ignored: int
     unmatched: int
+    keypoints: int
     folded: int
     seconds: float
     weights: str
@@ -145,6 +148,7 @@ class _Done:
 
     added: int = 0
     changed: int = 0
+    keypoints: int = 0
     folded: int = 0
     failures: list[tuple[str, str, str]] = field(default_factory=list)
     store: Mapping[str, Any] = field(default_factory=dict)
@@ -156,7 +160,8 @@ class _Run:
         self._policy, self._writer, self._config = policy, writer, config
         self._reporter, self._stop = reporter, stop
         self._head = writer.index
-        self._model = ModelChoice(writer, config, reporter, change_model=policy.change_model)
+        self._keypoints = KeypointsChoice(writer, config)
+        self._model = ModelChoice(writer, config, reporter, self._keypoints, change_model=policy.change_model)
         self._models = {index.card.fingerprint for index in (writer.index, writer.staged) if index}
         self.generation = writer.index.manifest.generation if writer.index else 0
 
@@ -165,6 +170,7 @@ class _Run:
         self._model.begin(catalog)
         changes = find_changes(catalog, self._index.records, check_content=check_content)
         self._check_removed(changes)
+        self._keypoints.begin()
         done = _Done(failures=list(catalog.failed))
         self._writer.revise(changes.revised, changes.replaced)
         if changes.fresh.any():
@@ -173,7 +179,10 @@ class _Run:
             _, path, reason = done.failures[-1]
             raise RelookError(f"none of the {len(done.failures)} images can be read; the first is {path}: {reason}")
         if not self._stop.reason:
-            self._finish(changes, done, promote)
+            self._writer.delete(changes.removed)
+            self._refresh_keypoints(done)
+        if not self._stop.reason:
+            self._finish(done, promote)
         self._writer.write_failures(done.failures)
         return self._summary(changes, done, unmatched)
 
@@ -200,6 +209,7 @@ class _Run:
     def _describe(self, changes: Changes, done: _Done) -> None:
         from pipeline.workflow.indexing.extraction import describe_changes
 
+        self._keypoints.use()
         describer = self._model.describer()
         outcome = describe_changes(
             self._writer, describer, changes, self._config, self._reporter, self._stop, self._model.sample
@@ -207,9 +217,20 @@ class _Run:
         done.added, done.changed = outcome.added, outcome.changed
         done.failures += outcome.failures
 
-    def _finish(self, changes: Changes, done: _Done, promote: bool) -> None:
+    def _refresh_keypoints(self, done: _Done) -> None:
+        """Find the keypoints of images whose other descriptors stay, where what makes them has changed."""
+        if not self._keypoints.missing:
+            return
+        from pipeline.workflow.indexing.keypoints_refresh import refresh_keypoints
+
+        self._keypoints.use()
+        done.keypoints, failures = refresh_keypoints(
+            self._writer, self._keypoints.extractor, self._config, self._reporter, self._stop
+        )
+        done.failures += failures
+
+    def _finish(self, done: _Done, promote: bool) -> None:
         """What ends a run that was not stopped."""
-        self._writer.delete(changes.removed)
         policy, keep, size = self._policy, self._config.reindex.keep, self._config.extract.part_size
         if policy.tidy and small_parts(self._index.manifest.parts, size) > self._config.reindex.small_parts:
             done.folded = fold_parts(self._writer, size, tombstones=False)
@@ -247,6 +268,7 @@ class _Run:
             failed=len(done.failures),
             ignored=changes.catalog.ignored,
             unmatched=unmatched,
+            keypoints=done.keypoints,
             folded=done.folded,
             seconds=round(time.monotonic() - self._started, 2),
             weights=committed.card.weights,

@@ -119,4 +119,6 @@ def _bytes_of(description: Description) -> int:
     arrays = [description.vector, *(description.maps or ())]
     if description.locals is not None:
         arrays.append(description.locals.descriptors)
+    if description.keypoints is not None:
+        arrays.append(description.keypoints.descriptors)
     return sum(array.nbytes for array in arrays)

@@ -15,6 +15,7 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.registry import table_format
 from pipeline.types import FittableDescriber
+from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.requested_model import requested_model, with_settings_of
 
@@ -31,14 +32,18 @@ class ModelChoice:
         writer: of the index.
         config: requests the model.
         reporter: told about the progress of fitting.
+        keypoints: which keypoints the describer finds as well.
         change_model: whether another model than the index's may be begun; see `SyncPolicy`.
 
     Attributes:
         sample: photos that the network saw when projections were fitted; None where none were.
     """
 
-    def __init__(self, writer: IndexWriter, config: Config, reporter: Reporter, *, change_model: bool) -> None:
+    def __init__(
+        self, writer: IndexWriter, config: Config, reporter: Reporter, keypoints: KeypointsChoice, *, change_model: bool
+    ) -> None:
         self._writer, self._config, self._change, self._reporter = writer, config, change_model, reporter
+        self._keypoints = keypoints
         self._describer: FittableDescriber | None = None
         # What a run of this verb may continue: the index, and a change of model that is under way.
         self._made = [index for index in (writer.index, writer.staged if change_model else None) if index]
@@ -70,7 +75,7 @@ class ModelChoice:
         self._writer.begin(card, self._describer.fitted(), catalog.root, tables, requested, change_model=change)
 
     def describer(self) -> FittableDescriber:
-        """The describer of the index that the writer writes."""
+        """The describer of the index that the writer writes, with its keypoints."""
         from pipeline.workflow.model_loading import new_describer
 
         if self._describer is None:
@@ -78,7 +83,7 @@ class ModelChoice:
             assert index is not None
             self._describer = new_describer(self._config)
             self._describer.use_fitted(index.fitted())
-        return self._describer
+        return self._keypoints.added_to(self._describer)
 
     def _load(self, catalog: Catalog) -> FittableDescriber:
         """The requested describer; with the projections of an index whose model is otherwise the same."""
@@ -96,7 +101,7 @@ class ModelChoice:
                 return describer
         from pipeline.workflow.indexing.fitting import fit
 
-        self.sample = fit(describer, catalog, self._config, self._reporter)
+        self.sample = fit(self._keypoints.added_to(describer), catalog, self._config, self._reporter)
         return describer
 
     def _takes_projections_of(self, index: Index) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 from photos import ROOT
 
+from pipeline.config import KeypointsConfig
 from pipeline.describe import load_keypoints
 from pipeline.describe.keypoints import KEYPOINTS, extractor_for_card
 from pipeline.errors import RelookError, UsageError
@@ -142,6 +144,69 @@ def test_a_card_makes_the_same_extractor(extractor: KeypointExtractor) -> None:
     assert extractor_for_card(card).card == card
     assert card.settings["count"] == 300
     assert card.weights.startswith("sha256:") == (card.kind == "xfeat")
+
+
+@pytest.mark.parametrize("kind", ["aliked", "disk", "dedode", "keynet", "superpoint"])
+def test_published_networks_are_read_from_local_files(tmp_path: Path, kind: str) -> None:
+    options: dict[str, Any] = {"accept_license": ["superpoint"], "size": 128, "count": 30}
+    named = {"aliked": "aliked-n16.pth", "disk": "depth-save.pth", "superpoint": "superpoint_v1.pth"}
+    folder = {"dedode": "dedode_detector_L_v2.pth, dedode_descriptor_B.pth", "keynet": "keynet_pytorch.pth, OriNet.pth"}
+    with pytest.raises(RelookError, match=f"set describe.keypoints.checkpoint to .*{(named | folder)[kind]}"):
+        load_keypoints(kind, **options)
+    checkpoint = random_weights(kind, tmp_path)
+    extractor = load_keypoints(kind, checkpoint, **options)
+    noise = np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    found, none, thin = of(extractor, noise, np.full((20, 30, 3), 7, np.uint8), noise[:2])
+    check(found, extractor.card.dimension, 130, 90)
+    check(thin, extractor.card.dimension, 130, 2)
+    assert len(none) == 0
+    assert len(found) <= 30
+    assert extractor_for_card(extractor.card, checkpoint, accept_license=["superpoint"]).card == extractor.card
+    if kind == "keynet":
+        assert len(np.unique(found.orientation)) > 3
+        assert found.scale.min() > 1
+
+
+def random_weights(kind: str, folder: Path) -> Path:
+    """Files as they were published, with other values."""
+    import kornia.feature
+
+    from pipeline.describe.keypoints.superpoint import SuperPointNetwork
+
+    torch.manual_seed(0)
+    file = folder / "weights.pth"
+    if kind == "aliked":
+        torch.save(kornia.feature.ALIKED().state_dict(), file)
+    elif kind == "disk":
+        torch.save({"extractor": kornia.feature.DISK().state_dict()}, file)
+    elif kind == "superpoint":
+        torch.save(SuperPointNetwork().state_dict(), file)
+    elif kind == "dedode":
+        network = kornia.feature.DeDoDe("L", "B")
+        torch.save(network.detector.state_dict(), folder / "dedode_detector_L_v2.pth")
+        torch.save(network.descriptor.state_dict(), folder / "dedode_descriptor_B.pth")
+        return folder
+    else:
+        detector = kornia.feature.KeyNet(False)
+        torch.nn.init.constant_(detector.last_conv[0].bias, 2.0)
+        for name, module in (
+            ("keynet_pytorch.pth", detector),
+            ("OriNet.pth", kornia.feature.OriNet(False)),
+            ("checkpoint_liberty_with_aug.pth", kornia.feature.HardNet(False)),
+        ):
+            torch.save({"state_dict": module.state_dict()}, folder / name)
+        return folder
+    return file
+
+
+def test_a_licence_has_to_be_accepted(tmp_path: Path) -> None:
+    with pytest.raises(RelookError, match=r"non-commercial use only; accept it with --accept-license superpoint"):
+        load_keypoints("superpoint", tmp_path / "superpoint_v1.pth")
+
+
+def test_the_configuration_knows_every_kind() -> None:
+    field = KeypointsConfig.model_fields["kind"].annotation
+    assert {name for part in get_args(field) for name in get_args(part)} == set(KEYPOINTS)
 
 
 def test_unknown_names_and_options_are_usage_errors() -> None:
