@@ -124,8 +124,8 @@ class LightGlueMatcher:
             def work(
                 numbers: Sequence[int], block: Sequence[Pair] = block, begun: dict[int, Begun] = begun
             ) -> list[Matches]:
-                results = self._results([block[number] for number in numbers], begun)
-                return [self._matches(result) for result in results]
+                results = self._results([block[number] for number in numbers], begun, self._threshold)
+                return [numpy_matches(result.rows, result.columns, result.scores) for result in results]
 
             found += match_in_batches(block, work, self._batch_size, self._device)
         return found
@@ -133,17 +133,13 @@ class LightGlueMatcher:
     def results(self, pairs: Sequence[Pair]) -> list[PairResult]:
         """All that the network says of pairs of images with keypoints, as one batch: also below the threshold."""
         self._refuse_other_widths(pairs)
-        return self._results(pairs, {}, whole=True)
+        return self._results(pairs, {}, None)
 
-    def _results(self, pairs: Sequence[Pair], begun: dict[int, Begun], whole: bool = False) -> list[PairResult]:
+    def _results(self, pairs: Sequence[Pair], begun: dict[int, Begun], threshold: float | None) -> list[PairResult]:
         with inference(self._device, self._precision):
             first, second = (self._side([pair[side] for pair in pairs], begun) for side in (0, 1))
-            results: list[PairResult] = self.network(first, second, *self._confidences, whole)
+            results: list[PairResult] = self.network(first, second, *self._confidences, threshold)
             return results
-
-    def _matches(self, result: PairResult) -> Matches:
-        kept = result.scores > self._threshold
-        return numpy_matches(result.rows[kept], result.columns[kept], result.scores[kept])
 
     def _begin_shared(self, pairs: Sequence[Pair]) -> dict[int, Begun]:
         """What depends on one image alone, by the identity of those that are in several pairs."""

@@ -42,7 +42,7 @@ class PairResult:
 
     Attributes:
         rows, columns: [k] int64, keypoints of the two images that are each other's best; `rows` ascend.
-        scores: [k] in [0, 1].
+        scores: [k] in [0, 1]; all of them where the log assignment was requested, else those above the threshold.
         stop: layers that were computed; where no keypoint was left, the layer that found none, counted from 1.
         survived: [m], [n] int64, 1 and the layers after which each keypoint was not pruned.
         log_assignment: [m' + 1, n' + 1] float32 of the keypoints that were left, the last row and column for those
@@ -93,7 +93,12 @@ class LightGlueNetwork(nn.Module):
         return tokens, code
 
     def forward(
-        self, first: Side, second: Side, depth_confidence: float, width_confidence: float, whole: bool = False
+        self,
+        first: Side,
+        second: Side,
+        depth_confidence: float,
+        width_confidence: float,
+        threshold: float | None = None,
     ) -> list[PairResult]:
         """The results of the B pairs of a batch, in order.
 
@@ -101,9 +106,9 @@ class LightGlueNetwork(nn.Module):
             first, second: what `begin` gives, of the first and of the second images.
             depth_confidence: share of keypoints that have to be confident for a pair to stop; not above 0: none stops.
             width_confidence: keypoints of a matchability of at most 1 minus this are pruned; not above 0: none.
-            whole: whether the results have the log assignment.
+            threshold: matches have a score above it; None: all mutual ones, and their log assignment.
         """
-        run = _Run(self, first, second, depth_confidence, width_confidence, whole)
+        run = _Run(self, first, second, depth_confidence, width_confidence, threshold)
         pairs = _Pairs(list(range(len(first.rows.lengths))), (first, second))
         for layer in range(self.shape.layers):
             if not pairs.numbers:
@@ -136,11 +141,17 @@ class _Run:
     """Which pairs of a batch stop and which keypoints are pruned, layer by layer; and the results."""
 
     def __init__(
-        self, network: LightGlueNetwork, first: Side, second: Side, depth: float, width: float, whole: bool
+        self,
+        network: LightGlueNetwork,
+        first: Side,
+        second: Side,
+        depth: float,
+        width: float,
+        threshold: float | None,
     ) -> None:
         self.results: dict[int, PairResult] = {}
         self._network = network
-        self._depth, self._width, self._whole = depth, width, whole
+        self._depth, self._width, self._threshold = depth, width, threshold
         self._thresholds = network.confidence_thresholds()
         self._last = network.shape.layers - 1
         self._points = first.rows.lengths + second.rows.lengths
@@ -213,16 +224,30 @@ class _Run:
             if not stops[place]:
                 continue
             first, second = tokens[0][place], tokens[1][place]
-            scores = head(first, second)
-            rows, columns, values = mutual_maxima(scores)
+            rows, columns, values, log_assignment = self._assign(head, first, second)
             self.results[number] = PairResult(
                 origins[0][place][rows] - self._starts[0][number],
                 origins[1][place][columns] - self._starts[1][number],
-                values.exp(),
+                values,
                 layer + 1,
                 self._survived_of(number),
-                head.with_bins(scores, first, second) if self._whole else None,
+                log_assignment,
             )
+
+    def _assign(
+        self, head: Assignment, first: torch.Tensor, second: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Rows, columns and scores [k] of the matches of a pair, and the log assignment where it was requested."""
+        if self._threshold is None:
+            whole = head(first, second)
+            rows, columns, values = mutual_maxima(whole)
+            return rows, columns, values.exp(), head.with_bins(whole, first, second)
+        part = head.above(first, second, self._threshold)
+        rows, columns, values = mutual_maxima(part.scores)
+        scores = values.exp()
+        # What is left out lies below: these are the largest of whole rows and columns.
+        kept = scores > self._threshold
+        return part.rows[rows[kept]], part.columns[columns[kept]], scores[kept], None
 
     def _survived_of(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         first, second = (

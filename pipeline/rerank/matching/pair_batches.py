@@ -114,12 +114,17 @@ def mutual_maxima(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
     """Where the largest of a row is the largest of its column: rows [k], columns [k] int64, and the scores [k].
 
     Args:
-        scores: [m, n], neither 0. Of equal scores the first counts, so that no row and no column occurs twice.
+        scores: [m, n]. Of rows with the same largest score in the same column the first counts, so that no row and no
+            column occurs twice.
     """
+    if not scores.numel():
+        none = torch.zeros(0, dtype=torch.int64, device=scores.device)
+        return none, none, scores.new_zeros(0)
     values, columns = scores.max(dim=1)
     rows = (values == scores.amax(dim=0)[columns]).nonzero().squeeze(1)
-    first = scores[:, columns[rows]].argmax(dim=0) == rows
-    rows = rows[first]
+    first = torch.full((scores.shape[1],), len(scores), device=scores.device)
+    first.scatter_reduce_(0, columns[rows], rows, "amin")
+    rows = rows[first[columns[rows]] == rows]
     return rows, columns[rows], values[rows]
 
 

@@ -111,6 +111,17 @@ def test_shared_images_are_computed_once(matcher: LightGlueMatcher, monkeypatch:
     assert len(seen) == 2 + len(pairs)
 
 
+def test_matches_are_the_results_above_the_threshold(matcher: LightGlueMatcher) -> None:
+    """Only a part of the assignment is computed for them."""
+    for seed, counts in enumerate([(60, 64), (64, 20), (3, 50)]):
+        one = pair(seed, counts)
+        (result,) = matcher.results([one])
+        (found,) = matcher.match([one])
+        kept = result.scores > 0.1
+        np.testing.assert_array_equal(found.rows, torch.stack([result.rows, result.columns], dim=1)[kept])
+        np.testing.assert_allclose(found.scores, result.scores[kept], atol=3e-4, rtol=0)
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_the_order_of_keypoints_has_no_effect(matcher: LightGlueMatcher, side: int) -> None:
     one = pair(3, (60, 64))
