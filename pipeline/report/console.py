@@ -202,9 +202,11 @@ def show_comparison(console: Console, result: Mapping[str, Any], count: int = 5)
 
 
 def _speed(result: Mapping[str, Any]) -> str:
-    """Milliseconds of one query by stage, as far as queries went alone."""
+    """Milliseconds of one query by stage, as far as queries went alone, and how many pairs were scored."""
     parts = [f"{stage} {row['median_ms']:.1f} (p95 {row['p95_ms']:.1f})" for stage, row in result["latency"].items()]
-    return f"; ms a query: {', '.join(parts)}" if parts else ""
+    speed = f"; ms a query: {', '.join(parts)}" if parts else ""
+    counts = [f"{name} {count:,}" for name, count in result["pairs"].items()]
+    return speed + (f"; pairs scored: {', '.join(counts)}" if counts else "")
 
 
 def show_training(console: Console, result: Mapping[str, Any]) -> None:

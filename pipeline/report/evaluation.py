@@ -106,6 +106,8 @@ def _costs(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {stage} | {cells} | {seconds:.2f} |")
     lines += ["", "| representation | bytes an image |", "|---|---|"]
     lines += [f"| {kind} | {size:,.0f} |" for kind, size in report["bytes_per_image"].items()]
+    counts = ", ".join(f"{name} {count:,}" for name, count in report["pairs"].items())
+    lines += ["", f"Pairs of a query and a candidate that were scored: {counts or 'none'}."]
     done = report["extraction"]
     if done:
         lines += ["", f"Extraction: {done['images']:,} images in {done['seconds']:,.1f} s, "]

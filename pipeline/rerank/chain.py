@@ -3,16 +3,26 @@
 Called by search and evaluate. Each link looks at the head of the list that the link before it left, fuses its scores
 with the ones that the list had, and sorts that head again; what is behind the head stays where it was. Scores are
 fused as AMES does it (Suma et al., ECCV 2024, section 4).
+
+The head is `top` candidates. With a `margin` it ends before the first candidate whose score is more than the margin
+below that of the second one: a long way behind the leaders nothing changes. (Below the second, because the first is
+often a near copy of the query, and no measure of the others.) What is not scored stays behind, and its fused score is
+the one that it would have with the lowest score that the reranker gave: the list's scores never rise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from pipeline.rerank.calibration import Calibration
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, Ranking, Reranker
+
+_Scores = npt.NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -24,12 +34,41 @@ class RerankStep:
         reranker: what scores.
         top: how many of the first candidates it looks at.
         weight: of the score that the list had before, in the fused one.
+        margin: how far below the second candidate's score a candidate may be to be scored, in units of the scores that
+            the list had before; None: all of `top` are scored.
+        incoming: applied to the scores that the list had before, when they are fused; None: they are fused as they are.
+        own: applied to the reranker's scores when they are fused. Explanations have them as they are.
     """
 
     name: str
     reranker: Reranker
     top: int
     weight: float
+    margin: float | None = None
+    incoming: Calibration | None = None
+    own: Calibration | None = None
+
+    def depth(self, scores: FloatArray) -> int:
+        """How many of the first candidates of a query are scored, by the scores [K] of its list."""
+        head = scores[: self.top]
+        if self.margin is None or len(head) < 2:
+            return len(head)
+        behind = np.flatnonzero(head < head[1] - np.float32(self.margin))
+        return int(behind[0]) if len(behind) else len(head)
+
+    def fused(self, scores: FloatArray, reranked: FloatArray) -> FloatArray:
+        """The scores [K] of a list after this link, whose first D candidates it gave the scores `reranked` [D]."""
+        depth = len(reranked)
+        if self.margin is None and self.incoming is None and self.own is None:
+            return np.concatenate([fuse(scores[:depth], reranked, self.weight), scores[depth:]])
+        before = (self.incoming or np.asarray)(scores)
+        own = (self.own or np.asarray)(reranked)
+        if not depth:
+            return np.asarray(before, np.float32)
+        behind = np.full(len(scores) - depth, own.min())
+        found = fuse(before, np.concatenate([own, behind]), self.weight)
+        found[depth:] = np.minimum.accumulate(np.minimum(found[depth:], found[:depth].min()))
+        return found
 
 
 def apply_chain(
@@ -44,24 +83,26 @@ def apply_chain(
         gallery: where candidates' descriptors are read.
     """
     orders = [np.arange(len(ids)) for ids in candidates.ids]
-    scores = [np.array(values, dtype=np.float32) for values in candidates.scores]
+    scores = [np.array(values, dtype=np.float32) for values in candidates.scores]  # in the order of the list
     seen: list[dict[str, FloatArray]] = [{} for _ in orders]
     for step in chain:
-        heads = [order[: step.top] for order in orders]
+        heads = [order[: step.depth(values)] for order, values in zip(orders, scores, strict=True)]
         part = Candidates(
             candidates.query_ids,
             [[ids[row] for row in head] for ids, head in zip(candidates.ids, heads, strict=True)],
-            [values[head] for values, head in zip(scores, heads, strict=True)],
+            [values[: len(head)] for values, head in zip(scores, heads, strict=True)],
         )
         for number, reranked in enumerate(step.reranker.score(queries, part, gallery)):
             head = heads[number]
             seen[number][step.name] = _spread(reranked, head, len(orders[number]))
-            scores[number][head] = fuse(scores[number][head], reranked, step.weight)
-            orders[number][: step.top] = head[np.argsort(-scores[number][head], kind="stable")]
+            found = step.fused(scores[number], reranked)
+            order = np.argsort(-found[: len(head)], kind="stable")
+            orders[number] = np.concatenate([head[order], orders[number][len(head) :]])
+            scores[number] = np.concatenate([found[: len(head)][order], found[len(head) :]])
     return [_ranking(candidates, number, order, scores[number], seen[number]) for number, order in enumerate(orders)]
 
 
-def fuse(similarity: FloatArray, reranked: FloatArray, weight: float) -> FloatArray:
+def fuse(similarity: _Scores, reranked: _Scores, weight: float) -> FloatArray:
     """Both [K]; `weight` in [0, 1] is that of `similarity`: 1 keeps the old order, 0 trusts the reranker alone."""
     return np.asarray(weight * similarity + (1 - weight) * reranked, dtype=np.float32)
 
@@ -69,12 +110,13 @@ def fuse(similarity: FloatArray, reranked: FloatArray, weight: float) -> FloatAr
 def _ranking(
     candidates: Candidates, number: int, order: np.ndarray, scores: FloatArray, seen: dict[str, FloatArray]
 ) -> Ranking:
+    """`order` are rows of the candidates, `scores` those of the list in that order."""
     ids = candidates.ids[number]
     explanation = {"global_rank": order + 1, "global_score": np.asarray(candidates.scores[number])[order]}
     return Ranking(
         candidates.query_ids[number],
         [ids[row] for row in order],
-        scores[order],
+        scores,
         explanation | {name: values[order] for name, values in seen.items()},
     )
 

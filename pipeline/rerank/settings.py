@@ -8,6 +8,7 @@ papers' own are in `configs/`.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field
 
@@ -19,6 +20,9 @@ class RerankerSettings(Section):
 
     top: Positive = Field(100, description="candidates that are re-ranked")
     weight: Fraction | None = Field(None, description="of the global similarity; null: as tuned in training")
+    margin: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="only candidates whose score is at most this far below the second one's; null: all of top"
+    )
 
 
 class PairSettings(RerankerSettings):

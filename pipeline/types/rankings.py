@@ -36,7 +36,8 @@ class Ranking:
     Attributes:
         query_id: the query's name.
         ids: K ids.
-        scores: [K] float32; the re-ranked head of the list has the fused score, the rest the global similarity.
+        scores: [K] float32; the re-ranked head of the list has the fused score, the rest the global similarity, or with
+            a margin or a calibration the fused score that the lowest score of the reranker would give.
         explanation: arrays of K beside the ids: "global_rank" (from 1), "global_score", and one per reranker.
     """
 

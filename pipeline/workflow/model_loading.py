@@ -124,14 +124,14 @@ def open_reranker(config: Config, name: str, card: ModelCard, keypoints: Keypoin
         weight = getattr(reranker, "weight", None)
     if weight is None:
         raise RelookError(f"rerank.{name}.weight is not set, and its checkpoint does not hold one")
-    return RerankStep(name, reranker, settings.top, weight)
+    return RerankStep(name, reranker, settings.top, weight, settings.margin)
 
 
 def reranker_options(config: Config, name: str, keypoints: KeypointsCard | None = None) -> dict[str, Any]:
     """The options of `load_reranker`: those of the configuration, and the index's own checkpoint and keypoints."""
     kind_named(name)  # raises the error for an unknown name
     section = config.rerank.settings_of(name)
-    options: dict[str, Any] = section.model_dump(exclude={"top", "weight"})
+    options: dict[str, Any] = section.model_dump(exclude={"top", "weight", "margin"})
     if isinstance(section, PairSettings) and section.checkpoint is None:
         options["checkpoint"] = default_checkpoint(config.index, name)
     if "features" in options and options["features"] is None and keypoints is not None:

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import RerankStep, apply_chain, load_reranker
+from pipeline.rerank.calibration import Calibration, fit_calibration
 from pipeline.rerank.chain import fuse
 from pipeline.rerank.checkpoints import read_checkpoint, save_checkpoint
 from pipeline.rerank.registry import RERANKERS
@@ -174,6 +175,69 @@ def test_a_chain_reorders_heads_only_and_explains() -> None:
     )
     assert second.seen == [["c", "b"]]
     assert ranking[0].ids == ["b", "c", "a", "d"]
+
+
+def one_list(scores: Sequence[float]) -> Candidates:
+    return Candidates(["q"], [list("abcdefgh"[: len(scores)])], [np.array(scores, np.float32)])
+
+
+def test_with_a_margin_only_candidates_near_the_second_are_scored() -> None:
+    candidates = one_list([0.9, 0.85, 0.8, 0.6, 0.5])
+    scorer = Fixed({"a": 0.3, "b": 0.2, "c": 0.9}.get)
+    ranking = apply_chain([RerankStep("x", scorer, 4, 0.5, margin=0.06)], queries(1), candidates, Gallery(1))[0]
+    assert scorer.seen == [["a", "b", "c"]]
+    assert ranking.ids == ["c", "a", "b", "d", "e"]
+    # What was not scored has the fused score of the lowest of those that were, 0.2.
+    np.testing.assert_allclose(ranking.scores, [0.85, 0.6, 0.525, 0.4, 0.35], atol=1e-6)
+    assert np.isnan(ranking.explanation["x"]).tolist() == [False, False, False, True, True]
+
+
+def test_a_margin_is_measured_from_the_second_since_the_first_may_be_a_copy() -> None:
+    scorer = Fixed(lambda name: 0.0)
+    step = RerankStep("x", scorer, 3, 0.5, margin=0.1)
+    apply_chain([step], queries(1), one_list([0.99, 0.5, 0.45, 0.44]), Gallery(1))
+    apply_chain([step], queries(1), one_list([0.9, 0.6, 0.45]), Gallery(1))
+    apply_chain([step], queries(1), one_list([0.9]), Gallery(1))
+    apply_chain([step], queries(1), one_list([]), Gallery(1))
+    assert scorer.seen == [["a", "b", "c"], ["a", "b"], ["a"], []]
+
+
+@given(seed=st.integers(0, 200), margin=st.floats(0, 1) | st.none(), weight=st.floats(0, 1), top=st.integers(1, 12))
+@settings(max_examples=100, deadline=None)
+def test_adaptive_and_calibrated_scores_never_rise(seed: int, margin: float | None, weight: float, top: int) -> None:
+    rng = np.random.default_rng(seed)
+    values = dict(zip("abcdefgh", rng.random(8, np.float32), strict=True))
+    candidates = one_list(np.sort(rng.random(8))[::-1].tolist())
+    curves = [fit_calibration(rng.random(40), rng.random(40) < 0.4) for _ in range(2)]
+    step = RerankStep("x", Fixed(values.get), top, weight, margin, *curves)
+    ranking = apply_chain([step, replace(step, margin=0.05)], queries(1), candidates, Gallery(1))[0]
+    assert sorted(ranking.ids) == list("abcdefgh")
+    assert (np.diff(ranking.scores) <= 0).all()
+    assert np.isfinite(ranking.scores).all()
+
+
+def test_a_wide_margin_gives_what_no_margin_gives() -> None:
+    gallery, asked = Gallery(30), queries(3)
+    candidates = gallery.candidates(asked, [30] * 3)
+    reranker = load_reranker("superglobal")
+    plain = apply_chain([RerankStep("x", reranker, 20, 0.3)], asked, candidates, gallery)
+    wide = apply_chain([RerankStep("x", reranker, 20, 0.3, margin=2.0)], asked, candidates, gallery)
+    for one, two in zip(plain, wide, strict=True):
+        assert one.ids == two.ids
+        np.testing.assert_array_equal(one.scores[:20], two.scores[:20])
+
+
+def test_calibrations_are_applied_before_the_fusion_and_not_in_explanations() -> None:
+    candidates = one_list([0.9, 0.8])
+    incoming = Calibration("isotonic", (0.8, 0.9), (0.2, 0.4), 0.5, 1.0)
+    own = Calibration("isotonic", (0.0, 1.0), (0.0, 1.0), 0.5, 1.0)
+    step = RerankStep("x", Fixed({"a": 0.1, "b": 0.7}.get), 2, 0.25, None, incoming, own)
+    ranking = apply_chain([step], queries(1), candidates, Gallery(1))[0]
+    assert ranking.ids == ["b", "a"]
+    expected = [0.25 * incoming(0.8) + 0.75 * own(0.7), 0.25 * incoming(0.9) + 0.75 * own(0.1)]
+    np.testing.assert_allclose(ranking.scores, expected, atol=1e-5)
+    np.testing.assert_allclose(ranking.explanation["x"], [0.7, 0.1])
+    np.testing.assert_allclose(ranking.explanation["global_score"], [0.8, 0.9])
 
 
 def test_no_chain_and_equal_scores_keep_the_global_order() -> None:

@@ -51,6 +51,7 @@ class Measurement:
         shown: the first ids of each query's ranking, before and after each chain; empty for many queries.
         seconds: of all queries, by stage.
         single: seconds of each query that ran alone, by stage, without the first, which opens files.
+        pairs: of a query and a candidate that each reranker scored, by its name, all chains together.
     """
 
     numbers: list[int]
@@ -60,6 +61,7 @@ class Measurement:
     shown: list[list[list[str]]]
     seconds: Mapping[str, float]
     single: Mapping[str, list[float]]
+    pairs: Mapping[str, int]
 
 
 def measure(
@@ -93,15 +95,16 @@ def measure(
     single = {name: values[1:] for name, values in clock.single.items() if values[1:]}
     seconds = {name: round(value, 3) for name, value in clock.seconds.items()}
     before = query_set.protocol.score(run.before)
-    return Measurement(run.numbers, run.failed, before, after, run.shown, seconds, single)
+    return Measurement(run.numbers, run.failed, before, after, run.shown, seconds, single, dict(clock.pairs))
 
 
 class _Clock:
-    """Seconds by stage: of all queries, and of each that runs alone."""
+    """Seconds by stage: of all queries, and of each that runs alone; and the pairs that each reranker scored."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
         self.single: dict[str, list[float]] = defaultdict(list)
+        self.pairs: dict[str, int] = defaultdict(int)
         self.alone = False
 
     @contextmanager
@@ -120,7 +123,7 @@ class _Clock:
 
 @dataclass(frozen=True)
 class _TimedReranker:
-    """A reranker that adds its seconds to a clock."""
+    """A reranker that adds its seconds and its pairs to a clock."""
 
     reranker: Reranker
     name: str
@@ -139,6 +142,7 @@ class _TimedReranker:
     def score(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
     ) -> list[FloatArray]:
+        self.clock.pairs[self.name] += sum(map(len, candidates.ids))
         with self.clock.time(f"rerank {self.name}"):
             return self.reranker.score(queries, candidates, gallery)
 

@@ -68,7 +68,7 @@ class EvaluateResult:
             "intervals": _percent(confidence_intervals(last)),
             "seconds": self.seconds,
             "weights": self.weights,
-            **{key: self.details[key] for key in ("latency", "bytes_per_image", "extraction")},
+            **{key: self.details[key] for key in ("latency", "bytes_per_image", "extraction", "pairs")},
         }
 
     def to_report(self) -> dict[str, Any]:
@@ -106,6 +106,7 @@ def _result(
         "latency": _latency(measured.single),
         "bytes_per_image": bytes_per_image(index),
         "extraction": extraction(config.index),
+        "pairs": measured.pairs,
     }
     return EvaluateResult(
         protocol=query_set.protocol.name,
