@@ -32,7 +32,7 @@ class RerankerKind:
     Attributes:
         made_by: the class, or "MODULE:CLASS", which is imported when a reranker is loaded. Its class method
             `load(checkpoint, device, **options)` makes one.
-        settings: its section of the configuration; "top", "weight" and "margin" belong to the chain, the others are options.
+        settings: its section of the configuration; "top", "weight" and "margin" are the chain's, others options.
     """
 
     made_by: type | str
