@@ -20,6 +20,7 @@ PAGES = [
     "docs/exchange.md",
     "docs/python-api.md",
     "docs/duplicates.md",
+    "docs/matching.md",
     "docs/results.md",
     "docs/evaluation.md",
     "docs/index-format.md",
