@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import (
+    AcceptLicense,
     ConfigFile,
     Device,
     IndexDir,
@@ -64,6 +65,7 @@ def evaluate(
     index: IndexDir = None,
     store: Store = None,
     rerank: Rerank = None,
+    accept_license: AcceptLicense = None,
     device: Device = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -77,6 +79,7 @@ def evaluate(
         "index": index,
         "store.kind": store,
         "device": device,
+        "accept_license": accept_license or None,
         "rerank.chain": chain_of(rerank),
         "evaluate.split": split,
         "evaluate.protocol": protocol,

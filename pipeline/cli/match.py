@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Device, Json, Quiet, Settings, Verbose, expanded_path
+from pipeline.cli.options import AcceptLicense, ConfigFile, Device, Json, Quiet, Settings, Verbose, expanded_path
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import MatchedPoints, show_rows, write_match
@@ -33,6 +33,7 @@ def match(
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
+    accept_license: AcceptLicense = None,
     device: Device = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -41,7 +42,7 @@ def match(
     """Do two photos show the same thing? Matches their keypoints and verifies the geometry; needs no index."""
     from pipeline.stages import match as stage
 
-    run = Run(config, settings, {"device": device}, as_json, verbose, quiet)
+    run = Run(config, settings, {"device": device, "accept_license": accept_license or None}, as_json, verbose, quiet)
     result = stage.match(run.config, first, second)
     if picture is not None:
         write_match(picture, *result.pictures, MatchedPoints.from_json(result.found.to_json()))

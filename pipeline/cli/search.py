@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import (
+    AcceptLicense,
     ConfigFile,
     Device,
     HtmlPage,
@@ -73,6 +74,7 @@ def search(
     html: HtmlPage = None,
     explain: Explain = False,
     tsv: Tsv = False,
+    accept_license: AcceptLicense = None,
     device: Device = None,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -90,6 +92,7 @@ def search(
         "index": index,
         "store.kind": store,
         "device": device,
+        "accept_license": accept_license or None,
         "search.top_k": top_k,
         "rerank.chain": chain_of(rerank),
     }

@@ -69,7 +69,12 @@ def match(config: Config, first: Path, second: Path) -> MatchResult:
     started = time.monotonic()
     device = choose_device(config)
     reranker = MatchingReranker.load(device=device, **reranker_options(config, "matching"))
-    extractor = load_keypoints(reranker.features, device=device, **extractor_options(config, reranker.features))
+    extractor = load_keypoints(
+        reranker.features,
+        device=device,
+        accept_license=config.accept_license,
+        **extractor_options(config, reranker.features),
+    )
     reranker.check_keypoints(extractor.card)
     reading = read_options(config)
     pictures = tuple(reading.read(path, str(path), icc="srgb").pixels for path in (first, second))

@@ -19,6 +19,7 @@ from pipeline.describe import ReadOptions, describer_for_card, load_describer
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.rerank import RerankStep, load_reranker
+from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.registry import kind_named
 from pipeline.rerank.settings import PairSettings
 from pipeline.stores import Index
@@ -134,8 +135,10 @@ def reranker_options(config: Config, name: str, keypoints: KeypointsCard | None 
     options: dict[str, Any] = section.model_dump(exclude={"top", "weight", "margin"})
     if isinstance(section, PairSettings) and section.checkpoint is None:
         options["checkpoint"] = default_checkpoint(config.index, name)
-    if "features" in options and options["features"] is None and keypoints is not None:
-        options["features"] = keypoints.kind
+    if isinstance(section, MatchingSettings):
+        options["accept_license"] = config.accept_license
+        if section.features is None and keypoints is not None:
+            options["features"] = keypoints.kind
     return options
 
 

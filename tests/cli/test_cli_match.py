@@ -75,3 +75,15 @@ def test_a_search_says_why(tmp_path: Path) -> None:
     assert f"{why['inliers']} of {why['matches']} matches agree" in text
     assert "after refinement by" in text
     assert "--explain needs --json or --html" in refused(2, "search", FIRST, "--index", index, "--explain")
+
+
+def test_weights_under_another_licence_have_to_be_accepted() -> None:
+    words = ("match", FIRST, SECOND, "--set", "rerank.matching.features=superpoint")
+    line = refused(1, *words, "--set", "rerank.matching.matcher=mutual")
+    assert "accept it with --accept-license superpoint" in line
+    line = refused(1, *words, "--set", "rerank.matching.matcher=mutual", "--accept-license", "superpoint")
+    assert "set describe.keypoints.checkpoint to the file superpoint_v1.pth" in line
+    line = refused(1, *words, "--set", "rerank.matching.matcher=superglue")
+    assert "noncommercial" in line
+    line = refused(1, *words, "--set", "rerank.matching.matcher=superglue", "--accept-license", "superpoint")
+    assert "rerank.matching.checkpoint=FILE" in line
