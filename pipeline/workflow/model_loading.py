@@ -19,6 +19,7 @@ from pipeline.describe import ReadOptions, describer_for_card, load_describer
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.rerank import RerankStep, load_reranker
+from pipeline.rerank.matching.reranker import MatchingReranker
 from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.registry import kind_named
 from pipeline.rerank.settings import PairSettings
@@ -119,6 +120,8 @@ def open_reranker(config: Config, name: str, card: ModelCard, keypoints: Keypoin
     """One of them, with its settings in the configuration. Raises as `open_chain` does."""
     options = reranker_options(config, name, keypoints)
     reranker = load_reranker(name, device=choose_device(config), **options).bind(card)
+    if isinstance(reranker, MatchingReranker) and keypoints is not None and keypoints.kind == reranker.features:
+        reranker.check_keypoints(keypoints)
     settings = config.rerank.settings_of(name)
     weight = settings.weight
     if weight is None:
