@@ -94,17 +94,17 @@ def main() -> NoReturn:
         sys.exit(1)
     except Exception as error:
         if hasattr(error, "exit_code") and hasattr(error, "format_message"):  # click's usage errors
-            _fail(error, error.format_message(), error.exit_code)
+            _fail(error, error.format_message(), error.exit_code, traceback=False)
         _fail(error, f"{type(error).__name__}: {error} (a defect of relook; -v shows where)", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(error: BaseException, message: str, code: int) -> NoReturn:
+def _fail(error: BaseException, message: str, code: int, traceback: bool = True) -> NoReturn:
     """Say one line. What goes wrong before processes have joined goes wrong in each; later it has a note (`joined`)."""
     notes = getattr(error, "__notes__", [])
     if isinstance(error, FailedElsewhereError) or not (is_first() or notes):
         sys.exit(code)
-    if any(word.startswith("-v") for word in sys.argv[1:]):
+    if traceback and any(word.startswith(("-v", "--verbose")) for word in sys.argv[1:]):
         err.print_exception()
     line = " ".join(f"{': '.join([*notes, message])}".split())
     err.print(f"relook: {line}", style="red", highlight=False, markup=False, soft_wrap=True)

@@ -29,9 +29,9 @@ def expanded_source(text: str) -> str:
     return expand_argument(text)
 
 
-def expanded_path(text: str) -> Path:
-    """Parses a path that is no setting."""
-    return Path(expand_argument(text))
+def expanded_path(text: str | Path) -> Path:
+    """Parses a path that is no setting. A default is parsed as well, and is a Path already."""
+    return Path(expand_argument(str(text)))
 
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="A YAML file of settings; see configs/.")]

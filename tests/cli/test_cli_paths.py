@@ -74,8 +74,10 @@ def test_a_file_whose_name_has_such_characters(home: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("command", app.registered_commands, ids=lambda command: command.callback.__name__)
 def test_no_parameter_is_forgotten(command: typing.Any) -> None:
     hints = typing.get_type_hints(command.callback, include_extras=True)
-    for name in inspect.signature(command.callback).parameters:
+    for name, parameter in inspect.signature(command.callback).parameters.items():
         kind, info = typing.get_args(hints[name])[:2]
         is_path = Path in (kind, *typing.get_args(kind))
         if name not in SETTINGS and (is_path or name in SOURCES):
             assert info.parser is (expanded_path if is_path else expanded_source), name
+            # A default goes through the parser as well.
+            assert parameter.default in (inspect.Parameter.empty, None) or info.parser(parameter.default)

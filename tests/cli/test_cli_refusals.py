@@ -20,6 +20,12 @@ class TestRefusals:
         line = refused(1, "extract", "--images", tmp_path / "m.csv")
         assert "no column 'path'" in line
 
+    def test_verbose_shows_where_an_error_arose_but_not_for_wrong_usage(self, tmp_path: Path) -> None:
+        for flag in ("-v", "--verbose"):
+            assert "Traceback" in relook("info", tmp_path, flag).stderr
+        wrong = relook("-v", "info")
+        assert (wrong.returncode, wrong.stderr) == (2, "relook: No such option: -v\n")
+
     def test_no_index(self, photos: Path, tmp_path: Path) -> None:
         assert "no index here" in refused(1, "search", photos, "--index", tmp_path)
 
