@@ -21,8 +21,7 @@ from pipeline.stages.evaluate import evaluate
 from pipeline.stages.search import search
 from pipeline.stages.upload import upload
 from pipeline.stores import Index, IndexWriter, open_store
-from pipeline.workflow import gallery as gallery_module
-from pipeline.workflow import model_loading
+from pipeline.workflow import model_loading, opened_index
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.rerank_chain import set_default_chain
 
@@ -271,7 +270,7 @@ class TestThreads:
         with relook.open(index) as alone:
             expected = [alone.search(path, top_k=8) for path in paths]
         loaded: list[str] = []
-        for module, name in ((model_loading, "open_describer"), (gallery_module, "open_store")):
+        for module, name in ((model_loading, "open_describer"), (opened_index, "open_store")):
             original = getattr(module, name)
             monkeypatch.setattr(module, name, lambda *a, _f=original, _n=name, **k: loaded.append(_n) or _f(*a, **k))
         original = model_loading.load_reranker
