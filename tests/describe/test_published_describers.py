@@ -159,7 +159,7 @@ def test_what_a_model_lacks_is_said() -> None:
         load_describer("efficientnet_lite0", locals={"kind": "attention"})
     with pytest.raises(RelookError, match="sop_r50 has no conv2ds"):
         load_describer("sop_r50", weights="random", maps={"levels": (1.0,), "projection": "checkpoint"})
-    with pytest.raises(RelookError, match="shows no map before a ReLU"):
+    with pytest.raises(RelookError, match="gives no map before a ReLU"):
         load_describer("efficientnet_lite0", locals={"stage": 2, "pre_relu": True})
     with pytest.raises(RelookError, match=r"describe\.superglobal\.relup: efficientnet_lite0 has no place for it"):
         load_describer("efficientnet_lite0", superglobal={})
