@@ -52,15 +52,16 @@ class Source:
         things: [L, 6, d], the parts of every thing.
         seed: of the noise.
         empty: pictures that have no descriptor at all.
+        noise: standard deviation of a part's values from one picture to another.
     """
 
-    def __init__(self, things: np.ndarray, seed: int, empty: Sequence[str] = ()) -> None:
+    def __init__(self, things: np.ndarray, seed: int, empty: Sequence[str] = (), noise: float = 0.5) -> None:
         rng = np.random.default_rng(seed)
         self.ids = [f"{label}-{view}" for label in range(len(things)) for view in range(MEMBERS)]
         self.labels = [name.split("-")[0] for name in self.ids]
         self.parts: dict[str, np.ndarray] = {}
         for name, label in zip(self.ids, self.labels, strict=True):
-            seen = things[int(label)] + 0.5 * rng.standard_normal((6, WIDTH))
+            seen = things[int(label)] + noise * rng.standard_normal((6, WIDTH))
             rows = rng.permutation(np.concatenate([seen, rng.standard_normal((6, WIDTH))]))
             count = 0 if name in empty else int(rng.integers(9, 13))
             unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
@@ -292,12 +293,12 @@ def test_the_projection_is_learnt_from_either_start(tmp_path: Path) -> None:
 
 def test_it_learns_to_compare_what_it_never_saw(tmp_path: Path) -> None:
     chosen = config(triplets=1600, learning_rate=3e-3)
-    recipe = AMESRecipe(training_set(Source(things(0), 0)), chosen, 0, "cpu")
-    new = Source(things(1), 1)
+    recipe = AMESRecipe(training_set(Source(things(0), 0, noise=0.7)), chosen, 0, "cpu")
+    new = Source(things(1), 1, noise=0.7)
     before = precision(logits(recipe.reranker, new), new.labels)
     losses = trained(recipe, chosen, tmp_path)
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
-    assert precision(logits(recipe.reranker, new), new.labels) > before + 3
+    assert precision(logits(recipe.reranker, new), new.labels) > before + 5
 
 
 def test_it_learns_eight_things_by_heart() -> None:
