@@ -240,7 +240,7 @@ def test_what_cannot_be_divided_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         start_alone_or_not(Toy(), monkeypatch, 2, batch_size=9)
     with pytest.raises(RelookError, match="last batch of an epoch has 7 rows for 10 processes"):
         start_alone_or_not(Toy(), monkeypatch, 10)
-    with pytest.raises(RelookError, match="1 layers of batch normalisation would each see a part"):
+    with pytest.raises(RelookError, match="1 layers of batch normalisation would each see only a part"):
         start_alone_or_not(Normalised(frozen=False), monkeypatch, 2)
     start_alone_or_not(Normalised(frozen=True), monkeypatch, 2)
     start_alone_or_not(Normalised(frozen=False), monkeypatch, 1)
