@@ -291,7 +291,7 @@ def test_a_checkpoint_scores_as_what_was_trained(tmp_path: Path, project: bool) 
 def test_it_learns_eight_things_by_heart() -> None:
     overfit(
         "cvnet",
-        ["epochs=1", "triplets=8192", "batch_size=16", "learning_rate=2e-3", "weight_decay=0", "cvnet.hide=[0,0]"],
+        ["epochs=1", "triplets=9600", "batch_size=16", "learning_rate=2e-3", "weight_decay=0", "cvnet.hide=[0,0]"],
         ["maps.levels=[0.5,1.0]", "maps.dimension=128", "image.size=224", "image.resize=exact", "locals.count=0"],
     )
 
