@@ -16,6 +16,7 @@ import typer
 
 # Imported for their verbs.
 from pipeline.cli import (
+    calibrate,
     compact,
     compare,
     config,
@@ -44,6 +45,7 @@ from pipeline.cli.run import app, is_first
 from pipeline.errors import FailedElsewhereError, RelookError
 
 __all__ = [
+    "calibrate",
     "compact",
     "compare",
     "config",

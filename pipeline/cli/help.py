@@ -26,6 +26,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "verify": ("relook verify", "relook verify --sample 1000"),
     },
     "Train": {
+        "calibrate": ("relook calibrate --index labelled", "relook calibrate --index labelled --remove"),
         "train-rerank": (
             "relook train-rerank --index labelled",
             "relook train-rerank --index labelled --reranker ames",

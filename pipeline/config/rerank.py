@@ -6,7 +6,7 @@ The settings of each reranker lie beside it, in `pipeline.rerank`; reading them 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model
 
@@ -21,6 +21,10 @@ class RerankChain(Section):
 
     chain: tuple[str, ...] = Field(
         ("superglobal",), description="names, applied in order; where it is not set, those that the index names"
+    )
+    calibration: Literal["index", "none"] = Field(
+        "index",
+        description="weights and margins by relook calibrate, where the index has them and none is set; or none",
     )
 
     def settings_of(self, name: str) -> RerankerSettings:

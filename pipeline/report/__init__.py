@@ -5,6 +5,7 @@ Beside the flow: it shows what stages return and computes nothing.
 
 from pipeline.report.console import (
     Bars,
+    show_calibration,
     show_comparison,
     show_evaluation,
     show_results,
@@ -24,6 +25,7 @@ __all__ = [
     "MatchedPoints",
     "draw_effects",
     "draw_matches",
+    "show_calibration",
     "show_comparison",
     "show_duplicates",
     "show_evaluation",

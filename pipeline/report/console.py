@@ -176,6 +176,40 @@ def show_sweep(console: Console, result: Mapping[str, Any]) -> None:
     console.print(f"best {metric}: {words}", highlight=False, markup=False, soft_wrap=True)
 
 
+def show_calibration(console: Console, result: Mapping[str, Any]) -> None:
+    """Print a `calibrate` document: before and after, then what was found for each reranker."""
+    caption = f"{result['queries']} queries of {result['labels']} labels"
+    table = Table(title="Calibration", caption=_caption(caption, result), title_justify="left")
+    table.add_column("percent", no_wrap=True)
+    for heading in ("mAP", "R@1", "pairs scored"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    chain = " > ".join(result["chain"])
+    names = {
+        "global": "global search",
+        "before": f"{chain}, as configured",
+        "after": "calibrated on all labels",
+        "held_out": "on other labels",
+    }
+    for key, name in names.items():
+        row = result[key]
+        pairs = ", ".join(f"{count:,}" for count in row["pairs"].values())
+        table.add_row(name, f"{row['mAP']:.2f}", f"{row['R@1']:.2f}", pairs)
+    console.print(table)
+    for step in result["steps"]:
+        margin = "all of top" if step["margin"] is None else f"{step['margin']:.3f}"
+        text = (
+            f"{step['name']}: weight {step['weight']:.2f}, margin {margin}, {step['kind']} of {step['pairs']:,} pairs"
+        )
+        console.print(text, highlight=False, markup=False)
+    held = result["held_out"]
+    console.print(
+        f"mAP on other labels, against as configured: {held['difference']:+.2f} ±{held['se']:.2f}",
+        highlight=False,
+    )
+    worse = "nothing was written: held-out labels are ranked worse"
+    console.print(worse if result["file"] is None else f"written: {result['file']}", highlight=False, markup=False)
+
+
 def show_comparison(console: Console, result: Mapping[str, Any], count: int = 5) -> None:
     """Print a `compare` document: every metric with its test, then the `count` largest gains and losses."""
     # Narrow enough for 80 columns: a number that is cut off is none.

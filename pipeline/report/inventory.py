@@ -104,6 +104,9 @@ def _info_rows(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
         yield f"reranker {row['name']}", f"{row['file']} ({_bytes(row['bytes'])}{fits})"
     if document["default_chain"] is not None:
         yield "re-ranked by", f"{', '.join(document['default_chain']) or 'none'} (unless --rerank names others)"
+    if document["fusion"] is not None:
+        fits = "" if document["fusion"]["fits"] else "; made for another model"
+        yield "calibrated", f"{','.join(document['fusion']['chain'])} ({document['fusion']['file']}{fits})"
     for row in document["stores"]:
         vectors = "" if row["vectors"] is None else f", {row['vectors']:,} vectors"
         yield f"store {row['kind']}", f"{row['place']}{vectors}"

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from pipeline.rerank.calibration import Calibration
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, Ranking, Reranker
 
+Rows = npt.NDArray[np.int64]
 _Scores = npt.NDArray[np.floating[Any]]
 
 
@@ -70,6 +71,15 @@ class RerankStep:
         found[depth:] = np.minimum.accumulate(np.minimum(found[depth:], found[:depth].min()))
         return found
 
+    def reorder(self, order: Rows, scores: FloatArray, reranked: FloatArray) -> tuple[Rows, FloatArray]:
+        """The rows [K] of a list and their scores [K] after this link scored the first D of them `reranked` [D]."""
+        depth, found = len(reranked), self.fused(scores, reranked)
+        sorted_ = np.argsort(-found[:depth], kind="stable")
+        return (
+            np.concatenate([order[:depth][sorted_], order[depth:]]),
+            np.concatenate([found[:depth][sorted_], found[depth:]]),
+        )
+
 
 def apply_chain(
     chain: Sequence[RerankStep], queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
@@ -95,10 +105,7 @@ def apply_chain(
         for number, reranked in enumerate(step.reranker.score(queries, part, gallery)):
             head = heads[number]
             seen[number][step.name] = _spread(reranked, head, len(orders[number]))
-            found = step.fused(scores[number], reranked)
-            order = np.argsort(-found[: len(head)], kind="stable")
-            orders[number] = np.concatenate([head[order], orders[number][len(head) :]])
-            scores[number] = np.concatenate([found[: len(head)][order], found[len(head) :]])
+            orders[number], scores[number] = step.reorder(orders[number], scores[number], reranked)
     return [_ranking(candidates, number, order, scores[number], seen[number]) for number, order in enumerate(orders)]
 
 

@@ -72,6 +72,7 @@ class SuperGlobalReranker:
     """
 
     needs = frozenset({"globals"})
+    scores_lists = True  # a score depends on which other candidates there are
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, open_store
 from pipeline.stores.index.manifest import STAGED, read_manifest
 from pipeline.stores.index.retention import read_earlier
+from pipeline.workflow.fusion.fusion_file import fusion_path, read_fusion
 from pipeline.workflow.rerank_chain import default_chain
 
 
@@ -44,6 +45,7 @@ class InfoResult:
         rerankers: trained for this index: "name", "file", "bytes", and "fits" (whether for its present model).
         default_chain: rerankers of searches that name none, as `train-rerank --default` set them; None: SuperGlobal,
             or what a configuration names.
+        fusion: of `relook calibrate`: "chain", "file", and "fits" (whether for its present model); None: there is none.
         stores: where its global descriptors can be searched: "kind", "place" and "vectors" (None: not known here).
         last_run: of the last report: "verb", "time", "outcome"; None where no run left one.
     """
@@ -68,6 +70,7 @@ class InfoResult:
     changing: dict[str, Any] | None
     rerankers: list[dict[str, Any]]
     default_chain: list[str] | None
+    fusion: dict[str, Any] | None
     stores: list[dict[str, Any]]
     last_run: dict[str, Any] | None
 
@@ -102,6 +105,7 @@ def info(config: Config) -> InfoResult:
         changing=_changing(index),
         rerankers=_rerankers(index),
         default_chain=None if (chain := default_chain(config.index)) is None else list(chain),
+        fusion=_fusion(index),
         stores=_stores(config, index),
         last_run=_last_run(index.directory),
     )
@@ -165,6 +169,14 @@ def _rerankers(index: Index) -> list[dict[str, Any]]:
         name = str(header.get("name", file.stem))
         found.append({"name": name, "file": str(file), "bytes": file.stat().st_size, "fits": fits})
     return found
+
+
+def _fusion(index: Index) -> dict[str, Any] | None:
+    fusion = read_fusion(index.directory)
+    if fusion is None:
+        return None
+    fits = fusion.fingerprint == index.manifest.fingerprint
+    return {"chain": list(fusion.chain), "file": str(fusion_path(index.directory)), "fits": fits}
 
 
 def _header(file: Path) -> dict[str, Any]:

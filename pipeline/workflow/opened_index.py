@@ -57,6 +57,7 @@ class OpenedIndex:
         self._partial, self._closed = partial, False
         self._lock = threading.RLock()
         self._steps: dict[str, RerankStep] = {}
+        self._chains: dict[tuple[str, ...], list[RerankStep]] = {}
         if like is not None and like.index.card.fingerprint == self.index.card.fingerprint:
             self._steps = dict(like._steps)
             if "describer" in like.__dict__:
@@ -88,15 +89,18 @@ class OpenedIndex:
             UsageError: a name is unknown.
             RelookError: a checkpoint is missing, or made for other descriptors.
         """
+        from pipeline.workflow.fusion.application import calibrated_chain
         from pipeline.workflow.model_loading import open_reranker
 
-        steps = []
-        for name in chosen_rerankers(self.config, rerank):
-            with self._lock:
-                if name not in self._steps:
-                    self._steps[name] = open_reranker(self.config, name, self.index.card, self.index.keypoints_card)
-                steps.append(self._steps[name])
-        return steps
+        names = chosen_rerankers(self.config, rerank)
+        with self._lock:
+            if names not in self._chains:
+                for name in names:
+                    if name not in self._steps:
+                        self._steps[name] = open_reranker(self.config, name, self.index.card, self.index.keypoints_card)
+                chain = [self._steps[name] for name in names]
+                self._chains[names] = calibrated_chain(self.config, self.index, chain)
+            return list(self._chains[names])
 
     def globals(self, ids: Sequence[str]) -> FloatArray:
         """See `DescriptorSource.globals`: from the index where it has them, since a service would have to send them."""
@@ -146,6 +150,7 @@ class OpenedIndex:
         with self._lock:
             self._closed = True
             self._steps.clear()
+            self._chains.clear()
             for name in ("describer", "store", "_global_store", "_keypoint_source"):
                 self.__dict__.pop(name, None)
             self.index.close()

@@ -28,7 +28,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "prod.yaml").write_text(nightly)
     with (SAMPLES / "manifest.csv").open() as stream:
         rows = list(csv.DictReader(stream))
-    labels = [label for label in dict.fromkeys(row["label"] for row in rows) if label][:6]
+    labels = [label for label in dict.fromkeys(row["label"] for row in rows) if label][:8]
     kept = [["path", "label"]]
     for row in rows:
         if row["label"] in labels and int(Path(row["path"]).stem[-2:]) < 5:

@@ -23,6 +23,7 @@ PAGES = [
     "docs/matching.md",
     "docs/results.md",
     "docs/evaluation.md",
+    "docs/fusion.md",
     "docs/index-format.md",
     "docs/cron.md",
     "docs/inputs.md",
