@@ -29,7 +29,7 @@ from pipeline.cli.options import (
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import TooManyFailuresError, UsageError
-from pipeline.report import show_results, write_hits, write_page
+from pipeline.report import show_results, write_hits, write_search
 
 Queries = Annotated[
     list[str] | None,
@@ -115,7 +115,7 @@ def search(
 
 def _show(run: Run, document: dict[str, Any], html: Path | None, tsv: bool) -> None:
     if html is not None:
-        write_page(html, document)
+        write_search(html, document)
         run.note(f"pictures: {html}")
     run.show(document, lambda shown: _show_lines(run, shown) if tsv else show_results(out, shown, Path.cwd()))
 

@@ -5,6 +5,7 @@ Called by `workflow.evaluation` with rankings and a ground truth. `protocols` li
 has confidence intervals and paired tests.
 """
 
+from pipeline.evaluate.curves import RECALL_LEVELS, interpolated_precision
 from pipeline.evaluate.gldv2 import (
     LandmarkRetrieval,
     landmark_retrieval,
@@ -22,6 +23,7 @@ from pipeline.evaluate.significance import PairedTest, confidence_intervals, pai
 
 __all__ = [
     "PROTOCOLS",
+    "RECALL_LEVELS",
     "BenchmarkProtocol",
     "Guess",
     "LandmarkRetrieval",
@@ -36,6 +38,7 @@ __all__ = [
     "by_revisited",
     "confidence_intervals",
     "cvnet_order",
+    "interpolated_precision",
     "landmark_retrieval",
     "mark_relevance",
     "nearest_neighbours",

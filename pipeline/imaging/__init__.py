@@ -11,7 +11,7 @@ from pipeline.imaging.limits import Pixels, too_slow
 from pipeline.imaging.picture import Picture, check_pixels, read_picture
 from pipeline.imaging.read import ImageFile, read_image
 from pipeline.imaging.resize import INTERPOLATIONS, MAX_ASPECT, ResizeRule, resize, resize_by, target_size
-from pipeline.imaging.thumbnail import data_address, thumbnail
+from pipeline.imaging.thumbnail import data_address, jpeg_bytes, thumbnail, thumbnail_bytes
 
 __all__ = [
     "INTERPOLATIONS",
@@ -25,11 +25,13 @@ __all__ = [
     "check_pixels",
     "data_address",
     "decode_image",
+    "jpeg_bytes",
     "read_image",
     "read_picture",
     "resize",
     "resize_by",
     "target_size",
     "thumbnail",
+    "thumbnail_bytes",
     "too_slow",
 ]

@@ -16,9 +16,11 @@ from pipeline.report.console import (
     write_hits,
 )
 from pipeline.report.evaluation import write_evaluation
-from pipeline.report.html import write_comparison, write_duplicates, write_page
 from pipeline.report.inventory import show_duplicates, show_info, show_settings
 from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches, write_match
+from pipeline.report.pages.comparison import write_comparison
+from pipeline.report.pages.duplicates import write_duplicates
+from pipeline.report.pages.search import write_search
 
 __all__ = [
     "Bars",
@@ -41,5 +43,5 @@ __all__ = [
     "write_evaluation",
     "write_hits",
     "write_match",
-    "write_page",
+    "write_search",
 ]

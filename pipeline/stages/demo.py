@@ -20,7 +20,7 @@ from pipeline.config import load_config
 from pipeline.config.loading import with_values
 from pipeline.errors import RelookError
 from pipeline.files import write_errors
-from pipeline.report import show_evaluation, show_results, show_rows, write_page
+from pipeline.report import show_evaluation, show_results, show_rows, write_search
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.extract import extract
 from pipeline.stages.search import search
@@ -89,7 +89,7 @@ def run_demo(folder: Path, console: Console, reporter: Reporter) -> dict[str, An
         measured.append(timed(f"evaluate {','.join(chain)}", work).to_json())
 
     page = folder / "results.html"
-    write_page(page, found, measured[0])
+    write_search(page, found, measured)
     show_results(console, found, manifest.parent)
     show_evaluation(console, *measured)
     show_rows(console, "seconds", seconds)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
-from pipeline.types import Explanation
+from pipeline.types import Box, Explanation
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,6 +76,8 @@ class Hits(Sequence[Hit]):
         rerank: the rerankers that were applied, in order.
         weights: of the describer, as on the model card; whether they are random is said wherever hits are shown.
         error: why the query could not be searched; "" where it could.
+        path: where the query's photo lies; "" where it is no file.
+        bbox: x0, y0, x1, y1 in pixels of the upright photo: the part that was searched with. None: all of it.
     """
 
     query: str
@@ -84,6 +86,8 @@ class Hits(Sequence[Hit]):
     rerank: tuple[str, ...] = ()
     weights: str = ""
     error: str = ""
+    path: str = ""
+    bbox: Box | None = None
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -105,7 +109,13 @@ class Hits(Sequence[Hit]):
         """Plain values: one entry of "queries" in the document of `relook search --json`."""
         if self.error:
             return {"query": self.query, "error": self.error, "results": []}
-        return {"query": self.query, "label": self.label, "results": [hit.to_json() for hit in self.hits]}
+        return {
+            "query": self.query,
+            "path": self.path,
+            "bbox": None if self.bbox is None else list(self.bbox),
+            "label": self.label,
+            "results": [hit.to_json() for hit in self.hits],
+        }
 
     def to_pandas(self) -> pd.DataFrame:
         """One row per hit: the attributes of `Hit`, and one column per reranker."""

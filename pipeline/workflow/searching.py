@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stores import Index
-from pipeline.types import Candidates, Description, Explanation, FloatArray, ImageRecord, Ranking, explains
+from pipeline.types import Box, Candidates, Description, Explanation, FloatArray, ImageRecord, Ranking, explains
 from pipeline.workflow.hits import Hit, Hits
 from pipeline.workflow.opened_index import OpenedIndex, check_store
 from pipeline.workflow.progress import Reporter
@@ -54,14 +54,21 @@ def run_queries(
         candidates = _Finder(gallery, options).find([queries[number] for number in numbers], described, depth)
         rankings = apply_chain(chain, described, candidates, gallery)
     found = dict(zip(numbers, rankings, strict=True))
-    return [
-        Hits(
-            query.name, _hits(gallery, found[number], options, chain, descriptions[number]), query.label, names, weights
-        )
-        if number in found
-        else Hits(query.name, (), query.label, names, weights, errors[number])
-        for number, query in enumerate(queries)
-    ]
+    results = []
+    for number, query in enumerate(queries):
+        path, box = _photo(gallery, query)
+        hits = _hits(gallery, found[number], options, chain, descriptions[number]) if number in found else ()
+        error = "" if number in found else errors[number]
+        results.append(Hits(query.name, hits, query.label, names, weights, error, path, box))
+    return results
+
+
+def _photo(gallery: OpenedIndex, query: Query) -> tuple[str, Box | None]:
+    """Where the photo of a query lies ("" where it is no file), and the box in it."""
+    if not query.id:
+        return str(query.file or ""), query.bbox
+    record = gallery.index.find_records([query.id])[0]
+    return str(gallery.index.image_file(record)), record.bbox
 
 
 def _describe(

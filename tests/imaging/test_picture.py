@@ -12,7 +12,7 @@ from photos import make_photo
 from PIL import Image
 
 from pipeline.errors import ImageError
-from pipeline.imaging import read_image, read_picture, thumbnail
+from pipeline.imaging import read_image, read_picture, thumbnail, thumbnail_bytes
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
@@ -86,14 +86,15 @@ def test_a_closed_pillow_image_is_an_error(tmp_path: Path) -> None:
         read_picture(image, "x")
 
 
-def test_a_thumbnail_is_small_and_shows_the_box(tmp_path: Path) -> None:
+def test_a_thumbnail_is_small_and_has_a_frame_where_the_box_is(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    pixels = np.zeros((300, 500, 3), np.uint8)
-    pixels[100:200, 100:300] = (200, 0, 0)
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(np.full((300, 500, 3), (0, 0, 200), np.uint8)).save(path)
     assert thumbnail(str(tmp_path / "gone.png")) == ""
-    for box, size in ((None, (100, 60)), ((100, 100, 300, 200), (100, 50))):
-        text = thumbnail(str(path), box, 100)
-        image = Image.open(io.BytesIO(base64.b64decode(text.removeprefix("data:image/jpeg;base64,"))))
-        assert image.size == size
-        assert (image.getpixel((50, 30))[0] > 150) is True
+    plain = Image.open(io.BytesIO(base64.b64decode(thumbnail(str(path), 100).partition(",")[2])))
+    framed = Image.open(io.BytesIO(thumbnail_bytes(str(path), (100, 100, 300, 200), 100)))
+    assert plain.size == framed.size == (100, 60)
+    assert framed.getpixel((20, 30))[0] > 150 > plain.getpixel((20, 30))[0]  # gold
+    assert framed.getpixel((40, 30))[0] < 100
+    outside = Image.open(io.BytesIO(thumbnail_bytes(str(path), (-50, -50, 900, 900), 100)))
+    assert outside.getpixel((1, 30))[0] > 100
+    assert thumbnail_bytes(str(path), (600, 10, 700, 20), 100)  # beyond the photo: no frame

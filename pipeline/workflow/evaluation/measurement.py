@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from pipeline.types import (
     Ranking,
     Reranker,
 )
+from pipeline.workflow.evaluation.curves import RankingCurves
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries
 from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.progress import Reporter, logger
@@ -52,6 +53,7 @@ class Measurement:
         seconds: of all queries, by stage.
         single: seconds of each query that ran alone, by stage, without the first, which opens files.
         pairs: of a query and a candidate that each reranker scored, by its name, all chains together.
+        curves: of the global search and of each chain, as `RankingCurves.to_json` has them.
     """
 
     numbers: list[int]
@@ -62,6 +64,7 @@ class Measurement:
     seconds: Mapping[str, float]
     single: Mapping[str, list[float]]
     pairs: Mapping[str, int]
+    curves: list[dict[str, Any] | None]
 
 
 def measure(
@@ -95,7 +98,8 @@ def measure(
     single = {name: values[1:] for name, values in clock.single.items() if values[1:]}
     seconds = {name: round(value, 3) for name, value in clock.seconds.items()}
     before = query_set.protocol.score(run.before)
-    return Measurement(run.numbers, run.failed, before, after, run.shown, seconds, single, dict(clock.pairs))
+    curves = [one.to_json() for one in run.curves]
+    return Measurement(run.numbers, run.failed, before, after, run.shown, seconds, single, dict(clock.pairs), curves)
 
 
 class _Clock:
@@ -160,8 +164,10 @@ class _Run:
     before: list[RankedRelevance] = field(default_factory=list)
     after: list[dict[str, list[RankedRelevance]]] = field(default_factory=list)
     shown: list[list[list[str]]] = field(default_factory=list)
+    curves: list[RankingCurves] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        self.curves = [RankingCurves() for _ in (None, *self.chains)]
         self.after = [{ending: [] for ending in self.query_set.protocol.lists or ("",)} for _ in self.chains]
         records = self.gallery.index.records
         self._labels = {name: record.label for name, record in records.items()} if self._reads_labels else None
@@ -187,9 +193,9 @@ class _Run:
             candidates = find_candidates(self.gallery, names, queries.descriptions, depth, excluded, query_set.where)
         self.numbers += numbers
         rankings = [apply_chain((), queries.descriptions, candidates, self.gallery)]
-        self.before += self._located(rankings[0], numbers)
-        for chain, lists in zip(self.chains, self.after, strict=True):
-            rankings.append(self._rerank(chain, lists, queries.descriptions, candidates, numbers))
+        self.before += self._located(rankings[0], numbers, self.curves[0])
+        for chain, lists, curves in zip(self.chains, self.after, self.curves[1:], strict=True):
+            rankings.append(self._rerank(chain, lists, queries.descriptions, candidates, numbers, curves))
         if len(query_set.records) <= _SHOWN_QUERIES:
             heads = [[ranking.ids[:SHOWN] for ranking in found] for found in zip(*rankings, strict=True)]
             self.shown += [[list(ids) for ids in head] for head in heads]
@@ -201,15 +207,17 @@ class _Run:
         descriptions: Sequence[Description],
         candidates: Candidates,
         numbers: Sequence[int],
+        curves: RankingCurves,
     ) -> list[Ranking]:
-        """Re-rank each list of the protocol; returns the rankings of the last one."""
+        """Re-rank each list of the protocol, draw that of its headline; returns the rankings of the last one."""
         rankings: list[Ranking] = []
+        headline = self.query_set.protocol.headline
         for ending, located in lists.items():
             ignored = self.query_set.protocol.lists.get(ending, ())
             part = self._without(candidates, numbers, ignored) if ignored else candidates
             with self.clock.time("rerank"):
                 rankings = apply_chain(chain, descriptions, part, self.gallery)
-            located += self._located(rankings, numbers)
+            located += self._located(rankings, numbers, curves if headline.endswith(ending) else None)
         return rankings
 
     def _without(self, candidates: Candidates, numbers: Sequence[int], groups: Sequence[str]) -> Candidates:
@@ -222,12 +230,16 @@ class _Run:
             scores.append(np.asarray(values)[kept])
         return Candidates(candidates.query_ids, ids, scores)
 
-    def _located(self, rankings: Sequence[Ranking], numbers: Sequence[int]) -> list[RankedRelevance]:
-        query_set = self.query_set
-        return [
-            mark_relevance(ranking, query_set.groups(number), self._labels, query_set.labels(number))
-            for ranking, number in zip(rankings, numbers, strict=True)
-        ]
+    def _located(
+        self, rankings: Sequence[Ranking], numbers: Sequence[int], curves: RankingCurves | None
+    ) -> list[RankedRelevance]:
+        query_set, found = self.query_set, []
+        for ranking, number in zip(rankings, numbers, strict=True):
+            one = mark_relevance(ranking, query_set.groups(number), self._labels, query_set.labels(number))
+            if curves is not None:
+                curves.add(ranking, one)
+            found.append(one)
+        return found
 
 
 def _deep_enough(gallery: OpenedIndex, depth: int) -> OpenedIndex:

@@ -125,6 +125,8 @@ def _result(
         details={
             **costs,
             "headline": query_set.protocol.headline,
+            "global_intervals": _percent(confidence_intervals(measured.before)),
+            "curves": dict(zip(("global", "reranked"), measured.curves, strict=False)),
             "provenance": provenance(config, index),
             "configuration": _resolved(config),
             "per_query": _per_query(gallery, query_set, measured),
