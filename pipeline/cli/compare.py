@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import HtmlPage, Json, Quiet, Verbose, expanded_path
+from pipeline.cli.options import Figure, HtmlPage, Json, Quiet, Verbose, expanded_path
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
-from pipeline.report import show_comparison, write_comparison
+from pipeline.report import check_ending, save_comparison_figure, show_comparison, write_comparison
 
 
 @app.command()
@@ -26,6 +26,7 @@ def compare(
     ] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="The metric that counts wins and losses.")] = None,
     html: HtmlPage = None,
+    figure: Figure = None,
     as_json: Json = False,
     verbose: Verbose = 0,
     quiet: Quiet = False,
@@ -33,9 +34,14 @@ def compare(
     """Compare two evaluations query by query, with a paired test."""
     from pipeline.stages import compare as stage
 
+    if figure is not None:
+        check_ending(figure)
     run = Run(None, None, {}, as_json, verbose, quiet)
     document = stage.compare(before, after, metric).to_json()
     if html is not None:
         write_comparison(html, document)
         run.note(f"pictures: {html}")
+    if figure is not None:
+        save_comparison_figure(figure, document)
+        run.note(f"figure: {figure}")
     run.show(document, lambda shown: show_comparison(out, shown))

@@ -11,6 +11,8 @@ from pipeline.cli.options import (
     AcceptLicense,
     ConfigFile,
     Device,
+    Figure,
+    HtmlPage,
     IndexDir,
     Json,
     Quiet,
@@ -23,7 +25,8 @@ from pipeline.cli.options import (
 )
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
-from pipeline.report import show_evaluation, show_sweep
+from pipeline.errors import UsageError
+from pipeline.report import check_ending, save_evaluation_figure, show_evaluation, show_sweep, write_evaluation_page
 
 
 @app.command()
@@ -53,6 +56,8 @@ def evaluate(
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write JSON, CSV, Markdown and the configuration.")
     ] = None,
+    html: HtmlPage = None,
+    figure: Figure = None,
     axes: Annotated[
         list[str] | None,
         typer.Option("--sweep", metavar="KEY=V1,V2", help="Try settings on the validation split; repeatable."),
@@ -86,6 +91,10 @@ def evaluate(
         "evaluate.report": report,
         "evaluate.fill": fill,
     }
+    if figure is not None:
+        check_ending(figure)
+    if axes and (html is not None or figure is not None):
+        raise UsageError("--sweep compares settings in a table; --html and --figure are of one evaluation")
     run = Run(config, settings, flags, as_json, verbose, quiet)
     if axes:
         found = sweeping.sweep(run.config, axes, images, queries, run.reporter)
@@ -95,4 +104,10 @@ def evaluate(
     result = stage.evaluate(run.config, images, queries, run.reporter)
     if run.config.evaluate.report is not None:
         run.note(f"report: {run.config.evaluate.report}/evaluation.md")
+    if html is not None:
+        write_evaluation_page(html, [result.to_report()])
+        run.note(f"pictures: {html}")
+    if figure is not None:
+        save_evaluation_figure(figure, [result.to_report()])
+        run.note(f"figure: {figure}")
     run.show(result.to_json(), lambda document: show_evaluation(out, document))

@@ -88,6 +88,12 @@ Metrics = Annotated[
 HtmlPage = Annotated[
     Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the pictures.", parser=expanded_path)
 ]
+Figure = Annotated[
+    Path | None,
+    typer.Option(
+        "--figure", metavar="FILE", help="Write the plots as .pdf, .svg or .png, for a paper.", parser=expanded_path
+    ),
+]
 
 
 def chain_of(rerank: str | None) -> list[str] | None:

@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Device, DryRun, Json, Quiet, Settings, Verbose, expanded_source
+from pipeline.cli.options import ConfigFile, Device, DryRun, HtmlPage, Json, Quiet, Settings, Verbose, expanded_source
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
-from pipeline.report import show_training
+from pipeline.report import show_training, write_training
 
 
 @app.command("train-global")
@@ -29,6 +29,7 @@ def train_global(
         typer.Option("--out", help="Where the best checkpoint is written.", show_default="describers/NAME.safetensors"),
     ] = None,
     dry_run: DryRun = False,
+    html: HtmlPage = None,
     config: ConfigFile = None,
     settings: Settings = None,
     device: Device = None,
@@ -44,4 +45,7 @@ def train_global(
         run.show_cost(stage.dry_run_global(run.config, images, run.reporter))
         return
     result = stage.train_global(run.config, images, run.reporter)
+    if html is not None:
+        write_training(html, result.to_json(), result.losses)
+        run.note(f"curves: {html}")
     run.show(result.to_json(), lambda document: show_training(out, document))

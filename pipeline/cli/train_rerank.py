@@ -7,11 +7,23 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Device, DryRun, IndexDir, Json, Quiet, Settings, Store, Verbose, setting
+from pipeline.cli.options import (
+    ConfigFile,
+    Device,
+    DryRun,
+    HtmlPage,
+    IndexDir,
+    Json,
+    Quiet,
+    Settings,
+    Store,
+    Verbose,
+    setting,
+)
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import UsageError
-from pipeline.report import show_training
+from pipeline.report import show_training, write_training
 from pipeline.workflow.rerank_chain import set_default_chain
 
 
@@ -30,6 +42,7 @@ def train_rerank(
         bool, typer.Option("--default", help="Searches of this index use it unless --rerank names others.")
     ] = False,
     dry_run: DryRun = False,
+    html: HtmlPage = None,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -58,4 +71,7 @@ def train_rerank(
     result = stage.train_rerank(run.config, run.reporter)
     if default:
         set_default_chain(run.config.index, [run.config.train_rerank.reranker])
+    if html is not None:
+        write_training(html, result.to_json(), result.losses)
+        run.note(f"curves: {html}")
     run.show(result.to_json(), lambda document: show_training(out, document))

@@ -16,17 +16,25 @@ from pipeline.report.console import (
     write_hits,
 )
 from pipeline.report.evaluation import write_evaluation
+from pipeline.report.figures.comparison import save_comparison_figure
+from pipeline.report.figures.evaluation import save_evaluation_figure
+from pipeline.report.figures.style import check_ending
 from pipeline.report.inventory import show_duplicates, show_info, show_settings
 from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches, write_match
 from pipeline.report.pages.comparison import write_comparison
 from pipeline.report.pages.duplicates import write_duplicates
+from pipeline.report.pages.evaluation import write_evaluation_page
 from pipeline.report.pages.search import write_search
+from pipeline.report.pages.training import write_training
 
 __all__ = [
     "Bars",
     "MatchedPoints",
+    "check_ending",
     "draw_effects",
     "draw_matches",
+    "save_comparison_figure",
+    "save_evaluation_figure",
     "show_calibration",
     "show_comparison",
     "show_duplicates",
@@ -41,7 +49,9 @@ __all__ = [
     "write_comparison",
     "write_duplicates",
     "write_evaluation",
+    "write_evaluation_page",
     "write_hits",
     "write_match",
     "write_search",
+    "write_training",
 ]

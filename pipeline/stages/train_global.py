@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,10 @@ _LOCAL_PARTS = 4
 
 @dataclass(frozen=True)
 class TrainGlobalResult:
-    """The result of a training; `best` has the epoch and, if it was validated, its metrics in percent."""
+    """The result of a training; `best` has the epoch and, if it was validated, its metrics in percent.
+
+    `losses` are those of every step.
+    """
 
     checkpoint: str
     epochs: int
@@ -57,10 +60,13 @@ class TrainGlobalResult:
     validation_queries: int
     seconds: float
     weights: str
+    losses: list[float] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`; the keys are the CLI's contract."""
-        return asdict(self)
+        document = asdict(self)
+        del document["losses"]
+        return document
 
 
 def train_global(config: Config, images: str, reporter: Reporter | None = None) -> TrainGlobalResult:
@@ -107,6 +113,7 @@ def train_global(config: Config, images: str, reporter: Reporter | None = None) 
         validation_queries=validator.count,
         seconds=trained.seconds,
         weights=setup.weights,
+        losses=trained.losses,
     )
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,7 @@ class TrainResult:
     """The result of a training; `best` has the epoch and its validation metrics in percent.
 
     `warning` says that the checkpoint changes no ranking, or that the validation cannot show a gain; "" otherwise.
+    `losses` are those of every step.
     """
 
     checkpoint: str
@@ -63,10 +64,13 @@ class TrainResult:
     seconds: float
     weights: str
     warning: str = ""
+    losses: list[float] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`; the keys are the CLI's contract."""
-        return asdict(self)
+        document = asdict(self)
+        del document["losses"]
+        return document
 
 
 def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResult:
@@ -108,6 +112,7 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
         seconds=trained.seconds,
         weights=gallery.index.card.weights,
         warning=warning,
+        losses=trained.losses,
     )
 
 

@@ -1,4 +1,4 @@
-"""The page of `compare`: the tests, then the queries that lost and gained most, with their first results.
+"""The page of `compare`: the tests and plots, then the queries that lost and gained most, with their first results.
 
 Written by `compare --html`.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.report.figures.comparison import comparison_plots
 from pipeline.report.pages.page import write_page
 from pipeline.report.pages.pictures import Pictures
 
@@ -28,4 +29,5 @@ def write_comparison(path: Path, comparison: Mapping[str, Any]) -> None:
     gains = [row for row in changed if row["difference"] > 0][:_EACH]
     sections = (("Losses", losses), ("Gains", gains))
     pictures = Pictures(path, (len(losses) + len(gains)) * (1 + 2 * _RESULTS))
-    write_page(path, "comparison", pictures, comparison=comparison, sections=sections, shown=_RESULTS)
+    plots = comparison_plots(comparison)
+    write_page(path, "comparison", pictures, comparison=comparison, plots=plots, sections=sections, shown=_RESULTS)
