@@ -21,7 +21,8 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "Index": {
         "extract": ("relook extract --images photos", "relook extract --images photos/labels.csv --index labelled"),
         "reindex": ("relook reindex --images photos", "relook reindex --images photos --timeout 2h --max-failures 10"),
-        "info": ("relook info", "relook info labelled --json"),
+        "info": ("relook info", "relook info labelled --json", "relook info --html index.html"),
+        "map": ("relook map --html map.html", "relook map labelled --html map.html"),
         "upload": ("relook upload --store ann", "relook upload --store ann --dry-run"),
         "verify": ("relook verify", "relook verify --sample 1000"),
     },

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import ConfigFile, IndexDir, Json, Quiet, Settings, Verbose
+from pipeline.cli.options import ConfigFile, HtmlPage, IndexDir, Json, Quiet, Settings, Verbose
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import UsageError
-from pipeline.report import show_info
+from pipeline.report import show_info, write_index_page
+
+# Images on the page that are like no other.
+_OUTLIERS = 24
 
 
 @app.command()
 def info(
     directory: Annotated[Path | None, typer.Argument(metavar="[INDEX]", help="The index directory.")] = None,
+    html: HtmlPage = None,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -30,4 +35,17 @@ def info(
     if directory is not None and index is not None:
         raise UsageError(f"info {directory} --index {index}: give the index once")
     run = Run(config, settings, {"index": directory or index}, as_json, verbose, quiet)
-    run.show(stage.info(run.config).to_json(), lambda document: show_info(out, document))
+    document = stage.info(run.config).to_json()
+    if html is not None:
+        _write(run, html, document)
+        run.note(f"pictures: {html}")
+    run.show(document, lambda shown: show_info(out, shown))
+
+
+def _write(run: Run, html: Path, document: dict[str, Any]) -> None:
+    from pipeline.stages import duplicates
+    from pipeline.stages import info as stage
+
+    groups = duplicates.duplicates(run.config, reporter=run.reporter).to_json() if document["images"] else None
+    lonely = [asdict(one) for one in stage.outliers(run.config, _OUTLIERS, run.reporter)]
+    write_index_page(html, document, groups, lonely, stage.failures(run.config))

@@ -24,6 +24,8 @@ from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matc
 from pipeline.report.pages.comparison import write_comparison
 from pipeline.report.pages.duplicates import write_duplicates
 from pipeline.report.pages.evaluation import write_evaluation_page
+from pipeline.report.pages.index import write_index_page
+from pipeline.report.pages.map import write_map
 from pipeline.report.pages.search import write_search
 from pipeline.report.pages.training import write_training
 
@@ -51,6 +53,8 @@ __all__ = [
     "write_evaluation",
     "write_evaluation_page",
     "write_hits",
+    "write_index_page",
+    "write_map",
     "write_match",
     "write_search",
     "write_training",

@@ -47,7 +47,7 @@ class Bars:
     def bar(self, what: str, total: int, unit: str) -> Iterator[_Bar]:
         """A piece of work of `total` units begins; it ends with the block."""
         columns = (
-            TextColumn("{task.description:<9}"),
+            TextColumn("{task.description:<15}"),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(unit),

@@ -24,7 +24,7 @@ def show_info(console: Console, document: Mapping[str, Any]) -> None:
     table = Table(title=Text(f"index {document['index']}"), show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _info_rows(document):
+    for name, value in info_rows(document):
         table.add_row(name, Text(value))
     console.print(table)
 
@@ -74,7 +74,8 @@ def shortened(path: str, root: Path | None) -> str:
     return path
 
 
-def _info_rows(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def info_rows(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Names and values of an `info` document, for a table."""
     labels, model = document["labels"], document["model"]
     yield "images", f"{document['images']:,} (parts: {document['parts']:,}, deleted rows: {document['deleted']:,})"
     if document["failures"]:

@@ -7,6 +7,7 @@ has never seen; nothing here is special: each step is the verb of the same name.
 from __future__ import annotations
 
 import csv
+import shlex
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,7 @@ from pipeline.config import load_config
 from pipeline.config.loading import with_values
 from pipeline.errors import RelookError
 from pipeline.files import write_errors
-from pipeline.report import show_evaluation, show_results, show_rows, write_search
+from pipeline.report import show_evaluation, show_results, show_rows, write_evaluation_page, write_search
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.extract import extract
 from pipeline.stages.search import search
@@ -86,15 +87,31 @@ def run_demo(folder: Path, console: Console, reporter: Reporter) -> dict[str, An
         if chain is _CHAINS[0]:
             found = timed("search", partial(search, chosen, [str(queries)], reporter, explain=True)).to_json()
         work = partial(evaluate, chosen, str(manifest), reporter=reporter)
-        measured.append(timed(f"evaluate {','.join(chain)}", work).to_json())
+        measured.append(timed(f"evaluate {','.join(chain)}", work).to_report())
 
-    page = folder / "results.html"
+    page, metrics = folder / "results.html", folder / "evaluation.html"
     write_search(page, found, measured)
+    write_evaluation_page(metrics, measured)
     show_results(console, found, manifest.parent)
     show_evaluation(console, *measured)
     show_rows(console, "seconds", seconds)
-    console.print(f"the reranker: {trained.checkpoint}\nthe pictures: {page}", highlight=False, markup=False)
+    written = f"the reranker: {trained.checkpoint}\nthe pictures: {page}\nthe metrics: {metrics}"
+    console.print(f"{written}\n{_next(folder)}", highlight=False, markup=False, soft_wrap=True)
     return {**measured[0], "stages": seconds}
+
+
+def _next(folder: Path) -> str:
+    """What to try after the demo, as commands that run as they stand."""
+    index = shlex.quote(str(folder / "index"))
+    commands = (
+        ("see the collection as a map", f"relook map {index} --html map.html"),
+        ("what the index holds", f"relook info {index} --html index.html"),
+        ("your own photos", "relook extract PHOTOS"),
+        ("search them", "relook search PHOTO --rerank superglobal,matching --explain --html results.html"),
+        ("measure them", "relook extract labels.csv --index labelled && relook evaluate --index labelled"),
+    )
+    width = max(len(what) for what, _ in commands)
+    return "\n".join(["", "what to try next", *(f"  {what:<{width}}  {command}" for what, command in commands)])
 
 
 def _write_queries(manifest: Path, file: Path) -> Path:

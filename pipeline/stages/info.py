@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from pipeline.config import Config
@@ -20,7 +21,9 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, open_store
 from pipeline.stores.index.manifest import STAGED, read_manifest
 from pipeline.stores.index.retention import read_earlier
+from pipeline.workflow.collection import nearest_similarity
 from pipeline.workflow.fusion.fusion_file import fusion_path, read_fusion
+from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.rerank_chain import default_chain
 
 
@@ -79,6 +82,16 @@ class InfoResult:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Outlier:
+    """An image that is like no other; `similarity` is its cosine to the most similar one."""
+
+    id: str
+    path: str
+    label: str
+    similarity: float
+
+
 def info(config: Config) -> InfoResult:
     """Describe the index at `config.index`. Raises RelookError when there is none, or it is damaged."""
     index = Index(config.index)
@@ -109,6 +122,30 @@ def info(config: Config) -> InfoResult:
         stores=_stores(config, index),
         last_run=_last_run(index.directory),
     )
+
+
+def outliers(config: Config, count: int, reporter: Reporter | None = None) -> list[Outlier]:
+    """The `count` images that are least similar to any other one, the loneliest first.
+
+    Every pair of images is compared; there are none where the index has fewer than two images.
+    """
+    index = Index(config.index)
+    images = index.manifest.counts.get("images", 0)
+    if images < 2:
+        return []
+    with (reporter or Silent()).bar("outliers", images, "images") as bar:
+        similarity = nearest_similarity(index, bar.advance)
+    rows = np.argsort(similarity, kind="stable")[:count].tolist()
+    records = [record for part in index.manifest.parts for record in index.records_of(part)]
+    return [
+        Outlier(records[row].id, str(index.image_file(records[row])), records[row].label, round(float(value), 4))
+        for row, value in zip(rows, similarity[rows], strict=True)
+    ]
+
+
+def failures(config: Config) -> list[tuple[str, str]]:
+    """(id, reason) of the images that the last run could not read."""
+    return Index(config.index).failure_reasons()
 
 
 def _labels(index: Index) -> tuple[dict[str, int], dict[str, int]]:

@@ -54,3 +54,14 @@ def read_failures(path: Path) -> list[str]:
         return []
     ids: list[str] = read_table(path, FAILURES_SCHEMA)["id"].to_pylist()
     return [unescape_formula(name) for name in ids] if path.suffix == ".csv" else ids
+
+
+def read_reasons(path: Path) -> list[tuple[str, str]]:
+    """(id, reason) of each image in such a file; see `read_failures`."""
+    if not path.exists():
+        return []
+    table = read_table(path, FAILURES_SCHEMA)
+    columns = [table[name].to_pylist() for name in ("id", "reason")]
+    if path.suffix == ".csv":
+        columns = [[unescape_formula(text) for text in column] for column in columns]
+    return list(zip(*columns, strict=True))

@@ -65,7 +65,7 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
     rows = np.random.default_rng(config.seed).permutation(len(catalog))[:count]
     sample = [catalog.records[row] for row in sorted(rows)]
     kept = FitSample()
-    with reporter.bar("fit", len(sample), "images") as bar:
+    with reporter.bar("fit projections", len(sample), "images") as bar:
 
         def outputs() -> Iterator[object]:
             failed: list[Failed] = []
