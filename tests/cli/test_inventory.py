@@ -215,7 +215,7 @@ def test_short_help_version_and_completion() -> None:
     assert relook(**words).stdout.split() == ["search"]
 
 
-@pytest.mark.parametrize("verb", ["info", "duplicates", "config"])
+@pytest.mark.parametrize("verb", ["info", "duplicates", "config", "map"])
 def test_no_network_is_loaded(verb: str, collection: Path) -> None:
     words = [verb] if verb == "config" else [verb, "--index", str(collection)]
     code = (

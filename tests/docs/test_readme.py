@@ -24,6 +24,7 @@ PAGES = [
     "docs/results.md",
     "docs/evaluation.md",
     "docs/fusion.md",
+    "docs/reports.md",
     "docs/index-format.md",
     "docs/cron.md",
     "docs/inputs.md",

@@ -6,10 +6,9 @@ import html
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from browser import browser, serious
-from PIL import Image
+from report_documents import photo
 
 from pipeline.report import write_search
 
@@ -22,12 +21,6 @@ HOSTILE = [
     "a very long name " * 14 + ".jpg",
     "東京 #1 100%.jpg",
 ]
-
-
-def photo(path: Path, seed: int = 0) -> Path:
-    pixels = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-    Image.fromarray(pixels).resize((400, 300)).save(path)
-    return path
 
 
 def hit(path: Path | str, rank: int = 1, label: str = "cat", **more: Any) -> dict[str, Any]:
