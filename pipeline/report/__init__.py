@@ -3,8 +3,8 @@
 Beside the flow: it shows what stages return and computes nothing.
 """
 
+from pipeline.report.bars import Bars
 from pipeline.report.console import (
-    Bars,
     show_calibration,
     show_comparison,
     show_evaluation,

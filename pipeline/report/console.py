@@ -1,28 +1,17 @@
-"""Tables and progress bars in the terminal.
+"""Tables in the terminal: the result of a verb, on stdout.
 
-Used by the CLI and the demo. Bars go to stderr, so that stdout holds the result alone.
+Used by the CLI and the demo.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
@@ -31,54 +20,6 @@ _COLUMNS = 6
 # Of a hit as one line; each reranker's own score follows.
 _HIT_COLUMNS = ("rank", "id", "path", "label", "score", "global_rank", "global_score")
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
-
-
-class Bars:
-    """Draws a `Reporter`'s work as progress bars with rate and time left.
-
-    Args:
-        console: where to draw; bars are left out where it is no terminal.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-
-    @contextmanager
-    def bar(self, what: str, total: int, unit: str) -> Iterator[_Bar]:
-        """A piece of work of `total` units begins; it ends with the block."""
-        columns = (
-            TextColumn("{task.description:<15}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            _Rate(unit),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
-        )
-        with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as progress:
-            yield _Bar(progress, progress.add_task(what, total=total, note=""))
-
-
-class _Bar:
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self._progress, self._task = progress, task
-
-    def advance(self, count: int = 1, note: str = "") -> None:
-        """So many more units are done."""
-        self._progress.advance(self._task, count)
-        if note:
-            self._progress.update(self._task, note=note)
-
-
-class _Rate(ProgressColumn):
-    """Units per second."""
-
-    def __init__(self, unit: str) -> None:
-        super().__init__()
-        self._unit = unit
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.1f} {self._unit}/s" if speed else "", style="progress.data.speed")
 
 
 def show_results(console: Console, result: Mapping[str, Any], root: Path | None = None) -> None:

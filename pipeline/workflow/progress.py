@@ -1,6 +1,6 @@
 """How a stage tells where it stands, without knowing who listens.
 
-Stages call it; `pipeline.report.console` draws it as bars, tests and programs may leave it silent.
+Stages call it; `pipeline.report.bars` draws it as bars, tests and programs may leave it silent.
 """
 
 from __future__ import annotations
