@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import ConfigFile, Device, IndexDir, Json, Quiet, Rerank, Settings, Store, Verbose, chain_of
+from pipeline.cli.options import (
+    ConfigFile,
+    Device,
+    IndexDir,
+    Json,
+    Quiet,
+    Rerank,
+    Settings,
+    Store,
+    Verbose,
+    chain_of,
+    expanded_source,
+)
 from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_calibration, show_rows
@@ -15,10 +27,16 @@ from pipeline.report import show_calibration, show_rows
 @app.command()
 def calibrate(
     images: Annotated[
-        str | None, typer.Option("--images", help="A manifest or NAME:FOLDER; without it the index's labels.")
+        str | None,
+        typer.Option(
+            "--images", help="A manifest or NAME:FOLDER; without it the index's labels.", parser=expanded_source
+        ),
     ] = None,
     queries: Annotated[
-        str | None, typer.Option("--queries", help="Labelled query photos; without it all labelled images.")
+        str | None,
+        typer.Option(
+            "--queries", help="Labelled query photos; without it all labelled images.", parser=expanded_source
+        ),
     ] = None,
     split: Annotated[str | None, typer.Option("--split", help="Only this split of the ground truth.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Remove what an earlier run found.")] = False,

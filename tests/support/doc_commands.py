@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from preloaded import PRELOADED
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # The same commands on smaller pictures and fewer pairs: the figures of a page are not what this test is about.
@@ -27,12 +29,12 @@ def commands(page: str) -> list[str]:
 
 
 def succeeds(home: Path, what: str, *words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, *words],
-        cwd=home,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)},
-        check=False,
-    )
+    """Run Python on `words`, which begin with a file or `-c`; a command of relook is forked (`preloaded`)."""
+    if words[0] == str(ROOT / "cli.py"):
+        done = PRELOADED.run(list(words[1:]), home, {"COLUMNS": "120"})
+    else:
+        environment = {**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, *words], cwd=home, capture_output=True, text=True, env=environment, check=False
+        )
     assert done.returncode == 0, f"{what}\n{done.stdout}{done.stderr}"
