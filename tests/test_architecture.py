@@ -43,9 +43,10 @@ RULES: dict[str, set[str]] = {
         *("", "catalog", "checkpoints", "config", "describe", "errors", "evaluate", "faults", "files", "imaging"),
         *("rerank", "stores", "train", "types"),
     },
+    "serve": {"", "config", "errors", "imaging", "rerank", "types", "workflow"},
     "stages": {
         *("", "catalog", "checkpoints", "config", "describe", "errors", "evaluate", "faults", "fetch", "files"),
-        *("imaging", "report", "rerank", "stores", "train", "types", "workflow"),
+        *("imaging", "report", "rerank", "serve", "stores", "train", "types", "workflow"),
     },
     "cli": {"", "stages", "workflow", "config", "report", "errors", "files"},
 }

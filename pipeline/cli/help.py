@@ -13,6 +13,7 @@ import typer
 GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "Search": {
         "search": ("relook search photo.jpg", "relook search photo.jpg --top-k 20 --html results.html"),
+        "serve": ("relook serve", "relook serve --index labelled --port 8080"),
         "evaluate": ("relook evaluate --index labelled", "relook evaluate --index labelled --report report"),
         "compare": ("relook compare report", "relook compare report --html comparison.html"),
         "match": ("relook match photo.jpg other.jpg", "relook match photo.jpg other.jpg --out match.png"),

@@ -17,6 +17,7 @@ from pipeline.config.loading import load_config, parse_config, with_values
 from pipeline.config.paths import expand_argument, expand_path
 from pipeline.config.rerank import RerankConfig, parse_chain
 from pipeline.config.run import EXCLUDE, Config, EvaluateConfig
+from pipeline.config.serve import ServeConfig, ThumbnailsConfig
 from pipeline.config.train import (
     AMESModelConfig,
     AugmentConfig,
@@ -53,7 +54,9 @@ __all__ = [
     "RRTSOPJointConfig",
     "RRTSOPModelConfig",
     "RerankConfig",
+    "ServeConfig",
     "SuperGlobalModulesConfig",
+    "ThumbnailsConfig",
     "TrainGlobalConfig",
     "TrainRerankConfig",
     "expand_argument",

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config.describe import DescribeConfig
 from pipeline.config.paths import SOURCE
 from pipeline.config.rerank import RerankConfig
+from pipeline.config.serve import ServeConfig
 from pipeline.config.store import StoreConfig
 from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
 from pipeline.settings import Positive, PositiveFloat, Section
@@ -168,3 +169,4 @@ class Config(Section):
     train_global: TrainGlobalConfig = TrainGlobalConfig()
     train_rerank: TrainRerankConfig = TrainRerankConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
+    serve: ServeConfig = ServeConfig()

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.config import Config
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stores import Index
 from pipeline.types import Box, Candidates, Description, Explanation, FloatArray, ImageRecord, Ranking, explains
@@ -44,46 +45,52 @@ def run_queries(
     reporter: Reporter,
 ) -> list[Hits]:
     """The hits of every query, in order; those of one that cannot be read say why in `Hits.error`."""
-    descriptions, errors = _describe(gallery, queries, chain, reporter)
-    names, weights = tuple(step.name for step in chain), gallery.index.card.weights
+    descriptions, errors = describe_queries(gallery, queries, needs_of(chain), reporter)
     numbers = [number for number in range(len(queries)) if number in descriptions]
-    rankings: list[Ranking] = []
+    found: dict[int, Hits] = {}
     if numbers:
-        depth = max([options.top_k, *(step.top for step in chain)])
-        described = [descriptions[number] for number in numbers]
-        candidates = _Finder(gallery, options).find([queries[number] for number in numbers], described, depth)
-        rankings = apply_chain(chain, described, candidates, gallery)
-    found = dict(zip(numbers, rankings, strict=True))
-    results = []
-    for number, query in enumerate(queries):
-        path, box = _photo(gallery, query)
-        hits = _hits(gallery, found[number], options, chain, descriptions[number]) if number in found else ()
-        error = "" if number in found else errors[number]
-        results.append(Hits(query.name, hits, query.label, names, weights, error, path, box))
-    return results
+        readable, described = [queries[number] for number in numbers], [descriptions[number] for number in numbers]
+        candidates = find_candidates(gallery, readable, described, chain, options)
+        ranked = rank_candidates(gallery, readable, described, candidates, chain, options)
+        found = dict(zip(numbers, ranked, strict=True))
+    return [
+        found[number] if number in found else _hits_of(gallery, query, (), chain, errors[number])
+        for number, query in enumerate(queries)
+    ]
 
 
-def _photo(gallery: OpenedIndex, query: Query) -> tuple[str, Box | None]:
-    """Where the photo of a query lies ("" where it is no file), and the box in it."""
-    if not query.id:
-        return str(query.file or ""), query.bbox
-    record = gallery.index.find_records([query.id])[0]
-    return str(gallery.index.image_file(record)), record.bbox
+def needs_of(chain: Sequence[RerankStep]) -> frozenset[str]:
+    """What the rerankers of a chain read of a query."""
+    return frozenset(need for step in chain for need in step.reranker.needs)
 
 
-def _describe(
-    gallery: OpenedIndex, queries: Sequence[Query], chain: Sequence[RerankStep], reporter: Reporter
+def describe_queries(
+    gallery: OpenedIndex,
+    queries: Sequence[Query],
+    needs: frozenset[str],
+    reporter: Reporter,
+    limits: Config | None = None,
 ) -> tuple[dict[int, Description], dict[int, str]]:
-    """The description of each query by its number, or the reason why it has none."""
+    """The description of each query by its number, or the reason why it has none.
+
+    Args:
+        gallery: whose describer is used.
+        queries: pictures are described in batches; images of the index have their stored descriptors.
+        needs: what rerankers read beside the global descriptors; see `needs_of`.
+        reporter: told about the progress.
+        limits: says how pictures are read in place of the gallery's configuration.
+
+    Raises:
+        RelookError: the index does not have the id of a query.
+    """
     errors = {number: query.error for number, query in enumerate(queries) if query.error}
-    stored = [number for number, query in enumerate(queries) if query.id]
+    stored = [number for number, query in enumerate(queries) if query.id and query.picture is None]
     pictures = {
         number: query.picture
         for number, query in enumerate(queries)
         if query.picture is not None and number not in errors
     }
     found: dict[int, Description] = {}
-    needs = frozenset(need for step in chain for need in step.reranker.needs)
     if stored:
         ids = [queries[number].id for number in stored]
         gallery.index.find_records(ids)  # names an id that is not there
@@ -92,10 +99,55 @@ def _describe(
         numbers = list(pictures)
         records = [ImageRecord("", queries[number].name, bbox=queries[number].bbox) for number in numbers]
         describer = gallery.query_describer(needs)
-        done = describe_records(records, describer, gallery.config, reporter, list(pictures.values()))
+        reading = gallery.config if limits is None else limits
+        done = describe_records(records, describer, reading, reporter, list(pictures.values()))
         found |= zip((numbers[place] for place in done.numbers), done.descriptions, strict=True)
         errors |= {numbers[place]: reason for place, reason in done.reasons.items()}
     return found, errors
+
+
+def find_candidates(
+    gallery: OpenedIndex,
+    queries: Sequence[Query],
+    descriptions: Sequence[Description],
+    chain: Sequence[RerankStep],
+    options: SearchOptions,
+) -> Candidates:
+    """The candidates of each query: as many as are returned, or as many as a reranker reads."""
+    depth = max([options.top_k, *(step.top for step in chain)])
+    return _Finder(gallery, options).find(queries, descriptions, depth)
+
+
+def rank_candidates(
+    gallery: OpenedIndex,
+    queries: Sequence[Query],
+    descriptions: Sequence[Description],
+    candidates: Candidates,
+    chain: Sequence[RerankStep],
+    options: SearchOptions,
+) -> list[Hits]:
+    """The hits of each query: its candidates after the chain; with an empty chain those of the global search."""
+    rankings = apply_chain(chain, descriptions, candidates, gallery)
+    return [
+        _hits_of(gallery, query, _hits(gallery, ranking, options, chain, description), chain)
+        for query, ranking, description in zip(queries, rankings, descriptions, strict=True)
+    ]
+
+
+def _hits_of(
+    gallery: OpenedIndex, query: Query, hits: tuple[Hit, ...], chain: Sequence[RerankStep], error: str = ""
+) -> Hits:
+    """The hits of a query with what is said of it."""
+    names, (path, box) = tuple(step.name for step in chain), _photo(gallery, query)
+    return Hits(query.name, hits, query.label, names, gallery.index.card.weights, error, path, box)
+
+
+def _photo(gallery: OpenedIndex, query: Query) -> tuple[str, Box | None]:
+    """Where the photo of a query lies ("" where it is no file), and the box in it."""
+    if query.picture is not None or not query.id:
+        return str(query.file or ""), query.bbox
+    record = gallery.index.find_records([query.id])[0]
+    return str(gallery.index.image_file(record)), record.bbox
 
 
 class _Finder:

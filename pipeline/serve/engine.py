@@ -1,0 +1,227 @@
+"""Searches of many clients at once: bounded in number, batched through the network, answered in stages.
+
+Between `routes` and the gallery. One thread takes whatever waits, up to a batch, and describes it; a few threads search
+the store and re-rank. A search that fails because its generation was removed meanwhile is done again on the newest.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pipeline.errors import ImageError, RelookError
+from pipeline.serve.generations import Generations, Pinned
+from pipeline.serve.metrics import Metrics
+from pipeline.types import Description
+from pipeline.workflow.hits import Hits
+from pipeline.workflow.progress import Silent
+from pipeline.workflow.query_inputs import Query
+from pipeline.workflow.searching import (
+    SearchOptions,
+    describe_queries,
+    find_candidates,
+    needs_of,
+    rank_candidates,
+)
+
+logger = logging.getLogger("relook")
+
+
+class BusyError(Exception):
+    """As many searches as are allowed are under way or waiting."""
+
+
+class OverdueError(Exception):
+    """A search did not begin within the time limit of a request."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one query is searched.
+
+    Attributes:
+        query: a picture or an id.
+        options: what is returned.
+        rerank: names of rerankers; none: the global search alone.
+        depth: candidates that each reranker scores; None: as its settings say.
+    """
+
+    query: Query
+    options: SearchOptions
+    rerank: tuple[str, ...]
+    depth: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A state of a search: `name` is "global", "reranked" or "explained"; the last one is `final`."""
+
+    name: str
+    hits: Hits
+    pinned: Pinned
+    final: bool
+
+
+@dataclass(eq=False)
+class Search:
+    """A search under way. `tell` is called from other threads, with each stage, or once with an error."""
+
+    plan: Plan
+    pinned: Pinned
+    tell: Callable[[Stage | Exception], None]
+    deadline: float
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    again: bool = False
+
+    def chain(self) -> list[Any]:
+        """Its rerankers with their depth."""
+        chain = self.pinned.gallery.chain(self.plan.rerank or None)
+        return chain if self.plan.depth is None else [replace(step, top=self.plan.depth) for step in chain]
+
+
+class SearchEngine:
+    """Runs searches.
+
+    Args:
+        generations: which index is searched; its configuration has `queue`, `batch`, `workers` and `seconds`.
+        metrics: told about batches and the queue.
+    """
+
+    def __init__(self, generations: Generations, metrics: Metrics) -> None:
+        self._generations, self._metrics = generations, metrics
+        settings = self._settings = generations.current.gallery.config.serve
+        self._waiting: queue.SimpleQueue[Search | None] = queue.SimpleQueue()
+        self._open, self._lock = 0, threading.Lock()
+        self._ranking = ThreadPoolExecutor(settings.workers, thread_name_prefix="rank")
+        self._describing = threading.Thread(target=self._describe_all, name="describe", daemon=True)
+        self._describing.start()
+
+    @property
+    def full(self) -> bool:
+        """Whether the next search would be refused."""
+        return self._open >= self._settings.queue
+
+    @property
+    def alive(self) -> bool:
+        """Whether searches are being worked on."""
+        return self._describing.is_alive()
+
+    def submit(self, plan: Plan, pinned: Pinned, tell: Callable[[Stage | Exception], None]) -> Search:
+        """Begin a search; it uses `pinned`, which the caller keeps open until now.
+
+        Raises:
+            BusyError: there are too many.
+        """
+        with self._lock:
+            if self.full:
+                raise BusyError
+            self._open += 1
+            self._metrics.open_searches.set(self._open)
+        pinned.acquire()
+        search = Search(plan, pinned, tell, time.monotonic() + self._settings.seconds)
+        self._waiting.put(search)
+        return search
+
+    def close(self) -> None:
+        """End the threads; what waits is not begun any more."""
+        self._waiting.put(None)
+        self._describing.join()
+        self._ranking.shutdown(cancel_futures=True)
+
+    def _describe_all(self) -> None:
+        while (first := self._waiting.get()) is not None:
+            batch = [first]
+            while len(batch) < self._settings.batch and not self._waiting.empty():
+                more = self._waiting.get()
+                if more is None:
+                    self._waiting.put(None)
+                    break
+                batch.append(more)
+            for group in self._groups(batch):
+                self._describe(group)
+
+    def _groups(self, batch: Sequence[Search]) -> list[list[Search]]:
+        """Searches that are described together: of one generation, with the same parts of a description."""
+        groups: dict[tuple[int, frozenset[str]], list[Search]] = {}
+        for search in batch:
+            try:
+                if search.cancelled.is_set() or time.monotonic() > search.deadline:
+                    raise OverdueError
+                key = (id(search.pinned), needs_of(search.chain()))
+            except Exception as error:
+                self._end(search, error)
+                continue
+            groups.setdefault(key, []).append(search)
+        return list(groups.values())
+
+    def _describe(self, group: Sequence[Search]) -> None:
+        """Describe a group and hand each search on; where the group fails, each alone, so that one fails alone."""
+        gallery, needs = group[0].pinned.gallery, needs_of(group[0].chain())
+        queries = [search.plan.query for search in group]
+        self._metrics.batches.observe(len(group))
+        try:
+            found, errors = describe_queries(gallery, queries, needs, Silent(), group[0].pinned.reading)
+        except Exception as error:
+            if len(group) == 1:
+                self._fail(group[0], error)
+            else:
+                for search in group:
+                    self._describe([search])
+            return
+        for number, search in enumerate(group):
+            if number in found:
+                self._ranking.submit(self._rank, search, found[number])
+            else:
+                self._end(search, ImageError(search.plan.query.name, errors[number]))
+
+    def _rank(self, search: Search, description: Description) -> None:
+        try:
+            self._rank_in_stages(search, description)
+        except Exception as error:
+            self._fail(search, error)
+        else:
+            self._end(search, None)
+
+    def _rank_in_stages(self, search: Search, description: Description) -> None:
+        gallery, plan, chain = search.pinned.gallery, search.plan, search.chain()
+        queries, described = [plan.query], [description]
+        quick = replace(plan.options, explain=False)
+        candidates = find_candidates(gallery, queries, described, chain, quick)
+        stages: list[tuple[str, Sequence[Any], SearchOptions]] = [("global", (), quick)]
+        if chain:
+            stages.append(("reranked", chain, quick))
+        if chain and plan.options.explain:
+            stages.append(("explained", chain, plan.options))
+        for number, (name, steps, options) in enumerate(stages):
+            if search.cancelled.is_set():
+                return
+            (hits,) = rank_candidates(gallery, queries, described, candidates, steps, options)
+            search.tell(Stage(name, hits, search.pinned, number == len(stages) - 1))
+
+    def _fail(self, search: Search, error: Exception) -> None:
+        """Do a search again on the newest generation, once, where there is a newer one; else it ends here."""
+        with self._generations.pinned() as newest:
+            if search.again or newest is search.pinned or isinstance(error, ImageError):
+                self._end(search, error)
+                return
+            logger.info("a search of generation %d is done again: %s", search.pinned.number, error)
+            newest.acquire()
+            search.pinned.release()
+            search.pinned, search.again = newest, True
+        self._waiting.put(search)
+
+    def _end(self, search: Search, error: Exception | None) -> None:
+        with self._lock:
+            self._open -= 1
+            self._metrics.open_searches.set(self._open)
+        search.pinned.release()
+        if error is not None:
+            if not isinstance(error, RelookError | OverdueError):
+                logger.error("a search failed: %s: %s", type(error).__name__, error, exc_info=error)
+            search.tell(error)
