@@ -1,6 +1,6 @@
 """What the page shows of a collection, and filters by folder and by text in the path.
 
-Reads the catalog of one generation once. Stores filter by whole values; a folder or a text becomes the paths that match.
+Reads the catalog of a generation once. Stores filter by whole values: a folder or a text becomes the paths that match.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Pinned:
         collection: what filters and the page read of its catalog.
         default: the rerankers of a search that names none.
         rerankers: names that are offered, each with "" or with the reason why it cannot be used.
-        reading: the configuration by which uploaded photos are read: as the index was made, within the service's limits.
+        reading: how uploaded photos are read: as the index was made, within the limits of the service.
     """
 
     def __init__(self, gallery: Gallery) -> None:

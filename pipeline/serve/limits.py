@@ -1,7 +1,7 @@
 """How much a request may bring and how long it may take, and what is counted of it.
 
-ASGI middleware behind `guard`: an upload that is too long is refused by its declared length, or as soon as it exceeds the
-limit; a search is refused before its photo is read where the queue is full.
+ASGI middleware behind `guard`: an upload that is too long is refused by its declared length, or as soon as it exceeds
+the limit; a search is refused before its photo is read where the queue is full.
 """
 
 from __future__ import annotations
