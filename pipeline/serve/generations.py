@@ -15,6 +15,7 @@ from pipeline.config.loading import with_values
 from pipeline.errors import RelookError
 from pipeline.rerank.registry import RERANKERS
 from pipeline.serve.collection import Collection
+from pipeline.types import IMPORTED
 from pipeline.workflow.gallery import Gallery
 
 logger = logging.getLogger("relook")
@@ -33,7 +34,9 @@ class Pinned:
 
     def __init__(self, gallery: Gallery) -> None:
         self.gallery = gallery
-        _ = gallery.store, gallery.describer
+        _ = gallery.store
+        if gallery.index.card.name != IMPORTED:  # whose images alone can be searched with
+            _ = gallery.describer
         self.default = tuple(step.name for step in gallery.chain())
         offered = gallery.config.serve.rerankers or tuple(RERANKERS)
         self.rerankers = {name: _reason_against(gallery, name) for name in offered}

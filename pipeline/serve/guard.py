@@ -1,7 +1,7 @@
 """Who may call the service: the name it is called by, where a request comes from, and the token.
 
 The first thing that sees a request (ASGI middleware). A page of another site can make a browser send requests here,
-under this server's address or, by changing its own name's address, under a name of its own: Host and Origin are compared.
+under this server's address or, by changing what its own name stands for, under that name: Host and Origin are checked.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ def tiny_models() -> Iterator[None]:
         patch.setattr(
             "pipeline.workflow.model_loading.new_describer", lambda config: TinyDescriber(config.describe.image.size)
         )
+        patch.setattr("pipeline.workflow.model_loading.open_describer", lambda config, index: TinyDescriber(320))
         patch.setattr("pipeline.files._flush", lambda path: None)
         yield
 
