@@ -16,6 +16,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pipeline.serve.refusals import refusal, refuse
+
 COOKIE = "relook_session"
 # Seen without a token: the page itself, which then asks for one, and whether the service is alive.
 _OPEN = ("/", "/healthz", "/readyz", "/session")
@@ -91,20 +93,21 @@ class Guard:
             await send(message)
 
         refused = self._refusal(scope)
-        await (refused or self._app)(scope, receive, with_headers)
+        if refused is None:
+            await self._app(scope, receive, with_headers)
+        else:
+            await refuse(refused, scope, receive, with_headers)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if self._hosts and _name_of(host) not in self._hosts:
-            return _problem(421, f"host {host[:100]!r}: this server is not called by that name; see serve.hosts")
+            return refusal(421, f"host {host[:100]!r}: this server is not called by that name; see serve.hosts")
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not _same_origin(headers, host):
-            return _problem(403, "the request comes from a page of another site")
+            return refusal(403, "the request comes from a page of another site")
         path = scope["path"]
         if self._token and path not in _OPEN and not path.startswith(_OPEN_BELOW) and not self._token.fits(headers):
-            response = _problem(401, "a token is needed: Authorization: Bearer TOKEN")
-            response.headers["WWW-Authenticate"] = "Bearer"
-            return response
+            return refusal(401, "a token is needed: Authorization: Bearer TOKEN", www_authenticate="Bearer")
         return None
 
 
@@ -122,7 +125,3 @@ def _name_of(host: str) -> str:
         return urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return ""
-
-
-def _problem(status: int, error: str) -> JSONResponse:
-    return JSONResponse({"error": error}, status)

@@ -12,15 +12,14 @@ import time
 from collections.abc import Callable
 
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.config import ServeConfig
 from pipeline.serve.metrics import Metrics
+from pipeline.serve.refusals import busy, refusal, refuse
 
 # What a form has around its photo: other fields, names, separators.
 _AROUND = 1_000_000
-BUSY = "too many searches at once; try again"
 
 
 class _RefusedError(Exception):
@@ -66,7 +65,7 @@ class Limits:
             await self._too_long(scope, receive, send)
             return
         if scope["method"] == "POST" and scope["path"].startswith("/search") and self._full():
-            await busy()(scope, receive, send)
+            await refuse(busy(), scope, receive, send)
             return
         body = _Body(receive, limit, time.monotonic() + self._settings.seconds)
         answered = False
@@ -80,13 +79,13 @@ class Limits:
         with contextlib.suppress(_RefusedError):
             await self._app(scope, body.receive, unless_refused)
         if body.refused and not answered:
-            slow = _problem(408, f"the request was not read within {self._settings.seconds:g} seconds")
+            seconds = f"{self._settings.seconds:g} seconds"
+            slow = refusal(408, f"the request was not read within {seconds} (serve.seconds)", connection="close")
             await (slow(scope, receive, send) if body.slow else self._too_long(scope, receive, send))
 
     async def _too_long(self, scope: Scope, receive: Receive, send: Send) -> None:
-        response = _problem(413, f"more than the {self._settings.max_bytes:,} bytes allowed (serve.max_bytes)")
-        response.headers["Connection"] = "close"
-        await response(scope, receive, send)
+        allowed = f"{self._settings.max_bytes:,} bytes allowed (serve.max_bytes)"
+        await refuse(refusal(413, f"more than the {allowed}"), scope, receive, send)
 
 
 class _Body:
@@ -114,17 +113,6 @@ class _Body:
         return message
 
 
-def busy() -> JSONResponse:
-    """The response where the queue is full."""
-    response = _problem(503, BUSY)
-    response.headers["Retry-After"] = "1"
-    return response
-
-
 def _declared(scope: Scope) -> int:
     text = Headers(scope=scope).get("content-length", "0")
     return int(text) if text.isdecimal() and len(text) < 20 else 0
-
-
-def _problem(status: int, error: str) -> JSONResponse:
-    return JSONResponse({"error": error}, status)

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from pipeline.errors import ImageError
 from pipeline.serve.generations import Generations
-from pipeline.serve.limits import busy
 from pipeline.serve.metrics import Metrics
+from pipeline.serve.refusals import busy, refusal
 from pipeline.serve.thumbnails import Thumbnails
 
 # Sides in pixels; few, so that few versions of a photo are kept.
@@ -48,9 +48,9 @@ class Pictures:
         try:
             data, tag = await asyncio.get_running_loop().run_in_executor(self._pool, self._jpeg, name, side)
         except KeyError:
-            return JSONResponse({"error": f"{name[:200]!r} is not in the collection"}, 404)
+            return refusal(404, f"{name[:200]!r} is not in the collection")
         except ImageError as error:
-            return JSONResponse({"error": error.reason}, 404)
+            return refusal(404, error.reason)
         finally:
             self._waiting -= 1
         headers = {"ETag": f'"{tag}"', "Cache-Control": "private, max-age=60"}

@@ -30,9 +30,9 @@ from pipeline.serve.engine import BusyError, OverdueError, Search, Stage
 from pipeline.serve.forms import SearchForm, Text, plan_of
 from pipeline.serve.generations import Pinned
 from pipeline.serve.guard import COOKIE, Token
-from pipeline.serve.limits import busy
 from pipeline.serve.metrics import MEDIA_TYPE
 from pipeline.serve.pictures import SIDES
+from pipeline.serve.refusals import busy, refusal
 from pipeline.serve.service import Service
 from pipeline.workflow.hits import Hits
 
@@ -125,7 +125,7 @@ async def _stages(service: Service, form: SearchForm) -> Any:
     photo = None if form.image is None else await form.image.read()
     if photo is not None and len(photo) > service.settings.max_bytes:
         limit = f"{service.settings.max_bytes:,} bytes allowed (serve.max_bytes)"
-        yield JSONResponse({"error": f"{len(photo):,} bytes, more than the {limit}"}, 413)
+        yield refusal(413, f"{len(photo):,} bytes, more than the {limit}")
         return
     pinned, search = service.generations.acquire(), None
     loop, told = asyncio.get_running_loop(), asyncio.Queue[Stage | Exception]()
@@ -178,17 +178,15 @@ def problem_of(error: Exception, seconds: float) -> Response | None:
     if isinstance(error, BusyError):
         return busy()
     if isinstance(error, OverdueError | TimeoutError):
-        response = busy()
-        response.status_code = 503
-        return response
+        return refusal(503, f"the search did not end within {seconds:g} seconds (serve.seconds)", retry_after="5")
     if isinstance(error, KeyError):
-        return JSONResponse({"error": f"{str(error.args[0])[:200]!r} is not in the collection"}, 404)
+        return refusal(404, f"{str(error.args[0])[:200]!r} is not in the collection")
     if isinstance(error, ImageError):
-        return JSONResponse({"error": f"the photo cannot be searched with: {error.reason}"}, 422)
+        return refusal(422, f"the photo cannot be searched with: {error.reason}")
     if isinstance(error, UsageError):
-        return JSONResponse({"error": str(error)}, 422)
+        return refusal(422, str(error))
     if isinstance(error, RelookError):
-        return JSONResponse({"error": str(error)}, 503)
+        return refusal(503, str(error))
     return None
 
 
@@ -284,6 +282,6 @@ def _add_session(router: APIRouter, token: Token | None) -> None:
         response = Response(status_code=204)
         if token is not None:
             if not token.fits(request.headers):
-                return JSONResponse({"error": "this is not the token of the server"}, 401)
+                return refusal(401, "this is not the token of the server")
             response.set_cookie(COOKIE, token.cookie, httponly=True, samesite="strict", path="/")
         return response

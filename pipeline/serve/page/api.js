@@ -35,13 +35,13 @@ export async function* search(form, signal) {
   const response = await request("/search/stream", { method: "POST", body: form, signal });
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
-  for (;;) {
+  for (let ended = false; !ended; ) {
     const { value, done } = await reader.read();
-    if (done) break;
-    text += value;
+    ended = done;
+    text += done ? "\n" : value;
     const lines = text.split("\n");
     text = lines.pop();
-    for (const line of lines) {
+    for (const line of lines.filter(Boolean)) {
       const stage = JSON.parse(line);
       if (stage.error) throw new ServiceError(BUSY, stage.error);
       yield stage;
