@@ -50,12 +50,14 @@ class Plan:
         options: what is returned.
         rerank: names of rerankers; none: the global search alone.
         depth: candidates that each reranker scores; None: as its settings say.
+        stages: whether the stages before the last one are told as well.
     """
 
     query: Query
     options: SearchOptions
     rerank: tuple[str, ...]
     depth: int | None = None
+    stages: bool = True
 
 
 @dataclass(frozen=True)
@@ -198,11 +200,11 @@ class SearchEngine:
             stages.append(("reranked", chain, quick))
         if chain and plan.options.explain:
             stages.append(("explained", chain, plan.options))
-        for number, (name, steps, options) in enumerate(stages):
+        for number, (name, steps, options) in enumerate(stages if plan.stages else stages[-1:], start=1):
             if search.cancelled.is_set():
                 return
             (hits,) = rank_candidates(gallery, queries, described, candidates, steps, options)
-            search.tell(Stage(name, hits, search.pinned, number == len(stages) - 1))
+            search.tell(Stage(name, hits, search.pinned, number == len(stages) or not plan.stages))
 
     def _fail(self, search: Search, error: Exception) -> None:
         """Do a search again on the newest generation, once, where there is a newer one; else it ends here."""

@@ -62,13 +62,14 @@ class SearchForm(BaseModel):
         return [value for value in values if value]
 
 
-def plan_of(form: SearchForm, photo: bytes | None, pinned: Pinned) -> Plan | None:
+def plan_of(form: SearchForm, photo: bytes | None, pinned: Pinned, stages: bool) -> Plan | None:
     """How a form is searched; None: its filters leave no image.
 
     Args:
         form: as it was sent.
         photo: the bytes of the uploaded file; None where there is none.
         pinned: the generation that is searched.
+        stages: whether the stages before the last one are wanted.
 
     Raises:
         KeyError: the id is not in the collection.
@@ -80,12 +81,11 @@ def plan_of(form: SearchForm, photo: bytes | None, pinned: Pinned) -> Plan | Non
     for name, value, limit in (("top_k", top_k, most.top_k), ("depth", form.depth or 0, most.depth)):
         if value > limit:
             raise UsageError(f"{name} = {value}: this service allows {limit} at most")
-    where = _where(form, pinned)
+    query, chain, where = _query(form, photo, pinned), _chain(form.rerank, pinned), _where(form, pinned)
     if where is not None and not all(where.values()):
         return None
-    query = _query(form, photo, pinned)
     options = SearchOptions(top_k, checked_filter(where), form.min_score, form.skip_itself, form.explain)
-    return Plan(query, options, _chain(form.rerank, pinned), form.depth)
+    return Plan(query, options, chain, form.depth, stages)
 
 
 def _query(form: SearchForm, photo: bytes | None, pinned: Pinned) -> Query:

@@ -84,12 +84,11 @@ def _add_search(router: APIRouter, service: Service) -> None:
     @router.post("/search", responses=failures, response_model=Results)
     async def search(form: Annotated[SearchForm, Form(media_type="multipart/form-data")]) -> Any:
         """Which images of the collection show the same thing as a photo, or as one of its images?"""
-        last: Any = None
-        async for document in _stages(service, form):
-            last = document
-            if isinstance(document, Response):
-                break
-        return last
+        documents = _documents(service, form, stages=False)
+        try:
+            return await anext(documents)
+        finally:
+            await documents.aclose()
 
     @router.post(
         "/search/stream",
@@ -98,7 +97,7 @@ def _add_search(router: APIRouter, service: Service) -> None:
     )
     async def search_in_stages(form: Annotated[SearchForm, Form(media_type="multipart/form-data")]) -> Any:
         """The same in stages, a document on a line each: the global results, the re-ranked ones, the reasons."""
-        stages = _stages(service, form)
+        stages = _documents(service, form, stages=True)
         first = await anext(stages)
         if isinstance(first, Response):
             await stages.aclose()
@@ -119,7 +118,7 @@ def _line(document: Results) -> bytes:
     return document.model_dump_json().encode() + b"\n"
 
 
-async def _stages(service: Service, form: SearchForm) -> Any:
+async def _documents(service: Service, form: SearchForm, stages: bool) -> Any:
     """The documents of a search as they come, or one response that says why there is none."""
     started = time.monotonic()
     photo = None if form.image is None else await form.image.read()
@@ -135,7 +134,7 @@ async def _stages(service: Service, form: SearchForm) -> Any:
             loop.call_soon_threadsafe(told.put_nowait, what)
 
     try:
-        plan = await loop.run_in_executor(None, plan_of, form, photo, pinned)
+        plan = await loop.run_in_executor(None, plan_of, form, photo, pinned, stages)
         if plan is None:
             yield _nothing(form, pinned, time.monotonic() - started)
             return

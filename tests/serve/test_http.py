@@ -110,6 +110,7 @@ class TestRefusals:
 
     def test_fields(self, http: httpx.Client, photo: bytes) -> None:
         assert "give a photo" in problem(search(http), 422)
+        assert "give a photo" in problem(search(http, text="nothing of the kind"), 422)
         assert "not both" in problem(search(http, photo, id=FIRST), 422)
         assert "allows 10 at most" in problem(search(http, photo, top_k=11), 422)
         assert "allows 50 at most" in problem(search(http, photo, depth=51), 422)
