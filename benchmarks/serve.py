@@ -69,9 +69,8 @@ def load(index: Path, photos: list[Path], clients: int, seconds: float, queue: i
     table = Table("", "searches/s", "median ms", "p99 ms", "CPU ms", "codes")
     for name, row in rows:
         codes = ", ".join(f"{code}: {count}" for code, count in sorted(row["codes"].items()))
-        table.add_row(
-            name, f"{row['rate']:.2f}", f"{row['median']:.0f}", f"{row['p99']:.0f}", f"{row['cpu']:.0f}", codes
-        )
+        figures = (f"{row['rate']:.2f}", *(f"{row[key]:.0f}" for key in ("median", "p99", "cpu")))
+        table.add_row(name, *figures, codes)
     console.print(table)
     rates = [row["rate"] for _, row in rows[:4]]
     console.print(f"throughput: {(rates[1] + rates[3]) / (rates[0] + rates[2]):.1%} of the bare gallery")

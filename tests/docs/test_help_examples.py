@@ -17,8 +17,8 @@ from pipeline.cli.run import app
 
 # What the examples of a verb need before them; also the order in which verbs run.
 FIRST = ("extract", "search", "evaluate", "compare", "train-global", "train-rerank", "upload")
-# Run by .ci/run.
-ELSEWHERE = ("demo",)
+# Run by .ci/run, and by test_serve_page.py, since a server does not end.
+ELSEWHERE = ("demo", "serve")
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ import { Viewer } from "./viewer.js";
 
 const EXAMPLES = 12;
 let running = null;
+let ready = null;
 
 const query = new Query(run);
 const filters = new Filters(run);
@@ -27,10 +28,12 @@ async function run() {
   if (!query.given) return;
   running?.abort();
   const mine = (running = new AbortController());
+  byId("start").hidden = true;
+  await ready; // a photo may be dropped before the choice of rerankers is there
+  if (mine !== running) return;
   const form = new FormData();
   query.fill(form);
   filters.fill(form);
-  byId("start").hidden = true;
   say("Searching …");
   complain("");
   byId("results").setAttribute("aria-busy", "true");
@@ -126,4 +129,4 @@ async function begin() {
   }
 }
 
-begin();
+ready = begin();
