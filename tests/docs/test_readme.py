@@ -36,6 +36,8 @@ PAGES = [
     "data/README.md",
 ]
 
+# docs/serve.md is run by test_serve_page.py: a server does not end.
+
 # Run by .ci/run, by test_benchmarks.py (whole data sets, in miniature), or not by us to run.
 ELSEWHERE = (
     *("pip install", "pytest", "python cli.py demo", "relook demo", "tensorboard", "python data/make_samples.py"),
@@ -69,7 +71,7 @@ def test_bytes_are_what_their_formulas_say() -> None:
 
 
 def test_named_files_exist() -> None:
-    for page in PAGES:
+    for page in [*PAGES, "docs/serve.md"]:
         text = (ROOT / page).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#:]+)\)", text):
             assert ((ROOT / page).parent / target).exists(), f"{page} points at {target}"

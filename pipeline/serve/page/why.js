@@ -45,7 +45,7 @@ export function explained(result) {
 
 // In a few words, for a card.
 export function brief(reason) {
-  if (reason.kind === "VerifiedMatches") return `${reason.inliers} of ${reason.matches} points agree`;
+  if (reason.kind === "VerifiedMatches") return `${reason.inliers} of ${reason.matches} points`;
   if (reason.kind === "Neighbours") return `${reason.neighbours.length} neighbours`;
   return "attended regions";
 }
