@@ -211,7 +211,7 @@ def test_short_help_version_and_completion() -> None:
     assert relook("search", "-h").stdout == relook("search", "--help").stdout
     assert relook("--version").stdout == relook("version").stdout
     assert "--install-completion" in relook("--help").stdout
-    words = {"COMP_WORDS": "relook se", "COMP_CWORD": "1", "_RELOOK_COMPLETE": "complete_bash"}
+    words = {"COMP_WORDS": "relook sea", "COMP_CWORD": "1", "_RELOOK_COMPLETE": "complete_bash"}
     assert relook(**words).stdout.split() == ["search"]
 
 
