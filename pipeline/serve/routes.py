@@ -27,7 +27,7 @@ from pipeline.serve.documents import (
     results_of,
 )
 from pipeline.serve.engine import BusyError, OverdueError, Search, Stage
-from pipeline.serve.forms import SearchForm, Text, plan_of
+from pipeline.serve.forms import SearchForm, plan_of
 from pipeline.serve.generations import Pinned
 from pipeline.serve.guard import COOKIE, Token
 from pipeline.serve.metrics import MEDIA_TYPE
@@ -44,6 +44,8 @@ class Side(IntEnum):
 
 
 NDJSON = "application/x-ndjson"
+# Of an address, which servers and proxies limit as a whole.
+Short = Annotated[str, Query(max_length=500)]
 
 
 class _AnyText(Convertor[str]):
@@ -192,10 +194,10 @@ def problem_of(error: Exception, seconds: float) -> Response | None:
 def _add_images(router: APIRouter, service: Service) -> None:
     @router.get("/images", response_model=ImagePage, responses=problems(400, 422))
     def images(
-        text: Text = "",
-        folder: Text = "",
-        label: Annotated[list[Text], Query(max_length=100)] = [],  # noqa: B006  (FastAPI copies it)
-        split: Annotated[list[Text], Query(max_length=100)] = [],  # noqa: B006
+        text: Short = "",
+        folder: Short = "",
+        label: Annotated[list[Short], Query(max_length=20)] = [],  # noqa: B006  (FastAPI copies it)
+        split: Annotated[list[Short], Query(max_length=20)] = [],  # noqa: B006
         offset: Annotated[int, Query(ge=0, le=2**31)] = 0,
         limit: Annotated[int, Query(ge=1, le=200)] = 48,
     ) -> Any:
@@ -214,7 +216,7 @@ def _add_images(router: APIRouter, service: Service) -> None:
         },
     )
     async def image(
-        id: Annotated[str, Path(max_length=4096)],
+        id: Annotated[str, Path(max_length=2000)],
         size: Annotated[Side | None, Query(description="longest side at most, in pixels")] = None,
         if_none_match: Annotated[str, Header(include_in_schema=False)] = "",
     ) -> Response:

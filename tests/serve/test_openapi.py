@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 from served import make_served, serving
@@ -16,7 +18,12 @@ NOT_SAID = [positive_data_acceptance]
 # Everything in a form is text: a number is a folder as well.
 FORMS = [*NOT_SAID, negative_data_rejection]
 LIMITS = settings(
-    max_examples=12, derandomize=True, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    max_examples=12,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
 )
 
 
@@ -35,4 +42,6 @@ def test_every_response_is_as_documented(tmp_path_factory: pytest.TempPathFactor
                     excluded = FORMS if case.media_type == "multipart/form-data" else NOT_SAID
                     case.call_and_validate(excluded_checks=excluded, timeout=20)
 
-                each()
+                # A route without parameters has nothing that a request could violate.
+                with suppress(Unsatisfiable) if mode is GenerationMode.NEGATIVE else nullcontext():
+                    each()
