@@ -8,6 +8,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -138,15 +139,19 @@ class TestRefusals:
             assert line.recv(100).startswith(b"HTTP/1.1 413")
 
     def test_hostile_photos(self, http: httpx.Client, tmp_path: Path) -> None:
-        """Every file of the corpus of bad photos is a refusal with a reason; every good one is searched."""
+        """Every file of the corpus of bad photos is a refusal with a reason, and most of them are decoded for it."""
         corpus = bad_inputs.make_corpus(tmp_path / "corpus")
-        for name, pattern in corpus.bad.items():
+        codes: Counter[int] = Counter()
+        for name in corpus.bad:
             file = corpus.folder / name
             if not file.is_file() or file.is_symlink():
-                continue
-            response = search(http, file.open("rb").read(2_000_000), rerank="none", top_k=1)
-            assert response.status_code in (413, 422), (name, pattern, response.text)
+                continue  # pipes, links and names that are not UTF-8 cannot be uploaded as such
+            with file.open("rb") as stream:
+                response = search(http, stream.read(1_000_000), rerank="none", top_k=1)
+            codes[response.status_code] += 1
+            assert response.status_code in (413, 422), (name, response.text)
             assert response.json()["error"], name
+        assert codes[422] > 3 * codes[413], codes
 
     def test_other_sites(self, address: str, photo: bytes) -> None:
         with client(address, Origin="http://evil.example") as http:
