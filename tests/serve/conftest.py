@@ -11,9 +11,9 @@ from served import client, make_served, serving
 from tiny import TinyDescriber
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def tiny_models() -> Iterator[None]:
-    """The tiny describer for the whole session of this room."""
+    """The tiny describer for the tests of a module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "pipeline.workflow.model_loading.new_describer", lambda config: TinyDescriber(config.describe.image.size)
