@@ -157,7 +157,7 @@ def test_the_page_of_an_index(browser: Any, tmp_path: Path) -> None:
         **{"labels": {"labels": 1, "labelled": 2, "distractors": 0}, "fingerprint": "0", "representations": {}},
         "model": {"name": "m", "architecture": "a", "dimension": 2, "weights": "w"},
         **{"generation": 1, "complete": True, "updated": "now", "age_seconds": 1, "earlier": [], "changing": None},
-        **{"rerankers": [], "default_chain": None, "stores": [], "last_run": None},
+        **{"rerankers": [], "default_chain": None, "fusion": None, "stores": [], "last_run": None},
     }
     one = {"id": "<i>", "path": str(photo(tmp_path / "a.png")), "label": "", "similarity": 0.25}
     groups = {"groups": [{"kind": "near", "members": [one, one]}], "redundant": 1, "threshold": 0.95}

@@ -34,10 +34,11 @@ class Preloaded:
         self._lock = threading.Lock()
 
     def run(self, words: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        """Run `relook` with `words`; `environment` is added to the one of the tests."""
+        """Run `relook` with `words`; `environment` is added to the one that the tests have now."""
         with tempfile.TemporaryDirectory(prefix="relook-") as name, self._lock:
             out, err = Path(name) / "out", Path(name) / "err"
-            job = {"words": words, "cwd": str(cwd), "out": str(out), "err": str(err), "environment": environment}
+            job: dict[str, Any] = {"words": words, "cwd": str(cwd), "out": str(out), "err": str(err)}
+            job["environment"] = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
             server = self._server = self._server or self._start()
             assert server.stdin is not None
             assert server.stdout is not None
@@ -83,6 +84,7 @@ def _become(job: dict[str, Any]) -> None:
 
     code: object = 99
     try:
+        os.environ.clear()
         os.environ.update(job["environment"])
         os.chdir(job["cwd"])
         for descriptor, path in ((0, os.devnull), (1, job["out"]), (2, job["err"])):
