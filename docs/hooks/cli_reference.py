@@ -32,7 +32,7 @@ def cli_page() -> str:
             parts.append(f"## {verb} {{ #{verb} }}\n\n{_sentence(command.help)} *{group}.*\n\n")
             parts.append(f"```text\n{usage} [OPTIONS]\n```\n\n")
             parts.append(_table(own) if own else "")
-            parts.append("```text title=\"Examples\"\n" + "\n".join(examples) + "\n```\n\n")
+            parts.append('```text title="Examples"\n' + "\n".join(examples) + "\n```\n\n")
     return "".join(parts)
 
 

@@ -31,7 +31,9 @@ def settings_page() -> str:
 def _section(whole: dict[str, Any], section: dict[str, Any], key: str, level: int) -> str:
     model = _model(whole, section) or {}
     about = model.get("description", "")
-    text = f"{'#' * level} `{key}` {{ #{key} }}\n\n" + (f"{about}\n\n" if about else "") + _table(whole, model, f"{key}.")
+    text = (
+        f"{'#' * level} `{key}` {{ #{key} }}\n\n" + (f"{about}\n\n" if about else "") + _table(whole, model, f"{key}.")
+    )
     for name, inner in model.get("properties", {}).items():
         if _model(whole, inner) is not None:
             text += _section(whole, inner, f"{key}.{name}", min(level + 1, 4))
@@ -39,10 +41,10 @@ def _section(whole: dict[str, Any], section: dict[str, Any], key: str, level: in
 
 
 def _table(whole: dict[str, Any], model: dict[str, Any], prefix: str) -> str:
+    plain = {name: one for name, one in model.get("properties", {}).items() if _model(whole, one) is None}
     rows = [
-        f"| `{prefix}{name}` | {_values(one)} | `{json.dumps(one.get('default'))}` | {_escaped(one.get('description', ''))} |"
-        for name, one in model.get("properties", {}).items()
-        if _model(whole, one) is None
+        f"| `{prefix}{name}` | {_values(one)} | `{json.dumps(one.get('default'))}` | {_meaning(one)} |"
+        for name, one in plain.items()
     ]
     return "\n".join(["| key | values | default | |", "|---|---|---|---|", *rows]) + "\n\n" if rows else ""
 
@@ -71,5 +73,6 @@ def _values(one: dict[str, Any]) -> str:
     return name.get(one.get("type", ""), one.get("type", "any")) + limits
 
 
-def _escaped(text: str) -> str:
+def _meaning(one: dict[str, Any]) -> str:
+    text: str = one.get("description", "")
     return text.replace("|", "\\|").replace("<", "&lt;")

@@ -11,19 +11,24 @@ import re
 from pathlib import Path
 
 from cli_reference import cli_page
-from settings_reference import settings_page
-from source_pages import source_page
-
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from notebook_page import notebook_page
+from settings_reference import settings_page
+from source_pages import source_page
 
 ROOT = Path(__file__).resolve().parents[2]
 LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)]*)?\))")
 
 # Pages that are files of the checkout, and pages that are written from the code.
 COPIED = {"changelog.md": "CHANGELOG.md", "benchmarks.md": "benchmarks/README.md"}
-WRITTEN = {"reference/cli.md": cli_page, "reference/settings.md": settings_page}
+PAGES = {**{origin: name for name, origin in COPIED.items()}, "docs/notebook.ipynb": "notebook.md"}
+WRITTEN = {
+    "reference/cli.md": cli_page,
+    "reference/settings.md": settings_page,
+    "notebook.md": lambda: notebook_page(ROOT / "docs" / "notebook.ipynb"),
+}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -33,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, name, content=text))
     for name, write in WRITTEN.items():
         files.append(File.generated(config, name, content=write()))
-    linked = {target for file in files.documentation_pages() for target in _outside(file)}
+    linked = {target for file in files.documentation_pages() for target in _outside(file)} - set(PAGES)
     waiting = sorted(linked)
     while waiting:
         path = waiting.pop()
@@ -67,14 +72,13 @@ def _outside(file: File) -> set[str]:
 def _in_checkout(here: str, target: str) -> str | None:
     """The path, from the root of the checkout, of what a link of a page in docs/`here` means; None inside docs/."""
     path = posixpath.normpath(posixpath.join("docs", here, target))
-    if path.startswith(("docs/", "..")) or here.startswith("source") or not (ROOT / path).exists():
-        return None
-    known = {origin: f"docs/{name}" for name, origin in COPIED.items()}
-    return None if path in known else path
+    inside = path.startswith(("docs/", "..")) and path not in PAGES
+    return None if inside or here.startswith("source") or not (ROOT / path).exists() else path
 
 
 def _page_of(path: str) -> str:
-    return f"source/{path}.md"
+    """The page of a file of the checkout, in docs/."""
+    return PAGES.get(path, f"source/{path}.md")
 
 
 def _moved(text: str, origin: str, place: str) -> str:
