@@ -37,12 +37,11 @@ def cli_page() -> str:
 
 
 def _contents(commands: dict[str, Any]) -> str:
-    rows = [
-        f"| {group} | [`{verb}`](#{verb}) | {_escaped(_sentence(commands[verb].help))} |\n"
-        for group, verbs in GROUPS.items()
-        for verb in verbs
-    ]
-    return "| | verb | |\n|---|---|---|\n" + "".join(rows) + "\n"
+    rows = []
+    for group, verbs in GROUPS.items():
+        rows.append(f"| **{group}** | |\n")
+        rows += [f"| [`{verb}`](#{verb}) | {_escaped(_sentence(commands[verb].help))} |\n" for verb in verbs]
+    return "| verb | |\n|---|---|\n" + "".join(rows) + "\n"
 
 
 def _shared(commands: Iterable[Any]) -> dict[str, Any]:
