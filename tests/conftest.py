@@ -41,11 +41,10 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def log_level() -> Iterator[None]:
-    """A command that runs inside a test's process sets the level of the log: for this test only."""
-    logger = logging.getLogger("relook")
-    level = logger.level
+    """A command that runs inside the process of the tests, perhaps for a fixture, sets the level of the log."""
+    logging.getLogger("relook").setLevel(logging.NOTSET)
     yield
-    logger.setLevel(level)
+    logging.getLogger("relook").setLevel(logging.NOTSET)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from looping import LOOP, SECONDS, Toy, run, start, torchrun
 from photos import ROOT
 from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
+from torch.distributed import TCPStore
 
 from pipeline.errors import FailedElsewhereError, RelookError
 from pipeline.train import Validation
@@ -59,6 +59,7 @@ def test_two_processes_have_the_losses_of_one(name: str, shared_runs: list[dict[
 def in_group(connection: Any, number: int, port: int, work: Any, folder: Path) -> None:
     """One of two processes, as torchrun starts them but without the watch that torchrun keeps."""
     os.environ |= {"RANK": str(number), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
     try:
         with process_group(torch.device("cpu")):
             found = work(folder)
@@ -69,10 +70,9 @@ def in_group(connection: Any, number: int, port: int, work: Any, folder: Path) -
 
 def together(work: Any, folder: Path) -> list[Any]:
     """What `work(folder)` gives, or raises, in each of two processes; None where a process was killed."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    started = [start(in_group, number, port, work, folder) for number in range(2)]
+    # Kept by this process, as torchrun keeps it: it outlives both, so that each can read which one failed.
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    started = [start(in_group, number, store.port, work, folder) for number in range(2)]
     found = []
     for process, connection in started:
         assert connection.poll(SECONDS), "a process waits for ever"
