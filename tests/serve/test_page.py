@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from photos import make_photo
@@ -21,6 +22,17 @@ FLAGS = (
 )
 FIRST = "tower/tower 0.png"
 HALF = ["0", "0", "120", "200"]
+# Ends of the full view's lines, those on the query first, and middles of its points in the same order.
+LINES_AND_POINTS = """() => {
+  const corner = document.querySelector("#viewer-pair").getBoundingClientRect();
+  const lines = [...document.querySelectorAll("#viewer .lines line")];
+  const end = (line, which) => ["x", "y"].map((axis) => Number(line.getAttribute(axis + which)));
+  const middles = [...document.querySelectorAll("#viewer .point")].map((point) => {
+    const box = point.getBoundingClientRect();
+    return [box.x + box.width / 2 - corner.x, box.y + box.height / 2 - corner.y];
+  });
+  return [["1", "2"].flatMap((which) => lines.map((line) => end(line, which))), middles];
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +210,16 @@ def test_a_phone_in_the_dark(browser: Browser, address: str, home: Path) -> None
         assert not serious(page)
 
 
+def assert_lines_end_in_points(page: Page, count: int) -> None:
+    """Each line of the full view goes from the middle of a point on the query to that of one on the result."""
+    for _ in range(100):  # lines are drawn again after the photos have another size
+        ends, middles = page.evaluate(LINES_AND_POINTS)
+        if len(ends) == 2 * count and np.allclose(ends, middles, atol=1):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"lines end at {ends}, points are at {middles}")
+
+
 def test_matched_points_are_drawn(page: Page, home: Path) -> None:
     """The document of a search is the server's; here it is given, since matching needs a network."""
     found = {"rank": 1, "id": FIRST, "path": FIRST, "label": "tower", "split": "", "width": 8, "height": 8, "group": 1}
@@ -218,6 +240,9 @@ def test_matched_points_are_drawn(page: Page, home: Path) -> None:
     expect(page.locator("#grid .why")).to_have_css("opacity", "1")
     page.keyboard.press("v")
     expect(page.locator("#viewer .point")).to_have_count(2)
+    assert_lines_end_in_points(page, 1)
+    page.set_viewport_size({"width": 390, "height": 844})  # the photos are now one below the other
+    assert_lines_end_in_points(page, 1)
 
 
 def test_a_photo_that_was_deleted_meanwhile(browser: Browser, tmp_path: Path, tiny_models: None) -> None:

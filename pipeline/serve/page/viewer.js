@@ -2,7 +2,8 @@
 
 import { photoAddress } from "./api.js";
 import { byId, closable, element, fileName, photo } from "./dom.js";
-import { explained, layer, queryLayer } from "./why.js";
+import { Lines } from "./lines.js";
+import { explained, layer, queryLayer, reasonOf } from "./why.js";
 
 export class Viewer {
   // `results` has the list, `query` the photo that was searched with; `search` is called with a result.
@@ -11,6 +12,7 @@ export class Viewer {
     this.results = results;
     this.query = query;
     this.place = 0;
+    this.lines = new Lines(byId("viewer-pair"));
     closable(this.dialog);
     byId("viewer-previous").addEventListener("click", () => this.open(this.place - 1));
     byId("viewer-next").addEventListener("click", () => this.open(this.place + 1));
@@ -41,6 +43,7 @@ export class Viewer {
     byId("viewer-previous").disabled = place === 0;
     byId("viewer-next").disabled = place === this.results.list.length - 1;
     if (!this.dialog.open) this.dialog.showModal();
+    this.lines.show(reasonOf(result));
   }
 
   // The same result again, when its reasons have come.

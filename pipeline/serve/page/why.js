@@ -72,16 +72,19 @@ function svg(width, height, fit) {
   return shape("svg", { class: "why", viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: `xMidYMid ${fit}`, "aria-hidden": "true" });
 }
 
+// Verified points, the best first, each with the class of its colour: the same on both photos, from left to right over the query.
+export function matchedPoints(reason) {
+  const best = reason.points.filter((point) => point.inlier).sort((a, b) => b.score - a.score).slice(0, SHOWN);
+  const place = new Map([...best].sort((a, b) => a.query[0] - b.query[0]).map((point, row) => [point, row]));
+  return best.map((point) => ({ ...point, hue: `hue${Math.floor((place.get(point) * 8) / best.length)}` }));
+}
+
 function drawMatches(drawn, reason, side, unit) {
   if (side === "image" && reason.outline) {
     drawn.append(shape("polygon", { class: "outline", points: reason.outline.map((point) => point.join(",")).join(" "), "stroke-width": unit }));
   }
-  const best = reason.points.filter((point) => point.inlier).sort((a, b) => b.score - a.score).slice(0, SHOWN);
-  const place = new Map([...best].sort((a, b) => a.query[0] - b.query[0]).map((point, row) => [point, row]));
-  for (const point of best) {
-    // The same colour on both photos, from left to right over the query.
-    const hue = `hue${Math.floor((place.get(point) * 8) / best.length)}`;
-    drawn.append(shape("circle", { class: `point ${hue}`, cx: point[side][0], cy: point[side][1], r: unit * 0.9, "stroke-width": unit * 0.3 }));
+  for (const point of matchedPoints(reason)) {
+    drawn.append(shape("circle", { class: `point ${point.hue}`, cx: point[side][0], cy: point[side][1], r: unit * 0.9, "stroke-width": unit * 0.3 }));
   }
 }
 
