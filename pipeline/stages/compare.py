@@ -45,6 +45,8 @@ class CompareResult:
         tests: of each metric.
         left_out: queries that only one of them has.
         queries: one plain object per query, largest gain first, largest loss last; "before" and "after" in percent.
+        curves: "recall" and "precision" (0 to 1) of each side, by "before" and "after"; empty where an evaluation has
+            other queries, or no curves.
     """
 
     protocol: str
@@ -56,6 +58,7 @@ class CompareResult:
     tests: dict[str, PairedTest]
     left_out: int
     queries: list[dict[str, Any]]
+    curves: dict[str, dict[str, list[float]]]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`; metrics in percent."""
@@ -68,6 +71,7 @@ class CompareResult:
             "metrics": {name: self._metric_json(name) for name in self.tests},
             "left_out": self.left_out,
             "queries": self.queries,
+            "curves": self.curves,
         }
 
     def _metric_json(self, name: str) -> dict[str, Any]:
@@ -103,6 +107,7 @@ def compare(first: Path, second: Path | None = None, metric: str | None = None) 
     if not common:
         raise RelookError(f"{first} and {second} have no query in common")
     scores = [_scores(side, [rows[name] for name in common]) for side, rows in ((before, ours), (after, theirs))]
+    left_out = len(ours.keys() ^ theirs.keys())
     summaries = [side.summary() for side in scores]
     return CompareResult(
         protocol=before.report["protocol"],
@@ -112,8 +117,9 @@ def compare(first: Path, second: Path | None = None, metric: str | None = None) 
         metric=metric,
         means={name: (value, summaries[1][name]) for name, value in summaries[0].items() if name in summaries[1]},
         tests=paired_tests(scores[0], scores[1]),
-        left_out=len(ours.keys() ^ theirs.keys()),
+        left_out=left_out,
         queries=_ordered(before, after, [(ours[name], theirs[name]) for name in common], metric),
+        curves={} if left_out else _curves(before, after),
     )
 
 
@@ -152,6 +158,17 @@ def _read(path: Path) -> Mapping[str, Any]:
 def _scores(side: Side, rows: Sequence[Mapping[str, Any]]) -> Scores:
     names = side.report["global"]
     return Scores({name: np.array([row[side.ranking][name] for row in rows], dtype=np.float64) for name in names})
+
+
+def _curves(before: Side, after: Side) -> dict[str, dict[str, list[float]]]:
+    """Of both sides, or of none: one alone compares nothing. Those of a file are means over all its queries."""
+    found = {}
+    for name, side in (("before", before), ("after", after)):
+        curve = (side.report.get("curves") or {}).get(side.ranking)
+        if not curve:
+            return {}
+        found[name] = {key: curve[key] for key in ("recall", "precision")}
+    return found
 
 
 def _ordered(

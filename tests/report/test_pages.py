@@ -57,7 +57,7 @@ def test_a_comparison_has_plots_and_the_numbers_of_its_document(browser: Any, tm
     document = compare(tmp_path).to_json()
     write_comparison(tmp_path / "page.html", document)
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
     row = document["metrics"]["mAP"]
     assert f"<td>{row['before']:.2f}</td><td>{row['after']:.2f}</td><td>{row['difference']:+.2f}</td>" in text
     assert len(re.findall(r"better: 3<", text)) == 1
@@ -77,7 +77,7 @@ def test_a_comparison_of_queries_that_are_all_equal(tmp_path: Path) -> None:
         row["reranked"] = row["global"]
     (tmp_path / "evaluation.json").write_text(json.dumps(made))
     write_comparison(tmp_path / "page.html", compare(tmp_path).to_json())
-    assert (tmp_path / "page.html").read_text().count("<svg") == 3
+    assert (tmp_path / "page.html").read_text().count("<svg") == 4
 
 
 def test_a_training_shows_its_curves_and_what_is_kept(browser: Any, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Plots of a comparison: the difference in each metric with its interval, and each query before and after.
+"""Plots of a comparison: the difference in each metric with its interval, each query, precision over recall.
 
 Drawn on `compare --html`, and written by `compare --figure`.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
-from pipeline.report.figures.style import COLOURS, INK, panels, save_figure, styled, svg_of
+from pipeline.report.figures.style import COLOURS, DASHES, INK, panels, save_figure, styled, svg_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +24,7 @@ def comparison_plots(comparison: Comparison) -> list[tuple[Markup, str]]:
     """Each plot as part of a page, and a sentence on how to read it."""
     found = []
     with styled():
-        for draw, what, text in _PLOTS:
+        for draw, what, text in _plots(comparison):
             figure, (axes,) = panels(1)
             draw(axes, comparison)
             found.append((svg_of(figure, what), text))
@@ -39,8 +39,9 @@ def save_comparison_figure(path: Path, comparison: Comparison) -> None:
         RelookError: it cannot be written.
     """
     with styled():
-        figure, axes = panels(len(_PLOTS), columns=3)
-        for (draw, _, _), own in zip(_PLOTS, axes, strict=True):
+        plots = _plots(comparison)
+        figure, axes = panels(len(plots), columns=2 if len(plots) == 4 else 3)
+        for (draw, _, _), own in zip(plots, axes, strict=True):
             draw(own, comparison)
         save_figure(path, figure)
 
@@ -73,12 +74,15 @@ def _each(axes: Axes, comparison: Comparison) -> None:
 
 
 def _sorted(axes: Axes, comparison: Comparison) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     differences = np.array([row["difference"] for row in comparison["queries"]], np.float64)
     places = np.arange(len(differences) + 1)
     for number, part in enumerate((np.maximum(differences, 0), np.minimum(differences, 0))):
         hatch = ("//", "\\\\")[number]
         axes.stairs(part, places, fill=True, color=COLOURS[number], alpha=0.7, hatch=hatch)
     axes.axhline(0, color=INK, linewidth=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     metric = _of_a_query(comparison["metric"])
     axes.set(xlabel="queries, largest gain first", ylabel=f"difference in {metric} (points)", title="Gains and losses")
 
@@ -87,8 +91,23 @@ def _of_a_query(metric: str) -> str:
     return metric.removeprefix("m") if metric.startswith("mAP") else metric
 
 
-_PLOTS: tuple[tuple[Callable[[Axes, Comparison], None], str, str], ...] = (
-    (_intervals, "Difference in each metric", "Point: mean over queries; line: 95 % interval. Right of 0 is better."),
-    (_each, "Each query before and after", "Above the line the second ranking is better."),
-    (_sorted, "Gains and losses of queries", "How many queries gain, and how many lose how much."),
-)
+def _precision(axes: Axes, comparison: Comparison) -> None:
+    for number, side in enumerate(("before", "after")):
+        curve = comparison["curves"][side]
+        style: dict[str, Any] = {"color": COLOURS[number], "linestyle": DASHES[number]}
+        axes.plot(100 * np.array(curve["recall"]), 100 * np.array(curve["precision"]), label=side, **style)
+    axes.set(xlabel="recall (%)", ylabel="precision (%)", title="Precision over recall", xlim=(0, 100), ylim=(0, 103))
+    axes.legend(loc="lower left")
+
+
+def _plots(comparison: Comparison) -> list[tuple[Callable[[Axes, Comparison], None], str, str]]:
+    """The plots that there is data for: how each is drawn, its name, and how to read it."""
+    interval = "Point: mean over queries; line: 95 % interval. Right of 0 is better."
+    plots: list[tuple[Callable[[Axes, Comparison], None], str, str]] = [
+        (_intervals, "Difference in each metric", interval),
+        (_each, "Each query before and after", "Above the line the second ranking is better."),
+        (_sorted, "Gains and losses of queries", "How many queries gain, and how many lose how much."),
+    ]
+    if comparison["curves"]:
+        plots.append((_precision, "Precision over recall", "Interpolated, mean over queries. Higher is better."))
+    return plots

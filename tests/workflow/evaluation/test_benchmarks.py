@@ -448,6 +448,21 @@ def test_compare_two_runs_with_a_page(groceries: Path, tmp_path: Path) -> None:
     assert page.count('<section class="query">') == len(changed)
     assert page.count("data:image/jpeg;base64,") >= len(changed[:15])
     assert "R@10" in page
+    assert "Precision over recall" in page
+    first, other = (json.loads((tmp_path / name / "evaluation.json").read_text()) for name in "ab")
+    assert found.curves["before"]["precision"] == first["curves"]["global"]["precision"]
+    assert found.curves["after"]["precision"] == other["curves"]["reranked"]["precision"]
+
+
+def test_curves_of_other_queries_are_not_compared(groceries: Path, tmp_path: Path) -> None:
+    report = f"evaluate.report={tmp_path / 'a'}"
+    evaluate(configured(groceries, "sop", "evaluate.split=test", "rerank.chain=[]", report))
+    document = json.loads((tmp_path / "a" / "evaluation.json").read_text())
+    (tmp_path / "less").mkdir()
+    fewer = {**document, "per_query": document["per_query"][1:]}
+    (tmp_path / "less" / "evaluation.json").write_text(json.dumps(fewer))
+    found = compare(tmp_path / "a", tmp_path / "less", "R@1")
+    assert (found.left_out, found.curves) == (1, {})
 
 
 def test_comparisons_that_are_refused(oxford: Path, groceries: Path, tmp_path: Path) -> None:
