@@ -16,9 +16,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pipeline.errors import ImageError, RelookError
+from pipeline.rerank import apply_chain
 from pipeline.serve.generations import Generations, Pinned
 from pipeline.serve.metrics import Metrics
-from pipeline.types import Description
+from pipeline.types import Description, Ranking
 from pipeline.workflow.hits import Hits
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.query_inputs import Query
@@ -26,8 +27,8 @@ from pipeline.workflow.searching import (
     SearchOptions,
     describe_queries,
     find_candidates,
+    hits_of_rankings,
     needs_of,
-    rank_candidates,
 )
 
 logger = logging.getLogger("relook")
@@ -200,10 +201,13 @@ class SearchEngine:
             stages.append(("reranked", chain, quick))
         if chain and plan.options.explain:
             stages.append(("explained", chain, plan.options))
+        rankings: list[Ranking] = []
         for number, (name, steps, options) in enumerate(stages if plan.stages else stages[-1:], start=1):
             if search.cancelled.is_set():
                 return
-            (hits,) = rank_candidates(gallery, queries, described, candidates, steps, options)
+            if name != "explained" or not rankings:
+                rankings = apply_chain(steps, described, candidates, gallery)
+            (hits,) = hits_of_rankings(gallery, queries, described, rankings, steps, options)
             search.tell(Stage(name, hits, search.pinned, number == len(stages) or not plan.stages))
 
     def _fail(self, search: Search, error: Exception) -> None:

@@ -25,6 +25,9 @@ from pipeline.workflow.query_inputs import Query
 
 logger = logging.getLogger("relook")
 
+# Queries that are re-ranked together: enough to fill batches of pairs, few enough to tell where the work stands.
+_TOGETHER = 16
+
 
 @dataclass(frozen=True)
 class SearchOptions:
@@ -51,8 +54,9 @@ def run_queries(
     if numbers:
         readable, described = [queries[number] for number in numbers], [descriptions[number] for number in numbers]
         candidates = find_candidates(gallery, readable, described, chain, options)
-        ranked = rank_candidates(gallery, readable, described, candidates, chain, options)
-        found = dict(zip(numbers, ranked, strict=True))
+        rankings = _rerank(gallery, described, candidates, chain, reporter)
+        hits = hits_of_rankings(gallery, readable, described, rankings, chain, options)
+        found = dict(zip(numbers, hits, strict=True))
     return [
         found[number] if number in found else _hits_of(gallery, query, (), chain, errors[number])
         for number, query in enumerate(queries)
@@ -118,20 +122,39 @@ def find_candidates(
     return _Finder(gallery, options).find(queries, descriptions, depth)
 
 
-def rank_candidates(
+def hits_of_rankings(
     gallery: OpenedIndex,
     queries: Sequence[Query],
     descriptions: Sequence[Description],
-    candidates: Candidates,
+    rankings: Sequence[Ranking],
     chain: Sequence[RerankStep],
     options: SearchOptions,
 ) -> list[Hits]:
-    """The hits of each query: its candidates after the chain; with an empty chain those of the global search."""
-    rankings = apply_chain(chain, descriptions, candidates, gallery)
+    """The hits of each query, of its ranking by the chain."""
     return [
         _hits_of(gallery, query, _hits(gallery, ranking, options, chain, description), chain)
         for query, ranking, description in zip(queries, rankings, descriptions, strict=True)
     ]
+
+
+def _rerank(
+    gallery: OpenedIndex,
+    descriptions: Sequence[Description],
+    candidates: Candidates,
+    chain: Sequence[RerankStep],
+    reporter: Reporter,
+) -> list[Ranking]:
+    """The candidates of each query after the chain; with an empty chain in the order of the global search."""
+    if not chain:
+        return apply_chain((), descriptions, candidates, gallery)
+    rankings: list[Ranking] = []
+    with reporter.bar("re-rank", len(descriptions), "queries") as bar:
+        for start in range(0, len(descriptions), _TOGETHER):
+            rows = slice(start, start + _TOGETHER)
+            part = Candidates(candidates.query_ids[rows], candidates.ids[rows], candidates.scores[rows])
+            rankings += apply_chain(chain, descriptions[rows], part, gallery)
+            bar.advance(len(part.ids))
+    return rankings
 
 
 def _hits_of(

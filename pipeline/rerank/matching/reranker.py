@@ -7,7 +7,9 @@ logarithm keeps one picture with very many from ruling a fused score (docs/match
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,6 +38,15 @@ _QUERIES = 8
 _CPU = torch.device("cpu")
 
 
+@dataclass(frozen=True)
+class _QueryMatches:
+    """The matches of a query with its candidates, by id."""
+
+    query: Description
+    gallery: weakref.ref[DescriptorSource]
+    matches: dict[str, VerifiedMatches]
+
+
 class MatchingReranker:
     """Matches keypoints, verifies the geometry, counts inliers.
 
@@ -62,6 +73,7 @@ class MatchingReranker:
         self._count = keypoints
         self._geometry: Geometry = verification
         self._tolerance = tolerance
+        self._last: _QueryMatches | None = None
 
     @classmethod
     def load(
@@ -125,14 +137,24 @@ class MatchingReranker:
         for rows in _blocks(len(queries)):
             ids = candidates.ids[rows]
             found = self._verified(queries[rows], ids, gallery)
-            scores += [self._scores([next(found) for _ in names]) for names in ids]
+            for query, names in zip(queries[rows], ids, strict=True):
+                matches = {name: next(found) for name in names}
+                scores.append(self._scores([matches[name] for name in names]))
+                self._last = _QueryMatches(query, weakref.ref(gallery), matches)
         return scores
 
     def explain(
         self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
     ) -> list[VerifiedMatches]:
-        """See `ExplainingReranker.explain`: which points match, and the geometry that they agree with."""
-        return list(self._verified([query], [ids], gallery))
+        """See `ExplainingReranker.explain`: which points match, and the geometry that they agree with.
+
+        Those of the query that was scored last are at hand; others are matched once more.
+        """
+        last = self._last
+        found = dict(last.matches) if last and last.query is query and last.gallery() is gallery else {}
+        if missing := [name for name in ids if name not in found]:
+            found |= zip(missing, self._verified([query], [missing], gallery), strict=True)
+        return [found[name] for name in ids]
 
     def match_images(self, pairs: Sequence[tuple[Keypoints, Keypoints]]) -> list[VerifiedMatches]:
         """The verified matches of pairs of images, in order."""

@@ -34,8 +34,10 @@ class Gallery:
 
     def __init__(self, images: dict[str, Keypoints]) -> None:
         self._images = images
+        self.read: list[str] = []
 
     def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
+        self.read += ids
         return [self._images[name] for name in ids]
 
 
@@ -97,6 +99,20 @@ def test_an_explanation_has_the_points_and_the_outline(reranker: MatchingReranke
     np.testing.assert_allclose(outline, np.array([[20, 20], [660, 20], [660, 500], [20, 500]]), atol=1)
     document = found.to_json()
     assert document["inliers"] == sum(point["inlier"] for point in document["points"])
+
+
+def test_explanations_of_the_last_scores_match_nothing_again(reranker: MatchingReranker, gallery: Gallery) -> None:
+    query = described(image(1))
+    fresh = reranker.explain(query, ["same", "other"], ["same", "one"], gallery)
+    gallery.read.clear()
+    reranker.score([described(image(2)), query], candidates(["other"], ["same", "other"]), gallery)
+    gallery.read.clear()
+    found = reranker.explain(query, ["same", "other"], ["same", "one"], gallery)
+    assert gallery.read == ["one"], "it was not scored"
+    assert [one.to_json() for one in found] == [one.to_json() for one in fresh]
+    changed = Gallery({"same": image(2), "other": image(1)})
+    assert reranker.explain(query, ["same", "other"], ["other"], changed)[0].inlier_count == 80
+    assert reranker.explain(described(image(2)), ["same"], ["same"], gallery)[0].inlier_count < 30
 
 
 def test_keypoints_of_another_kind_are_refused(reranker: MatchingReranker) -> None:
