@@ -297,7 +297,7 @@ BASES = {
 # is not what these tests are about.
 SMALL = [
     "describe={image: {size: 96}, globals: {scales: [1.0]}, locals: {scales: [1.0], count: 9}}",
-    "rerank={chain: [superglobal]}",
+    "rerank={chain: [superglobal], matching: {top: 4, keypoints: 200}}",
     "evaluate.timed=0",
     "device=cpu",
 ]
