@@ -1,7 +1,7 @@
 """Searches of many clients at once: bounded in number, batched through the network, answered in stages.
 
-Between `routes` and the gallery. One thread takes whatever waits, up to a batch, and describes it; a few threads search
-the store and re-rank. A search that fails because its generation was removed meanwhile is done again on the newest.
+Between `routes` and the gallery. Two threads take whatever waits, up to a batch, and describe it; a few threads
+search the store and re-rank.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ from pipeline.workflow.searching import (
 )
 
 logger = logging.getLogger("relook")
+
+# Threads that describe: while one decodes photos or waits for a core, the other one keeps the network busy.
+_DESCRIBING = 2
 
 
 class BusyError(Exception):
@@ -80,7 +83,6 @@ class Search:
     tell: Callable[[Stage | Exception], None]
     deadline: float
     cancelled: threading.Event = field(default_factory=threading.Event)
-    again: bool = False
 
     def chain(self) -> list[Any]:
         """Its rerankers with their depth."""
@@ -102,8 +104,12 @@ class SearchEngine:
         self._waiting: queue.SimpleQueue[Search | None] = queue.SimpleQueue()
         self._open, self._lock = 0, threading.Lock()
         self._ranking = ThreadPoolExecutor(settings.workers, thread_name_prefix="rank")
-        self._describing = threading.Thread(target=self._describe_all, name="describe", daemon=True)
-        self._describing.start()
+        self._describing = [
+            threading.Thread(target=self._describe_all, name=f"describe {number}", daemon=True)
+            for number in range(_DESCRIBING)
+        ]
+        for thread in self._describing:
+            thread.start()
 
     @property
     def full(self) -> bool:
@@ -113,7 +119,7 @@ class SearchEngine:
     @property
     def alive(self) -> bool:
         """Whether searches are being worked on."""
-        return self._describing.is_alive()
+        return all(thread.is_alive() for thread in self._describing)
 
     def submit(self, plan: Plan, pinned: Pinned, tell: Callable[[Stage | Exception], None]) -> Search:
         """Begin a search; it uses `pinned`, which the caller keeps open until now.
@@ -133,21 +139,30 @@ class SearchEngine:
 
     def close(self) -> None:
         """End the threads; what waits is not begun any more."""
-        self._waiting.put(None)
-        self._describing.join()
+        for _ in self._describing:
+            self._waiting.put(None)
+        for thread in self._describing:
+            thread.join()
         self._ranking.shutdown(cancel_futures=True)
 
     def _describe_all(self) -> None:
         while (first := self._waiting.get()) is not None:
-            batch = [first]
-            while len(batch) < self._settings.batch and not self._waiting.empty():
-                more = self._waiting.get()
-                if more is None:
-                    self._waiting.put(None)
-                    break
-                batch.append(more)
-            for group in self._groups(batch):
+            for group in self._groups([first, *self._take(self._settings.batch - 1)]):
                 self._describe(group)
+
+    def _take(self, most: int) -> list[Search]:
+        """What waits, without waiting for more."""
+        taken: list[Search] = []
+        while len(taken) < most:
+            try:
+                search = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            if search is None:  # the end, which a thread takes when it has nothing else to do
+                self._waiting.put(None)
+                break
+            taken.append(search)
+        return taken
 
     def _groups(self, batch: Sequence[Search]) -> list[list[Search]]:
         """Searches that are described together: of one generation, with the same parts of a description."""
@@ -172,7 +187,7 @@ class SearchEngine:
             found, errors = describe_queries(gallery, queries, needs, Silent(), group[0].pinned.reading)
         except Exception as error:
             if len(group) == 1:
-                self._fail(group[0], error)
+                self._end(group[0], error)
             else:
                 for search in group:
                     self._describe([search])
@@ -187,7 +202,7 @@ class SearchEngine:
         try:
             self._rank_in_stages(search, description)
         except Exception as error:
-            self._fail(search, error)
+            self._end(search, error)
         else:
             self._end(search, None)
 
@@ -209,18 +224,6 @@ class SearchEngine:
                 rankings = apply_chain(steps, described, candidates, gallery)
             (hits,) = hits_of_rankings(gallery, queries, described, rankings, steps, options)
             search.tell(Stage(name, hits, search.pinned, number == len(stages) or not plan.stages))
-
-    def _fail(self, search: Search, error: Exception) -> None:
-        """Do a search again on the newest generation, once, where there is a newer one; else it ends here."""
-        with self._generations.pinned() as newest:
-            if search.again or newest is search.pinned or isinstance(error, ImageError):
-                self._end(search, error)
-                return
-            logger.info("a search of generation %d is done again: %s", search.pinned.number, error)
-            newest.acquire()
-            search.pinned.release()
-            search.pinned, search.again = newest, True
-        self._waiting.put(search)
 
     def _end(self, search: Search, error: Exception | None) -> None:
         with self._lock:

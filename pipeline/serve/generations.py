@@ -8,17 +8,20 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from pipeline.config import Config
 from pipeline.config.loading import with_values
-from pipeline.errors import RelookError
+from pipeline.errors import ImageError, RelookError, UsageError
 from pipeline.rerank.registry import RERANKERS
 from pipeline.serve.collection import Collection
 from pipeline.types import IMPORTED
 from pipeline.workflow.gallery import Gallery
 
 logger = logging.getLogger("relook")
+
+# Times that a newer generation is looked for, when each one is removed while it is opened.
+_LOOKS = 5
 
 
 class Pinned:
@@ -83,7 +86,7 @@ class Generations:
 
     def __init__(self, gallery: Gallery) -> None:
         self._current, self._seconds = Pinned(gallery), gallery.config.serve.refresh
-        self._lock, self._stop = threading.Lock(), threading.Event()
+        self._lock, self._refreshing, self._stop = threading.Lock(), threading.Lock(), threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="generations", daemon=True)
         self.error = ""
 
@@ -120,16 +123,35 @@ class Generations:
 
     def refresh(self) -> bool:
         """Take the newest generation; False: it is in use already. Raises RelookError where it cannot be used."""
-        before = self._current
-        newest = before.gallery.newest()
-        if newest is before.gallery:
-            return False
-        ready = Pinned(newest)
-        with self._lock:
-            self._current = ready
+        with self._refreshing:
+            before = self._current
+            newest = before.gallery.newest()
+            if newest is before.gallery:
+                return False
+            ready = Pinned(newest)
+            with self._lock:
+                self._current = ready
         before.retire()
         logger.info("serving generation %d, %d images", ready.number, len(newest))
         return True
+
+    def replaced(self, pinned: Pinned, error: Exception) -> bool:
+        """Whether what failed on a generation can be done again on a newer one, which is looked for at once.
+
+        Only some earlier generations are kept: the files of one that is in use go when several runs follow quickly.
+        """
+        if not isinstance(error, RelookError | OSError) or isinstance(error, ImageError | UsageError | TimeoutError):
+            return False
+        for _ in range(_LOOKS):
+            if self._current is not pinned:
+                break
+            with suppress(RelookError, OSError):  # that one was removed meanwhile, too
+                if not self.refresh():  # or the thread that looks for them has just taken it
+                    break
+        newer = self._current is not pinned
+        if newer:
+            logger.info("done again on generation %d: %s", self._current.number, error)
+        return newer
 
     def _watch(self) -> None:
         while not self._stop.wait(self._seconds):

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from starlette.responses import Response
 
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, RelookError
 from pipeline.serve.generations import Generations
 from pipeline.serve.metrics import Metrics
 from pipeline.serve.refusals import busy, refusal
 from pipeline.serve.thumbnails import Thumbnails
+from pipeline.workflow.opened_index import OpenedIndex
 
 # Sides in pixels; few, so that few versions of a photo are kept.
 SIDES = (160, 320, 640, 1280, 2560)
@@ -63,15 +65,22 @@ class Pictures:
         self._pool.shutdown(cancel_futures=True)
 
     def _jpeg(self, name: str, side: int | None) -> tuple[bytes, str]:
-        with self._generations.pinned() as pinned:
-            index = pinned.gallery.index
-            if not index.has([name])[0]:
-                raise KeyError(name)
-            (record,) = index.find_records([name])
-            limits = pinned.gallery.config.describe.image
-            return self._thumbnails.jpeg(
-                index.image_file(record),
-                side or _WHOLE,
-                max_pixels=limits.max_pixels,
-                max_bytes=limits.max_bytes,
-            )
+        while True:
+            with self._generations.pinned() as pinned:
+                try:
+                    file = _file_of(pinned.gallery, name)
+                except RelookError as error:
+                    if not self._generations.replaced(pinned, error):
+                        raise
+                    continue
+                limits = pinned.gallery.config.describe.image
+                return self._thumbnails.jpeg(
+                    file, side or _WHOLE, max_pixels=limits.max_pixels, max_bytes=limits.max_bytes
+                )
+
+
+def _file_of(gallery: OpenedIndex, name: str) -> Path:
+    index = gallery.index
+    if not index.has([name])[0]:
+        raise KeyError(name)
+    return index.image_file(index.find_records([name])[0])

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from enum import IntEnum
 from typing import Annotated, Any
 
@@ -128,31 +129,45 @@ async def _documents(service: Service, form: SearchForm, stages: bool) -> Any:
         limit = f"{service.settings.max_bytes:,} bytes allowed (serve.max_bytes)"
         yield refusal(413, f"{len(photo):,} bytes, more than the {limit}")
         return
-    pinned, search = service.generations.acquire(), None
+    again = True
+    while again:
+        pinned, again = service.generations.acquire(), False
+        try:
+            async with aclosing(_of_generation(service, pinned, form, photo, stages, started)) as documents:
+                async for document in documents:
+                    yield document
+        except Exception as error:
+            again = await asyncio.to_thread(service.generations.replaced, pinned, error)
+            if not again:
+                response = problem_of(error, service.settings.seconds)
+                if response is None:
+                    raise
+                yield response
+        finally:
+            pinned.release()
+
+
+async def _of_generation(
+    service: Service, pinned: Pinned, form: SearchForm, photo: bytes | None, stages: bool, started: float
+) -> AsyncGenerator[Results, None]:
+    """The documents of a search of one generation."""
     loop, told = asyncio.get_running_loop(), asyncio.Queue[Stage | Exception]()
 
     def tell(what: Stage | Exception) -> None:
         if not loop.is_closed():
             loop.call_soon_threadsafe(told.put_nowait, what)
 
+    plan = await asyncio.to_thread(plan_of, form, photo, pinned, stages)
+    if plan is None:
+        yield _nothing(form, pinned, time.monotonic() - started)
+        return
+    search = service.engine.submit(plan, pinned, tell)
     try:
-        plan = await loop.run_in_executor(None, plan_of, form, photo, pinned, stages)
-        if plan is None:
-            yield _nothing(form, pinned, time.monotonic() - started)
-            return
-        search = service.engine.submit(plan, pinned, tell)
         async for stage in _told(told, search):
-            seconds, near = time.monotonic() - started, service.settings.near
-            yield await loop.run_in_executor(None, results_of, stage, plan.query.label, seconds, near)
-    except Exception as error:
-        response = problem_of(error, service.settings.seconds)
-        if response is None:
-            raise
-        yield response
+            seconds = time.monotonic() - started
+            yield await asyncio.to_thread(results_of, stage, plan.query.label, seconds, service.settings.near)
     finally:
-        pinned.release()
-        if search is not None:
-            search.cancelled.set()
+        search.cancelled.set()
 
 
 async def _told(told: asyncio.Queue[Stage | Exception], search: Search) -> AsyncIterator[Stage]:

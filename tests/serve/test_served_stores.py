@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from pinecone_helpers import QUICK
 from pinecone_helpers import serving as pinecone
 from served import client, make_served, serving
+from tiny import paint
 
 from pipeline.config import Config
 from pipeline.config.loading import with_values
@@ -55,3 +58,46 @@ def test_results_are_those_of_the_table(kind: str, tmp_path: Path, tiny_models: 
         for expected, document in zip(table, [found(http), found(http, label="bridge")], strict=True):
             assert scores(document) == pytest.approx(scores(expected), abs=1e-5)
         assert {row["label"] for row in document["results"]} == {"bridge"}
+
+
+@pytest.mark.parametrize("kind", ["ann", "pinecone"])
+def test_new_generations_are_taken_without_a_failure(
+    kind: str, tmp_path: Path, tiny_models: None, service: Any
+) -> None:
+    config = stored_in(make_served(tmp_path), kind)
+    reindex(config)
+    failures: list[str] = []
+    done = 0
+    stop = threading.Event()
+    with serving(config) as where, client(where) as http:
+
+        def load() -> None:
+            nonlocal done
+            with client(where) as own:
+                while not stop.is_set():
+                    fields = {"id": FIRST, "rerank": "superglobal", "explain": "true"}
+                    response = own.post("/search", data=fields)
+                    done += 1
+                    if response.status_code != 200:
+                        failures.append(response.text)
+
+        threads = [threading.Thread(target=load) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for number in range(5):
+            paint(tmp_path / "photos" / "new" / f"{number}.png", 100 + number)
+            (tmp_path / "photos" / "bridge" / f"bridge {number}.png").unlink(missing_ok=True)
+            reindex(config)
+        there = {f"new/{number}.png" for number in range(5)}
+        for _ in range(200):
+            names = scores(found(http)).keys()
+            if there <= names and not any(name.startswith("bridge/") for name in names):
+                break
+            time.sleep(0.05)
+        else:
+            raise AssertionError(f"found {sorted(names)}")
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+    assert done > 10
