@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from pipeline.catalog.columns import ColumnRecords
+from pipeline.catalog.column_records import ColumnRecords
 from pipeline.errors import RelookError
 from pipeline.types import GroundTruth, ImageRecord
 

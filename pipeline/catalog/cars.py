@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.catalog.base import Catalog, checked, expect, home_of, labelled
-from pipeline.catalog.columns import refuse_outside
+from pipeline.catalog.column_records import refuse_outside
 from pipeline.errors import RelookError
 from pipeline.types import ImageRecord
 

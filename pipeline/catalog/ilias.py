@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.catalog.base import Catalog, DataSet, expect, home_of
-from pipeline.catalog.columns import ColumnRecords
+from pipeline.catalog.column_records import ColumnRecords
 from pipeline.catalog.folder import load_folder
 from pipeline.errors import RelookError
 from pipeline.types import GroundTruth, ImageRecord

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pipeline.catalog.base import Catalog, Outside, checked
-from pipeline.catalog.table_columns import IMAGE_COLUMNS
+from pipeline.catalog.header_names import IMAGE_COLUMNS
 from pipeline.catalog.table_reader import SUFFIXES, is_table, read_table
 from pipeline.errors import RelookError
 from pipeline.types import Box, ImageRecord

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from pipeline.catalog.base import Catalog, DataSet, expect
-from pipeline.catalog.columns import ColumnRecords
+from pipeline.catalog.column_records import ColumnRecords
 from pipeline.catalog.strict_csv import StrictCsv
 from pipeline.errors import RelookError
 from pipeline.types import GroundTruth, ImageRecord

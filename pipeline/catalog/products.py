@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from pipeline.catalog.base import Catalog, checked, expect, home_of, labelled, read_lines
-from pipeline.catalog.columns import refuse_outside
+from pipeline.catalog.column_records import refuse_outside
 from pipeline.errors import RelookError
 from pipeline.types import ImageRecord
 

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from pipeline.catalog.base import Catalog, DataSet, checked, expect, home_of
-from pipeline.catalog.columns import ColumnRecords, refuse_outside
+from pipeline.catalog.column_records import ColumnRecords, refuse_outside
 from pipeline.catalog.plain_pickle import read_plain_pickle
 from pipeline.errors import RelookError
 from pipeline.types import Box, GroundTruth, ImageRecord

@@ -1,7 +1,7 @@
 """Tables that list images: CSV, TSV and Parquet behind one reader, which never changes or drops a row silently.
 
 What manifests, labels files and queries in tables are read with. `strict_csv` and `parquet_table` read the formats,
-`table_columns` finds the columns.
+`header_names` finds the columns.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.catalog.parquet_table import ParquetTable, is_parquet_folder
 from pipeline.catalog.strict_csv import StrictCsv
-from pipeline.catalog.table_columns import KnownColumn, match_columns, recognised
+from pipeline.catalog.header_names import KnownColumn, match_columns, recognised
 from pipeline.errors import RelookError
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")

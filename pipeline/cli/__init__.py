@@ -42,7 +42,7 @@ from pipeline.cli import (
     version,
 )
 from pipeline.cli.help import arrange
-from pipeline.cli.output import err, escape_unencodable, use_utf8_names
+from pipeline.cli.streams import err, escape_unencodable, use_utf8_names
 from pipeline.cli.run import app, is_first
 from pipeline.errors import FailedElsewhereError, RelookError
 

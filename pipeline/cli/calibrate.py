@@ -19,7 +19,7 @@ from pipeline.cli.options import (
     chain_of,
     expanded_source,
 )
-from pipeline.cli.output import out
+from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_calibration, show_rows
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import Figure, HtmlPage, Json, Quiet, Verbose, expanded_path
-from pipeline.cli.output import out
+from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
 from pipeline.report import check_ending, save_comparison_figure, show_comparison, write_comparison
 

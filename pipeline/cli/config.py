@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import ConfigFile, Json, Quiet, Settings, Verbose
-from pipeline.cli.output import out
+from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
 from pipeline.report import show_settings
 

@@ -20,7 +20,7 @@ from pipeline.cli.options import (
     Verbose,
     expanded_source,
 )
-from pipeline.cli.output import out
+from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import TooManyFailuresError, UsageError
 from pipeline.report import show_rows

@@ -16,7 +16,7 @@ import typer
 from rich.logging import RichHandler
 
 from pipeline import __version__
-from pipeline.cli.output import err, out, write_json
+from pipeline.cli.streams import err, out, write_json
 from pipeline.config import Config, load_config
 from pipeline.report import Bars, show_rows
 from pipeline.workflow.progress import Reporter, Silent

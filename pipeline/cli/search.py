@@ -26,7 +26,7 @@ from pipeline.cli.options import (
     expanded_source,
     setting,
 )
-from pipeline.cli.output import out
+from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import TooManyFailuresError, UsageError
 from pipeline.report import show_results, write_hits, write_search

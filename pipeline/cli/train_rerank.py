@@ -20,7 +20,7 @@ from pipeline.cli.options import (
     Verbose,
     setting,
 )
-from pipeline.cli.output import out
+from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import UsageError
 from pipeline.report import show_training, write_training

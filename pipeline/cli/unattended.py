@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pipeline.cli.output import err, write_json
+from pipeline.cli.streams import err, write_json
 from pipeline.cli.run import Run
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError

@@ -15,7 +15,7 @@ from pipeline.cli.options import (
     Store,
     Verbose,
 )
-from pipeline.cli.output import out
+from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
 from pipeline.errors import RelookError
 from pipeline.report import show_verification

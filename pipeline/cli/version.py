@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline import __version__
-from pipeline.cli.output import out
+from pipeline.cli.streams import out
 from pipeline.cli.run import app
 
 

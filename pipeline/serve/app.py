@@ -20,7 +20,7 @@ from starlette.exceptions import HTTPException
 from pipeline import __version__
 from pipeline.config import ServeConfig
 from pipeline.serve.guard import Guard, Token, is_loopback
-from pipeline.serve.limits import Limits
+from pipeline.serve.request_limits import Limits
 from pipeline.serve.routes import make_routes, problems
 from pipeline.serve.service import Service
 

@@ -1,6 +1,6 @@
 """Refusals: one line of JSON with a status, sent so that the client can read it.
 
-Used by `guard`, `limits` and `routes`.
+Used by `guard`, `request_limits` and `routes`.
 """
 
 from __future__ import annotations

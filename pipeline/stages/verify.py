@@ -19,7 +19,7 @@ from pipeline.types import GlobalDescriptors, VectorStore
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.store_sync.comparison import Compared, compare_parts, compare_rows, extra_ids, own_parts
-from pipeline.workflow.store_sync.removals import Removals
+from pipeline.workflow.store_sync.extra_vectors import Removals
 from pipeline.workflow.store_sync.sync import wait_until_settled
 
 # Ids that a result names per kind of difference.

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stores_helpers import make_card
 
-from pipeline.cli.output import write_json
+from pipeline.cli.streams import write_json
 from pipeline.stores import IndexWriter
 from pipeline.types import Description, ImageRecord
 
