@@ -11,9 +11,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from pipeline.catalog.header_names import KnownColumn, match_columns, recognised
 from pipeline.catalog.parquet_table import ParquetTable, is_parquet_folder
 from pipeline.catalog.strict_csv import StrictCsv
-from pipeline.catalog.header_names import KnownColumn, match_columns, recognised
 from pipeline.errors import RelookError
 
 CSV_SUFFIXES = (".csv", ".tsv", ".txt")

@@ -42,8 +42,8 @@ from pipeline.cli import (
     version,
 )
 from pipeline.cli.help import arrange
-from pipeline.cli.streams import err, escape_unencodable, use_utf8_names
 from pipeline.cli.run import app, is_first
+from pipeline.cli.streams import err, escape_unencodable, use_utf8_names
 from pipeline.errors import FailedElsewhereError, RelookError
 
 __all__ = [

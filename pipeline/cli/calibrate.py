@@ -19,8 +19,8 @@ from pipeline.cli.options import (
     chain_of,
     expanded_source,
 )
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.report import show_calibration, show_rows
 
 

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import Figure, HtmlPage, Json, Quiet, Verbose, expanded_path
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.report import check_ending, save_comparison_figure, show_comparison, write_comparison
 
 

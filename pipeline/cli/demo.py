@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import Quiet, Verbose, expanded_path
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 
 
 @app.command()

@@ -23,8 +23,8 @@ from pipeline.cli.options import (
     chain_of,
     expanded_source,
 )
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.errors import UsageError
 from pipeline.report import check_ending, save_evaluation_figure, show_evaluation, show_sweep, write_evaluation_page
 

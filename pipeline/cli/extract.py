@@ -20,8 +20,8 @@ from pipeline.cli.options import (
     Verbose,
     expanded_source,
 )
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.errors import TooManyFailuresError, UsageError
 from pipeline.report import show_rows
 from pipeline.workflow.stop import Stop, stop_on_signals

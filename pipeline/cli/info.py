@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import ConfigFile, HtmlPage, IndexDir, Json, Quiet, Settings, Verbose
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.errors import UsageError
 from pipeline.report import show_info, write_index_page
 

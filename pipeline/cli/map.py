@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import ConfigFile, HtmlPage, IndexDir, Json, Quiet, Settings, Verbose, expanded_path
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.errors import UsageError
 from pipeline.report import show_rows, write_map
 

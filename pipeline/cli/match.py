@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.cli.options import AcceptLicense, ConfigFile, Device, Json, Quiet, Settings, Verbose, expanded_path
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.report import MatchedPoints, show_rows, write_match
 
 _VERDICTS = {

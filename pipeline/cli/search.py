@@ -26,8 +26,8 @@ from pipeline.cli.options import (
     expanded_source,
     setting,
 )
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.errors import TooManyFailuresError, UsageError
 from pipeline.report import show_results, write_hits, write_search
 

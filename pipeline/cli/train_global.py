@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import ConfigFile, Device, DryRun, HtmlPage, Json, Quiet, Settings, Verbose, expanded_source
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.report import show_training, write_training
 
 

@@ -20,8 +20,8 @@ from pipeline.cli.options import (
     Verbose,
     setting,
 )
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.errors import UsageError
 from pipeline.report import show_training, write_training
 from pipeline.workflow.rerank_chain import set_default_chain

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pipeline.cli.streams import err, write_json
 from pipeline.cli.run import Run
+from pipeline.cli.streams import err, write_json
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
 from pipeline.files import write_bytes, write_errors

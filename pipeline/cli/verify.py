@@ -15,8 +15,8 @@ from pipeline.cli.options import (
     Store,
     Verbose,
 )
-from pipeline.cli.streams import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.errors import RelookError
 from pipeline.report import show_verification
 

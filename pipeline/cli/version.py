@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pipeline import __version__
-from pipeline.cli.streams import out
 from pipeline.cli.run import app
+from pipeline.cli.streams import out
 
 
 @app.command()

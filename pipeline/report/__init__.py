@@ -13,12 +13,12 @@ from pipeline.report.console import (
     show_sweep,
     show_training,
     show_verification,
-    write_hits,
 )
 from pipeline.report.evaluation import write_evaluation
 from pipeline.report.figures.comparison import save_comparison_figure
 from pipeline.report.figures.evaluation import save_evaluation_figure
 from pipeline.report.figures.style import check_ending
+from pipeline.report.hits_tsv import write_hits
 from pipeline.report.inventory import show_duplicates, show_info, show_settings
 from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches, write_match
 from pipeline.report.pages.comparison import write_comparison

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -17,9 +17,6 @@ from rich.text import Text
 
 # Metrics that stand side by side on a terminal.
 _COLUMNS = 6
-# Of a hit as one line; each reranker's own score follows.
-_HIT_COLUMNS = ("rank", "id", "path", "label", "score", "global_rank", "global_score")
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def show_results(console: Console, result: Mapping[str, Any], root: Path | None = None) -> None:
@@ -45,20 +42,6 @@ def show_results(console: Console, result: Mapping[str, Any], root: Path | None 
                 Text(_short(hit["path"], root)),
             )
         console.print(table)
-
-
-def write_hits(stream: TextIO, result: Mapping[str, Any]) -> None:
-    """Write a `search` document as tab-separated lines: names of columns, then one line per hit.
-
-    Backslashes, tabs and line breaks inside a value are escaped: \\\\, \\t, \\n and \\r. A score that a reranker
-    did not give is empty.
-    """
-    columns = ["query", *_HIT_COLUMNS, *result["rerank"]]
-    stream.write("\t".join(columns) + "\n")
-    for query in result["queries"]:
-        for hit in query["results"]:
-            values = [query["query"], *(hit[name] for name in columns[1:])]
-            stream.write("\t".join("" if value is None else _one_line(value) for value in values) + "\n")
 
 
 def show_evaluation(console: Console, *results: Mapping[str, Any]) -> None:
@@ -228,10 +211,6 @@ def show_rows(console: Console, title: str, rows: Mapping[str, Any] | Sequence[t
     for name, value in rows.items() if isinstance(rows, Mapping) else rows:
         table.add_row(name, Text(str(value)))
     console.print(table)
-
-
-def _one_line(value: Any) -> str:
-    return str(value).translate(_ESCAPES)
 
 
 def _caption(text: str, result: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What the service counts, in Prometheus' text format at `/metrics`.
 
-Written by `engine`, `request_limits` and `thumbnails`; each service has its own registry: several can run in one process.
+Written by `engine`, `request_limits` and `thumbnails`; each service has its own registry: several can run in one
+process.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ ROWS = 3
 @pytest.fixture(autouse=True)
 def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the processes that are killed flush what they write."""
-    monkeypatch.setattr("pipeline.files._flush", lambda path: None)
+    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
 
 
 def part(number: int) -> Any:

@@ -19,7 +19,7 @@ def tiny_models() -> Iterator[None]:
             "pipeline.workflow.model_loading.new_describer", lambda config: TinyDescriber(config.describe.image.size)
         )
         patch.setattr("pipeline.workflow.model_loading.open_describer", lambda config, index: TinyDescriber(320))
-        patch.setattr("pipeline.files._flush", lambda path: None)
+        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
         yield
 
 

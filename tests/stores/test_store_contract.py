@@ -27,7 +27,7 @@ IDS = ["b", "a", "Z", "10", "9", "ä", "🗼", "a\nb", LONG, "a/b c.jpg", "#x", 
 def without_flushing() -> Iterator[None]:
     """What is written here does not have to survive a power cut."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files._flush", lambda path: None)
+        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
         yield
 
 

@@ -62,7 +62,7 @@ def main() -> None:
     """Serve until stdin ends."""
     from tiny import tiny_config, use_tiny
 
-    import pipeline.files
+    import pipeline.files.atomic_write
     import pipeline.stages.upload
     import pipeline.workflow.indexing.extraction
     import pipeline.workflow.model_loading
@@ -76,7 +76,7 @@ def main() -> None:
     from pipeline.workflow.indexing.maintenance import rollback
 
     use_tiny()
-    pipeline.files._flush = lambda path: None  # a kill, unlike a power cut, loses nothing that was written
+    pipeline.files.atomic_write._flush = lambda path: None  # a kill, unlike a power cut, loses nothing that was written
     verbs: dict[str, Callable[[Config], Any]] = {
         "reindex": reindex,
         "extract": lambda config: extract(config, str(config.catalog.images)),

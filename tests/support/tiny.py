@@ -115,7 +115,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
         "pipeline.workflow.model_loading.new_describer", lambda config: TinyDescriber(config.describe.image.size)
     )
     monkeypatch.setattr("pipeline.describe.load_keypoints", tiny_keypoints)
-    monkeypatch.setattr("pipeline.files._flush", lambda path: None)
+    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
 
 
 def tiny_config(folder: Path, size: int = 320, keypoints: Mapping[str, Any] | None = None, **extract: Any) -> Config:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.catalog.strict_csv import StrictCsv
 from pipeline.catalog.header_names import KnownColumn, find_column, report_renamed, report_unread
+from pipeline.catalog.strict_csv import StrictCsv
 from pipeline.errors import RelookError
 from pipeline.stores.exchange.base import ExternalImage, ExternalSource, Options
 from pipeline.types import FloatArray

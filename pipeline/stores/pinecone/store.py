@@ -120,7 +120,7 @@ class PineconeStore:
     def upsert(self, descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str, str]]) -> None:
         """See `VectorStore.upsert`; a Pinecone index that does not exist yet is created.
 
-        Raises RelookError also for metadata of more than 40 KB or with a reremote name, before any of 1,000 is sent.
+        Raises RelookError also for metadata of more than 40 KB or with a reserved name, before any of 1,000 is sent.
         """
         check_upsert(descriptors, metadata, self._card.dimension)
         if not len(descriptors.ids):

@@ -6,7 +6,7 @@ Used by the loop. Optimizers and schedules are torch's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -26,6 +26,14 @@ def make_optimizer(task: TrainingTask, settings: LoopConfig) -> torch.optim.Opti
     return torch.optim.AdamW(groups, lr=settings.learning_rate)
 
 
+# The rate after the warm-up, over the part of the remaining steps that is done.
+_DECAYS: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: 0.5 * (1 + math.cos(math.pi * done)),
+}
+
+
 def make_schedule(
     optimizer: torch.optim.Optimizer, settings: LoopConfig, steps: int
 ) -> torch.optim.lr_scheduler.LambdaLR:
@@ -36,9 +44,7 @@ def make_schedule(
         if step < rising:
             return (step + 1) / rising
         done = (step - rising) / max(1, steps - rising)
-        if settings.schedule == "cosine":
-            return 0.5 * (1 + math.cos(math.pi * done))
-        return 1 - done if settings.schedule == "linear" else 1.0
+        return _DECAYS[settings.schedule](done)
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
 

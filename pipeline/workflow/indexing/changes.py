@@ -7,9 +7,8 @@ No network is needed, and a photo is read only where size and time leave a doubt
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from pathlib import Path
@@ -19,10 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.catalog import Catalog
-from pipeline.errors import RelookError
 from pipeline.types import ImageRecord
-
-logger = logging.getLogger("relook")
 
 
 @dataclass
@@ -83,30 +79,6 @@ def find_changes(catalog: Catalog, known: Mapping[str, ImageRecord], *, check_co
     changes.replaced = left & {changes.revised[name].id for name in taken}
     changes.removed -= changes.replaced
     return changes
-
-
-def check_removed(gone: Collection[str], count: int, max_removed: float, root: Path) -> None:
-    """Say how many images a run is about to remove; a large loss is an error.
-
-    A drive that is not mounted, or half of one, looks like photos that were removed.
-
-    Args:
-        gone: their ids.
-        count: images in the index.
-        max_removed: the share of `count` that may be removed, from 0 to 1.
-        root: the photos' folder.
-
-    Raises:
-        RelookError: it is more than that; nothing has been changed.
-    """
-    if not gone:
-        return
-    if len(gone) > max_removed * count:
-        raise RelookError(
-            f"{root}: {len(gone)} of {count} images are gone, the first is {min(gone)}; mount or restore what is "
-            "missing, or remove them with: --max-removed 1 (relook reindex --rollback returns to the generation before)"
-        )
-    logger.info("%s: %d of %d images are gone and leave the index, the first is %s", root, len(gone), count, min(gone))
 
 
 def _same(catalog: Catalog, record: ImageRecord, old: ImageRecord, check_content: bool) -> ImageRecord | None:

@@ -20,9 +20,10 @@ from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.compaction import fold_parts, small_parts
-from pipeline.workflow.indexing.changes import Changes, check_removed, find_changes
+from pipeline.workflow.indexing.changes import Changes, find_changes
 from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
 from pipeline.workflow.indexing.model_choice import ModelChoice
+from pipeline.workflow.indexing.removal_guard import check_removed
 from pipeline.workflow.indexing.store_filling import fill_store
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.stop import Stop

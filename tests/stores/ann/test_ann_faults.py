@@ -30,7 +30,7 @@ IDS = [f"photo {number:04d}.jpg" for number in range(600)]
 @pytest.fixture(autouse=True)
 def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written here does not have to survive a power cut."""
-    monkeypatch.setattr("pipeline.files._flush", lambda path: None)
+    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
 
 
 @pytest.fixture

@@ -54,7 +54,7 @@ class Filled:
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Filled]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files._flush", lambda path: None)
+        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
         patch.setattr("pipeline.stores.ann.search._FEW", 100)
         yield Filled(tmp_path_factory.mktemp("filters"))
 

@@ -31,7 +31,7 @@ BATCH = 50
 @pytest.fixture(autouse=True)
 def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is written here does not have to survive a power cut."""
-    monkeypatch.setattr("pipeline.files._flush", lambda path: None)
+    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
 
 
 @pytest.fixture(autouse=True)

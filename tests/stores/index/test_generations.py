@@ -25,7 +25,7 @@ def tables(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture(autouse=True)
 def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.files._flush", lambda path: None)
+    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
 
 
 def run(directory: Path, seed: int, ids: list[str], gone: tuple[str, ...] = (), keep: int = 3) -> dict[str, Any]:

@@ -35,7 +35,7 @@ def vectors() -> FloatArray:
 
 @pytest.fixture
 def index(tmp_path: Path, vectors: FloatArray, monkeypatch: pytest.MonkeyPatch) -> Index:
-    monkeypatch.setattr("pipeline.files._flush", lambda path: None)
+    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
     with IndexWriter(tmp_path / "index") as writer:
         writer.begin(make_card(), {}, ROOT, "parquet")
         records = [

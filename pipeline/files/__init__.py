@@ -1,0 +1,19 @@
+"""Files, below every room: atomic writes, why a write failed, locks between processes, checksums, safe cells."""
+
+from pipeline.files.atomic_write import TEMPORARY, atomic_path, write_bytes
+from pipeline.files.checksum import sha256_of
+from pipeline.files.disk_errors import write_errors
+from pipeline.files.formula_cells import escape_formula, unescape_formula
+from pipeline.files.process_lock import NO_LOCKS, exclusive_lock
+
+__all__ = [
+    "NO_LOCKS",
+    "TEMPORARY",
+    "atomic_path",
+    "escape_formula",
+    "exclusive_lock",
+    "sha256_of",
+    "unescape_formula",
+    "write_bytes",
+    "write_errors",
+]
