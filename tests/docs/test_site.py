@@ -8,9 +8,13 @@ import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+from browser import browser, serious
 from doc_commands import ROOT
+
+__all__ = ["browser"]
 
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))
 MOST_WORDS = 90
@@ -84,6 +88,15 @@ def test_generated_pages(site: Path, page: str, texts: tuple[str, ...]) -> None:
     found = (site / page).read_text(encoding="utf-8")
     for text in texts:
         assert text in found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", ["index", "notebook", "reference/python"])
+def test_pages_are_accessible(site: Path, browser: Any, page: str, scheme: str) -> None:
+    opened = browser.new_page(color_scheme=scheme, viewport={"width": 1280, "height": 900})
+    opened.goto((site / f"{page}.html").as_uri())
+    assert serious(opened) == []
+    opened.close()
 
 
 def paragraphs(text: str) -> list[str]:
