@@ -40,10 +40,10 @@ class Diffusion(NeighbourhoodReranker):
 
     def __init__(
         self,
-        k: int = 50,
-        query_k: int = 10,
+        k: int = 4,
+        query_k: int = 1,
         gamma: float = 3.0,
-        alpha: float = 0.99,
+        alpha: float = 0.9,
         iterations: int = 20,
         reach: int = 10,
         device: str = "cpu",
@@ -57,10 +57,10 @@ class Diffusion(NeighbourhoodReranker):
         cls,
         checkpoint: str | Path | None = None,
         device: str = "cpu",
-        k: int = 50,
-        query_k: int = 10,
+        k: int = 4,
+        query_k: int = 1,
         gamma: float = 3.0,
-        alpha: float = 0.99,
+        alpha: float = 0.9,
         iterations: int = 20,
         reach: int = 10,
     ) -> Self:

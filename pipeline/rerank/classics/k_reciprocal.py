@@ -33,13 +33,13 @@ class KReciprocal(NeighbourhoodReranker):
         device: where products are computed.
     """
 
-    def __init__(self, k1: int = 20, k2: int = 6, reach: int = 10, device: str = "cpu") -> None:
+    def __init__(self, k1: int = 4, k2: int = 2, reach: int = 10, device: str = "cpu") -> None:
         super().__init__(reach, k1 + 1, device)
         self._k1, self._k2 = k1, k2
 
     @classmethod
     def load(
-        cls, checkpoint: str | Path | None = None, device: str = "cpu", k1: int = 20, k2: int = 6, reach: int = 10
+        cls, checkpoint: str | Path | None = None, device: str = "cpu", k1: int = 4, k2: int = 2, reach: int = 10
     ) -> Self:
         """The reranker with these settings; see the class. Raises UsageError where a checkpoint is given."""
         refuse_checkpoint("k_reciprocal", checkpoint)

@@ -64,17 +64,17 @@ class DBASettings(NeighbourhoodSettings):
 class KReciprocalSettings(NeighbourhoodSettings):
     """k-reciprocal re-ranking (Zhong et al., CVPR 2017)."""
 
-    weight: Fraction | None = Field(0.3, description="lambda: of the global similarity in the fused score")
-    k1: Positive = Field(20, description="neighbours of which the reciprocal ones are kept")
-    k2: Positive = Field(6, description="neighbours over which the encodings are averaged; 1: not averaged")
+    weight: Fraction | None = Field(0.5, description="lambda: of the global similarity in the fused score")
+    k1: Positive = Field(4, description="neighbours of which the reciprocal ones are kept")
+    k2: Positive = Field(2, description="neighbours over which the encodings are averaged; 1: not averaged")
 
 
 class DiffusionSettings(NeighbourhoodSettings):
     """Diffusion on the graph of mutual neighbours (Iscen et al., CVPR 2017)."""
 
-    weight: Fraction | None = Field(0.0, description="of the global similarity in the fused score")
-    k: Positive = Field(50, description="neighbours of an image, of which the mutual ones are joined")
-    query_k: Positive = Field(10, description="neighbours of the query, where the diffusion starts")
+    weight: Fraction | None = Field(0.7, description="of the global similarity in the fused score")
+    k: Positive = Field(4, description="neighbours of an image, of which the mutual ones are joined")
+    query_k: Positive = Field(1, description="neighbours of the query, where the diffusion starts")
     gamma: PositiveFloat = Field(3.0, description="an edge weighs similarity^gamma")
-    alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.99, description="how far the diffusion goes")
+    alpha: Annotated[float, Field(gt=0, lt=1)] = Field(0.9, description="how far the diffusion goes")
     iterations: Positive = Field(20, description="of conjugate gradients, at most")
