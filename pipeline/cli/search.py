@@ -43,6 +43,13 @@ Queries = Annotated[
 Ids = Annotated[
     list[str] | None, typer.Option("--id", metavar="ID", help="Search with an image of the index; repeatable.")
 ]
+Like = Annotated[
+    list[str] | None,
+    typer.Option("--like", metavar="ID", help="Move the query towards an image of the index; repeatable."),
+]
+Unlike = Annotated[
+    list[str] | None, typer.Option("--unlike", metavar="ID", help="Move it away from an image; repeatable.")
+]
 Box = Annotated[
     str | None, typer.Option("--bbox", metavar="X0,Y0,X1,Y1", help="Search with this part of the photo, in pixels.")
 ]
@@ -65,6 +72,8 @@ def search(
     settings: Settings = None,
     index: IndexDir = None,
     ids: Ids = None,
+    like: Like = None,
+    unlike: Unlike = None,
     bbox: Box = None,
     where: Where = None,
     store: Store = None,
@@ -103,6 +112,8 @@ def search(
         queries or [],
         run.reporter,
         ids=ids or [],
+        like=like or [],
+        unlike=unlike or [],
         bbox=box,
         where=only,
         min_score=min_score,

@@ -68,6 +68,13 @@ class GlobalsConfig(Section):
     whiten: Positive | None = Field(
         None, description="dimensions of a PCA-whitening that is fitted on the gallery; null: none"
     )
+    whitening: Literal["pca", "pairs"] = Field(
+        "pca",
+        description="what it is fitted on: pca: images without labels; pairs: matching pairs, images of one label",
+    )
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="whitening = pairs: how much of the pairs' covariance is replaced by the identity"
+    )
 
 
 class SuperGlobalModulesConfig(Section):

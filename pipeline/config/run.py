@@ -114,6 +114,12 @@ class SearchConfig(Section):
 
     top_k: Positive = Field(10, description="results per query")
     skip_itself: bool = Field(False, description="leave the query's own file out of its results")
+    like_weight: Annotated[float, Field(ge=0)] = Field(
+        0.75, description="beta of Rocchio: of the mean of the images of --like; the query's own weight is 1"
+    )
+    unlike_weight: Annotated[float, Field(ge=0)] = Field(
+        0.15, description="gamma of Rocchio: of the mean of the images of --unlike, which is subtracted"
+    )
 
 
 class EvaluateConfig(Section):

@@ -71,7 +71,7 @@ class NetworkDescriber:
             settings={
                 "precision": config.precision,
                 "image": self._image_card(),
-                "globals": {**config.globals.model_dump(mode="json"), "p": self._exponent()},
+                "globals": {**self._globals_card(), "p": self._exponent()},
                 "superglobal": config.superglobal.model_dump(mode="json") if config.superglobal else None,
                 "locals": {
                     **config.locals.model_dump(mode="json"),
@@ -109,11 +109,17 @@ class NetworkDescriber:
         """Fit the projections of `to_fit` on these pictures. Raises RelookError when they are too few."""
         self.fit_on(map(self.observe, batches))
 
-    def fit_on(self, outputs: Iterable[NetworkOutput]) -> None:
-        """Fit the projections of `to_fit` on what `observe` returned. Raises RelookError when it is too little."""
+    @property
+    def fits_on_labels(self) -> bool:
+        """See `FittableDescriber.fits_on_labels`."""
+        return "globals" in self.to_fit and self._config.globals.whitening == "pairs"
+
+    def fit_on(self, outputs: Iterable[NetworkOutput], labels: Sequence[str] = ()) -> None:
+        """See `FittableDescriber.fit_on`. Raises RelookError when it is too little."""
         samples = Samples(self._config)
         for output in outputs:
             samples.add(output.vectors, output.cells.features if output.cells else None, output.maps)
+        samples.labels = list(labels)
         self._fitted.fit(samples)
 
     def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
@@ -227,6 +233,13 @@ class NetworkDescriber:
         if self._config.precision == "float32":
             return nullcontext()
         return torch.autocast(self._device.type, getattr(torch, self._config.precision))
+
+    def _globals_card(self) -> dict[str, Any]:
+        """The settings of the global descriptor; those of a whitening from pairs only where there is one, as on cards
+        from before."""
+        settings = self._config.globals
+        pairs = settings.whiten is not None and settings.whitening == "pairs"
+        return settings.model_dump(mode="json", exclude=set() if pairs else {"whitening", "shrinkage"})
 
     def _image_card(self) -> dict[str, Any]:
         """The settings that change a descriptor; `icc` only where profiles are applied, as on cards from before."""

@@ -1,4 +1,4 @@
-"""Linear projections fitted on a gallery without labels: PCA for locals and maps, PCA-whitening for globals.
+"""Linear projections fitted on a gallery: PCA for locals and maps, PCA-whitening for globals, also from labels.
 
 Fitted once when an index is begun, kept beside its model card, and applied to every later picture and query.
 Jegou and Chum, "Negative evidences and co-occurrences in image retrieval: the benefit of PCA and whitening", ECCV 2012.
@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from pipeline.config import DescribeConfig
+from pipeline.describe.pair_whitening import Doubles, whitening_from_pairs
 from pipeline.errors import RelookError
 from pipeline.types import FloatArray
 
@@ -25,13 +26,18 @@ NAMES = ("globals", "locals", "maps")
 
 
 class Samples:
-    """What projections are fitted on, gathered batch by batch."""
+    """What projections are fitted on, gathered batch by batch.
+
+    Attributes:
+        labels: of the pictures in their order, where a projection is learnt from them.
+    """
 
     def __init__(self, config: DescribeConfig) -> None:
         self._pictures = config.fit_images
         self._locals = config.locals
         self._map_cells = max(1, _FIT_CELLS // config.fit_images)
         self._rows: dict[str, list[FloatArray]] = {name: [] for name in NAMES}
+        self.labels: Sequence[str] = ()
 
     def add(self, vectors: torch.Tensor, cells: torch.Tensor | None, maps: Sequence[torch.Tensor] | None) -> None:
         """Take vectors [B, D], the features of cells [B, n, C] and maps [B, C, h, w] per level."""
@@ -65,6 +71,7 @@ class Fitted:
         self._projections: dict[str, Projection] = {}
         self._widths = widths
         self._wanted: dict[str, tuple[int, int]] = {}
+        self._globals = config.globals
         local, maps = config.locals, config.maps
         if config.globals.whiten:
             self._wanted["globals"] = (widths["globals"], config.globals.whiten)
@@ -112,6 +119,10 @@ class Fitted:
         for name in self.missing:
             what = "describe.globals.whiten" if name == "globals" else f"describe.{name}.dimension"
             size = self._wanted[name][1]
+            if name == "globals" and self._globals.whitening == "pairs":
+                vectors = samples.of(name)
+                self._projections[name] = fit_pairs(vectors, samples.labels, size, self._globals.shrinkage, what=what)
+                continue
             self._projections[name] = fit_pca(samples.of(name), size, whiten=name == "globals", what=what)
 
     def apply(self, name: str, values: torch.Tensor, *, unit: bool = True) -> torch.Tensor:
@@ -164,11 +175,36 @@ def fit_pca(samples: FloatArray, dimension: int, *, whiten: bool, what: str) -> 
     centred = samples - mean
     variances, vectors = np.linalg.eigh(centred.T @ centred / max(count - 1, 1))
     matrix = vectors[:, ::-1][:, :dimension]
-    # An eigenvector's sign is arbitrary; fixing it makes a fit the same on every machine.
-    matrix = matrix * np.sign(matrix[np.abs(matrix).argmax(axis=0), np.arange(dimension)])
+    matrix = _signed(matrix)
     if whiten:
         matrix = matrix / np.sqrt(np.maximum(variances[::-1][:dimension], 1e-12))
     return Projection(mean.astype(np.float32), np.ascontiguousarray(matrix, dtype=np.float32))
+
+
+def fit_pairs(samples: FloatArray, labels: Sequence[str], dimension: int, shrinkage: float, *, what: str) -> Projection:
+    """Fit a whitening on samples [N, D] with labels; see `whitening_from_pairs`.
+
+    Raises:
+        RelookError: `dimension` is larger than D, or there are too few samples, or no two of one label.
+    """
+    count, width = samples.shape
+    if dimension > width:
+        raise RelookError(f"{what}: {dimension} dimensions out of {width} are not possible")
+    labelled = [label for label in labels if label]
+    if len(labels) != count or len(set(labelled)) == len(labelled):
+        raise RelookError(f"{what}: whitening from pairs needs images with labels, at least two of one label")
+    if len(labelled) <= dimension:
+        raise RelookError(
+            f"{what}: whitening to {dimension} dimensions needs more than {dimension} labelled pictures, not "
+            f"{len(labelled)} (describe.fit_images says how many are used)"
+        )
+    mean, matrix = whitening_from_pairs(samples, labels, dimension, shrinkage)
+    return Projection(mean.astype(np.float32), np.ascontiguousarray(_signed(matrix), dtype=np.float32))
+
+
+def _signed(matrix: Doubles) -> Doubles:
+    """An eigenvector's sign is arbitrary; fixing it makes a fit the same on every machine."""
+    return np.asarray(matrix * np.sign(matrix[np.abs(matrix).argmax(axis=0), np.arange(matrix.shape[1])]))
 
 
 def to_arrays(projections: Mapping[str, Projection]) -> dict[str, FloatArray]:

@@ -41,7 +41,12 @@ class UnfittedDescriber:
         """See `FittableDescriber.observe`."""
         return _Batch(batch)
 
-    def fit_on(self, outputs: Iterable[Any]) -> None:
+    @property
+    def fits_on_labels(self) -> bool:
+        """See `FittableDescriber.fits_on_labels`."""
+        return False
+
+    def fit_on(self, outputs: Iterable[Any], labels: Sequence[str] = ()) -> None:
         """See `FittableDescriber.fit_on`: there is nothing to fit."""
 
     def describe_output(self, output: Any) -> list[Description]:

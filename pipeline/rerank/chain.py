@@ -8,19 +8,32 @@ The head is `top` candidates. With a `margin` it ends before the first candidate
 below that of the second one: a long way behind the leaders nothing changes. (Below the second, because the first is
 often a near copy of the query, and no measure of the others.) What is not scored stays behind, and its fused score is
 the one that it would have with the lowest score that the reranker gave: the list's scores never rise.
+
+A reranker may want further searches, such as that of an expanded query: what they find is scored with the head. An
+image that was no candidate of the store has its cosine with the query as its score until then, and counts behind the
+candidates in "global_rank".
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.rerank.calibration import Calibration
-from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, Ranking, Reranker
+from pipeline.types import (
+    Candidates,
+    Description,
+    DescriptorSource,
+    FloatArray,
+    FurtherSearch,
+    Ranking,
+    Reranker,
+    searches_further,
+)
 
 Rows = npt.NDArray[np.int64]
 _Scores = npt.NDArray[np.floating[Any]]
@@ -81,8 +94,16 @@ class RerankStep:
         )
 
 
+Search = Callable[[Sequence[FurtherSearch]], list[list[str]]]
+"""The ids that further searches find, one list per query: nearest first, and only images that it may rank."""
+
+
 def apply_chain(
-    chain: Sequence[RerankStep], queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
+    chain: Sequence[RerankStep],
+    queries: Sequence[Description],
+    candidates: Candidates,
+    gallery: DescriptorSource,
+    search: Search | None = None,
 ) -> list[Ranking]:
     """Rank the candidates of every query; an empty chain keeps the global order.
 
@@ -91,22 +112,82 @@ def apply_chain(
         queries: one description per query, with locals where a reranker needs them.
         candidates: of the store.
         gallery: where candidates' descriptors are read.
+        search: for rerankers that search further; None: they score the candidates that there are.
     """
-    orders = [np.arange(len(ids)) for ids in candidates.ids]
-    scores = [np.array(values, dtype=np.float32) for values in candidates.scores]  # in the order of the list
-    seen: list[dict[str, FloatArray]] = [{} for _ in orders]
+    lists = [
+        _List(ids, np.asarray(values, np.float32), query.vector)
+        for ids, values, query in zip(candidates.ids, candidates.scores, queries, strict=True)
+    ]
     for step in chain:
-        heads = [order[: step.depth(values)] for order, values in zip(orders, scores, strict=True)]
-        part = Candidates(
-            candidates.query_ids,
-            [[ids[row] for row in head] for ids, head in zip(candidates.ids, heads, strict=True)],
-            [values[: len(head)] for values, head in zip(scores, heads, strict=True)],
-        )
-        for number, reranked in enumerate(step.reranker.score(queries, part, gallery)):
-            head = heads[number]
-            seen[number][step.name] = _spread(reranked, head, len(orders[number]))
-            orders[number], scores[number] = step.reorder(orders[number], scores[number], reranked)
-    return [_ranking(candidates, number, order, scores[number], seen[number]) for number, order in enumerate(orders)]
+        depths = [step.depth(one.scores) for one in lists]
+        if search is not None and searches_further(step.reranker):
+            wanted = step.reranker.further_searches(queries, _heads(candidates, lists, depths), gallery)
+            found = search([replace(one, count=one.count or step.top) for one in wanted])
+            depths = [one.join(depth, ids, gallery) for one, depth, ids in zip(lists, depths, found, strict=True)]
+        scored = step.reranker.score(queries, _heads(candidates, lists, depths), gallery)
+        for one, reranked in zip(lists, scored, strict=True):
+            one.take(step, reranked)
+    return [one.ranking(name) for one, name in zip(lists, candidates.query_ids, strict=True)]
+
+
+class _List:
+    """The list of one query on its way through a chain.
+
+    Args:
+        ids: of the K candidates of the store; images of further searches are behind them.
+        similarity: [K] float32, cosines with the query.
+        query: [D] float32, its global descriptor.
+
+    Attributes:
+        order, scores: the rows of `ids` in the order of the list, and their scores there.
+    """
+
+    def __init__(self, ids: Sequence[str], similarity: FloatArray, query: FloatArray) -> None:
+        self._ids, self._similarity, self._query = ids, similarity, query
+        self._seen: dict[str, FloatArray] = {}
+        self.order: Rows = np.arange(len(ids))
+        self.scores = np.array(similarity)
+
+    def head(self, depth: int) -> list[str]:
+        """The ids of the first ones."""
+        return [self._ids[row] for row in self.order[:depth]]
+
+    def earlier(self, depth: int) -> dict[str, FloatArray]:
+        """What each reranker before gave the first ones."""
+        return {name: values[self.order[:depth]] for name, values in self._seen.items()}
+
+    def join(self, depth: int, found: Sequence[str], gallery: DescriptorSource) -> int:
+        """Put what was found behind the first `depth`, ahead of the rest; returns how long the head is then."""
+        place = {self._ids[row]: place for place, row in enumerate(self.order)}
+        behind = np.array(sorted({place[name] for name in found if place.get(name, 0) >= depth}), np.int64)
+        new = [name for name in dict.fromkeys(found) if name not in place]
+        values = gallery.globals(new) @ self._query if new else np.zeros(0, np.float32)
+        best = np.argsort(-values, kind="stable")
+        new, values = [new[row] for row in best], np.asarray(values[best], np.float32)
+        rest = np.setdiff1d(np.arange(depth, len(self.order)), behind)
+        rows = len(self._ids) + np.arange(len(new))
+        self.order = np.concatenate([self.order[:depth], self.order[behind], rows, self.order[rest]])
+        self.scores = np.concatenate([self.scores[:depth], self.scores[behind], values, self.scores[rest]])
+        if new:
+            self._ids, self._similarity = [*self._ids, *new], np.concatenate([self._similarity, values])
+            self._seen = {
+                name: np.concatenate([seen, np.full(len(new), np.nan, np.float32)]) for name, seen in self._seen.items()
+            }
+        return depth + len(behind) + len(new)
+
+    def take(self, step: RerankStep, reranked: FloatArray) -> None:
+        """The list after a link that scored its first ones `reranked` [D]."""
+        self._seen[step.name] = _spread(reranked, self.order[: len(reranked)], len(self.order))
+        self.order, self.scores = step.reorder(self.order, self.scores, reranked)
+
+    def ranking(self, query_id: str) -> Ranking:
+        """The list as a result."""
+        explanation: dict[str, npt.NDArray[Any]] = {
+            "global_rank": self.order + 1,
+            "global_score": self._similarity[self.order],
+        }
+        explanation |= {name: values[self.order] for name, values in self._seen.items()}
+        return Ranking(query_id, self.head(len(self.order)), self.scores, explanation)
 
 
 def fuse(similarity: _Scores, reranked: _Scores, weight: float) -> FloatArray:
@@ -114,17 +195,15 @@ def fuse(similarity: _Scores, reranked: _Scores, weight: float) -> FloatArray:
     return np.asarray(weight * similarity + (1 - weight) * reranked, dtype=np.float32)
 
 
-def _ranking(
-    candidates: Candidates, number: int, order: np.ndarray, scores: FloatArray, seen: dict[str, FloatArray]
-) -> Ranking:
-    """`order` are rows of the candidates, `scores` those of the list in that order."""
-    ids = candidates.ids[number]
-    explanation = {"global_rank": order + 1, "global_score": np.asarray(candidates.scores[number])[order]}
-    return Ranking(
-        candidates.query_ids[number],
-        [ids[row] for row in order],
-        scores,
-        explanation | {name: values[order] for name, values in seen.items()},
+def _heads(candidates: Candidates, lists: Sequence[_List], depths: Sequence[int]) -> Candidates:
+    """The first ones of each list, with what earlier links gave them."""
+    earlier = [one.earlier(depth) for one, depth in zip(lists, depths, strict=True)]
+    names = earlier[0] if earlier else ()
+    return Candidates(
+        candidates.query_ids,
+        [one.head(depth) for one, depth in zip(lists, depths, strict=True)],
+        [one.scores[:depth] for one, depth in zip(lists, depths, strict=True)],
+        {name: [seen[name] for seen in earlier] for name in names},
     )
 
 

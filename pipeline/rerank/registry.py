@@ -14,6 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import unknown_name
 from pipeline.rerank.ames.settings import AMESSettings
+from pipeline.rerank.classics.settings import (
+    AlphaQESettings,
+    AverageQESettings,
+    DBASettings,
+    DiffusionSettings,
+    KReciprocalSettings,
+)
 from pipeline.rerank.cvnet.settings import CVNetSettings
 from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.rrt.settings import RRTSettings
@@ -84,4 +91,9 @@ RERANKERS: dict[str, RerankerKind] = {
     "rrt_sop": RerankerKind("pipeline.rerank.rrt_sop.reranker:RRTSOPReranker", RRTSOPSettings),
     "ames": RerankerKind("pipeline.rerank.ames.reranker:AMESReranker", AMESSettings),
     "cvnet": RerankerKind("pipeline.rerank.cvnet.reranker:CVNetReranker", CVNetSettings),
+    "average_qe": RerankerKind("pipeline.rerank.classics.query_expansion:AverageQueryExpansion", AverageQESettings),
+    "alpha_qe": RerankerKind("pipeline.rerank.classics.query_expansion:AlphaQueryExpansion", AlphaQESettings),
+    "dba": RerankerKind("pipeline.rerank.classics.dba:DatabaseAugmentation", DBASettings),
+    "k_reciprocal": RerankerKind("pipeline.rerank.classics.k_reciprocal:KReciprocal", KReciprocalSettings),
+    "diffusion": RerankerKind("pipeline.rerank.classics.diffusion:Diffusion", DiffusionSettings),
 }

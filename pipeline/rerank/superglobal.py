@@ -9,10 +9,8 @@ the paper's; `superglobal_settings.py` has those that cost no R@1, and docs/resu
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -20,12 +18,10 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.errors import RelookError, UsageError
-from pipeline.rerank.parallel_batches import map_in_parallel
+from pipeline.errors import UsageError
+from pipeline.rerank.candidate_vectors import score_blocks
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard, Neighbours
 
-# Bytes of candidate vectors that are looked at together; a block of queries is as large as fits.
-_BLOCK_BYTES = 16 << 20
 # Rows from which two products of a half and one of a quarter are faster than the whole.
 _WORTH_HALVING = 128
 
@@ -126,16 +122,8 @@ class SuperGlobalReranker:
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
     ) -> list[FloatArray]:
         """The mix of the two similarities of equation 10, one [K] float32 array per query."""
-        if len(queries) != len(candidates.ids):
-            raise RelookError(f"{len(queries)} queries for {len(candidates.ids)} lists of candidates")
-        scores: list[FloatArray] = [np.zeros(0, np.float32)] * len(queries)
-        blocks = self._blocks(queries, candidates)
-        read = (self._read(block, queries, candidates, gallery) for block in blocks)
-        found = map_in_parallel(lambda part: self.refine(*part).cpu().numpy(), read, self._device)
-        for block, result in zip(blocks, found, strict=True):
-            for row, values in zip(block, result, strict=True):
-                scores[row] = values
-        return scores
+        vectors = [query.vector for query in queries]
+        return score_blocks(vectors, candidates, gallery, self.refine, self._device)
 
     @torch.inference_mode()
     def explain(
@@ -184,28 +172,6 @@ class SuperGlobalReranker:
         best = first.topk(min(self._k + 1, first.shape[1]), dim=1).indices
         expanded = refinement.descriptors(best).amax(dim=1)
         return functional.normalize(expanded, dim=1) if self._normalise else expanded
-
-    def _read(
-        self, block: Sequence[int], queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Queries [Q, D] and their candidates [Q, M, D], fetched at once."""
-        names = list(chain.from_iterable(candidates.ids[row] for row in block))
-        # Whatever store they come from, torch needs them contiguous and writable.
-        flat = torch.from_numpy(np.require(gallery.globals(names), np.float32, ["C", "W"]))
-        vectors = torch.from_numpy(np.stack([queries[row].vector for row in block]))
-        return vectors, flat.view(len(block), len(names) // len(block), -1)
-
-    def _blocks(self, queries: Sequence[Description], candidates: Candidates) -> list[list[int]]:
-        """Queries with equally many candidates, in blocks that fit."""
-        by_length: dict[int, list[int]] = defaultdict(list)
-        for row, ids in enumerate(candidates.ids):
-            if ids:
-                by_length[len(ids)].append(row)
-        blocks = []
-        for length, rows in by_length.items():
-            size = max(1, _BLOCK_BYTES // (length * (4 * queries[rows[0]].vector.shape[0] + 4 * length)))
-            blocks += [rows[start : start + size] for start in range(0, len(rows), size)]
-        return blocks
 
 
 def _all_pairs(vectors: torch.Tensor) -> torch.Tensor:

@@ -29,6 +29,7 @@ from pipeline.workflow.searching import (
     find_candidates,
     hits_of_rankings,
     needs_of,
+    search_further,
 )
 
 logger = logging.getLogger("relook")
@@ -221,7 +222,8 @@ class SearchEngine:
             if search.cancelled.is_set():
                 return
             if name != "explained" or not rankings:
-                rankings = apply_chain(steps, described, candidates, gallery)
+                further = search_further(gallery, queries, options)
+                rankings = apply_chain(steps, described, candidates, gallery, further)
             (hits,) = hits_of_rankings(gallery, queries, described, rankings, steps, options)
             search.tell(Stage(name, hits, search.pinned, number == len(stages) or not plan.stages))
 

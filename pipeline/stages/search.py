@@ -15,7 +15,7 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.hits import Hits
 from pipeline.workflow.progress import Reporter, Silent
-from pipeline.workflow.query_inputs import Query, queries_of_sources
+from pipeline.workflow.query_inputs import Query, queries_of_sources, with_feedback
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,8 @@ def search(
     reporter: Reporter | None = None,
     *,
     ids: Sequence[str] = (),
+    like: Sequence[str] = (),
+    unlike: Sequence[str] = (),
     bbox: Sequence[float] | None = None,
     where: Mapping[str, Sequence[str]] | None = None,
     min_score: float | None = None,
@@ -53,6 +55,7 @@ def search(
         sources: photo files, manifests or folders of photos, "-" for a picture on stdin.
         reporter: told about the progress.
         ids: images of the index, whose stored descriptors are queries after those of `sources`.
+        like, unlike: see `Gallery.search`; of every query. Without queries, `like` is one.
         bbox, where, min_score, explain: see `Gallery.search`; `bbox` is that of every source that brings none.
 
     Raises:
@@ -60,11 +63,12 @@ def search(
         RelookError: no query can be read, or the index, the store or a reranker cannot be used.
     """
     started = time.monotonic()
-    if not sources and not ids:
+    if not sources and not ids and not like and not unlike:
         raise UsageError("search: which photos? give a QUERY, or an image of the index with --id")
     with open_gallery(config) as gallery:
         names = [step.name for step in gallery.chain()]
-        queries = [*queries_of_sources(sources, config, bbox), *(Query(name, id=name) for name in ids)]
+        given = [*queries_of_sources(sources, config, bbox), *(Query(name, id=name) for name in ids)]
+        queries = with_feedback(given, like, unlike)
         found = gallery.search_queries(
             queries,
             where=where,

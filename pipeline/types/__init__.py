@@ -26,12 +26,14 @@ from pipeline.types.protocols import (
     FittableDescriber,
     HostedStore,
     Reranker,
+    SearchingReranker,
     VectorStore,
     WriteCost,
     explains,
     is_hosted,
+    searches_further,
 )
-from pipeline.types.rankings import Candidates, Ranking
+from pipeline.types.rankings import Candidates, FurtherSearch, Ranking
 
 __all__ = [
     "IMPORTED",
@@ -46,6 +48,7 @@ __all__ = [
     "FeatureMaps",
     "FittableDescriber",
     "FloatArray",
+    "FurtherSearch",
     "Geometry",
     "GlobalDescriptors",
     "GroundTruth",
@@ -66,10 +69,12 @@ __all__ = [
     "PreparedKeypoints",
     "Ranking",
     "Reranker",
+    "SearchingReranker",
     "StoredVectors",
     "VectorStore",
     "VerifiedMatches",
     "WriteCost",
     "explains",
     "is_hosted",
+    "searches_further",
 ]

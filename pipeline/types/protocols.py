@@ -25,7 +25,7 @@ from pipeline.types.descriptors import (
 from pipeline.types.explanations import Explanation
 from pipeline.types.images import Box
 from pipeline.types.model_card import ModelCard
-from pipeline.types.rankings import Candidates
+from pipeline.types.rankings import Candidates, FurtherSearch
 
 
 class Describer(Protocol):
@@ -62,8 +62,12 @@ class FittableDescriber(Describer, Protocol):
         The result has `bytes`, the memory that it takes, and `on_cpu()`, a copy outside the device's memory.
         """
 
-    def fit_on(self, outputs: Iterable[Any]) -> None:
-        """`fit` on what `observe` returned."""
+    @property
+    def fits_on_labels(self) -> bool:
+        """Whether a projection of `to_fit` is learnt from labels, which `fit_on` then needs."""
+
+    def fit_on(self, outputs: Iterable[Any], labels: Sequence[str] = ()) -> None:
+        """`fit` on what `observe` returned. `labels` are those of its pictures, read after the last of the outputs."""
 
     def describe_output(self, output: Any) -> list[Description]:
         """`describe` for the pictures that `observe` was given, without running the network again."""
@@ -212,6 +216,20 @@ class Reranker(Protocol):
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
     ) -> list[FloatArray]:
         """One float32 array per query, as long as its candidates, higher is better, comparable within a query."""
+
+
+class SearchingReranker(Reranker, Protocol):
+    """A reranker that wants images beyond the candidates, such as the neighbours of an expanded query."""
+
+    def further_searches(
+        self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
+    ) -> list[FurtherSearch]:
+        """What to search of each query; the images found join its candidates, which `score` then gets."""
+
+
+def searches_further(reranker: Reranker) -> TypeGuard[SearchingReranker]:
+    """Whether the reranker wants further searches."""
+    return hasattr(reranker, "further_searches")
 
 
 class ExplainingReranker(Reranker, Protocol):

@@ -21,12 +21,29 @@ class Candidates:
     Attributes:
         query_ids: Q names.
         ids: Q lists of at most K ids (shorter where the store holds less).
-        scores: Q float32 arrays as long as the lists: cosine similarities in [-1, 1], descending, ties by id.
+        scores: Q float32 arrays as long as the lists: cosine similarities in [-1, 1], descending, ties by id; in a
+            chain the scores that the list has there.
+        earlier: what each earlier reranker of a chain scored, by its name: Q float32 arrays as long as the lists, NaN
+            where it did not look.
     """
 
     query_ids: Sequence[str]
     ids: Sequence[Sequence[str]]
     scores: Sequence[FloatArray]
+    earlier: Mapping[str, Sequence[FloatArray]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FurtherSearch:
+    """What a reranker has searched of one query before it scores.
+
+    Attributes:
+        vectors: [n, D] float32 of unit length, such as an expanded query; n may be 0.
+        count: how many of the nearest images of each vector join the candidates; None: as many as the step re-ranks.
+    """
+
+    vectors: FloatArray
+    count: int | None = None
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ class Gallery(OpenedIndex):
         min_score: float | None = ...,
         skip_itself: bool | None = ...,
         explain: bool = ...,
+        like: Sequence[str] = ...,
+        unlike: Sequence[str] = ...,
     ) -> list[Hits]: ...
     @overload
     def search(
@@ -58,6 +60,8 @@ class Gallery(OpenedIndex):
         min_score: float | None = ...,
         skip_itself: bool | None = ...,
         explain: bool = ...,
+        like: Sequence[str] = ...,
+        unlike: Sequence[str] = ...,
     ) -> Hits: ...
     def search(
         self,
@@ -71,6 +75,8 @@ class Gallery(OpenedIndex):
         min_score: float | None = None,
         skip_itself: bool | None = None,
         explain: bool = False,
+        like: Sequence[str] = (),
+        unlike: Sequence[str] = (),
     ) -> Hits | list[Hits]:
         """Which images of the index show the same thing as this one?
 
@@ -86,6 +92,8 @@ class Gallery(OpenedIndex):
             min_score: leave out hits with a lower score.
             skip_itself: leave out the query's own image, by its file or id; None: `search.skip_itself`.
             explain: have `Hit.reasons` say why each reranker scored a hit as it did; takes longer.
+            like, unlike: ids of images of the index that the query moves towards and away from: relevance feedback
+                (`search.like_weight` and `unlike_weight`). Without `image` and `id`, `like` is the query.
 
         Returns:
             The hits; for a list of pictures a list, in its order.
@@ -95,17 +103,20 @@ class Gallery(OpenedIndex):
             ImageError: a picture cannot be read.
             RelookError: the id is unknown; the index, the store or a reranker cannot be used; the gallery is closed.
         """
-        from pipeline.workflow.query_inputs import Query, query_of
+        from pipeline.workflow.query_inputs import Query, query_of, with_feedback
 
         several = isinstance(image, list | tuple)
-        if (image is None) == (id is None):
+        if (image is None) == (id is None) and not (like and image is None):
             raise UsageError("search: give an image or an id, and not both")
-        if bbox is not None and (several or id is not None):
+        if bbox is not None and (several or image is None):
             raise UsageError("search: bbox belongs to one image, not to a list or an id")
         if id is not None:
             queries = [Query(id, id=id)]
+        elif several:
+            queries = [_named(query_of, one, n) for n, one in enumerate(image)]
         else:
-            queries = [_named(query_of, one, n) for n, one in enumerate(image)] if several else [query_of(image, bbox)]
+            queries = [] if image is None else [query_of(image, bbox)]
+        queries = with_feedback(queries, like, unlike) if queries or image is None else []
         found = self.search_queries(
             queries,
             top_k=top_k,

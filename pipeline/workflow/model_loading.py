@@ -66,6 +66,8 @@ def open_describer(config: Config, index: Index) -> Describer:
         "weights": "random" if card.random else "pretrained",
         **card.changed("image", icc=card.image.icc).settings,
     }
+    # Cards name the way of whitening only where it is not PCA.
+    have["globals"] = {"whitening": "pca", **(card.settings.get("globals") or {})}
     differences = _differences(requested, have)
     checkpoint = config.describe.checkpoint
     if differences and _is_being_made(config, index):

@@ -31,7 +31,7 @@ _FILTERED = ("label", "path", "split")
 
 @dataclass(frozen=True)
 class Query:
-    """One query: a picture to describe, or the id of an image of the index.
+    """One query: a picture to describe, the id of an image of the index, or images of the index that it is like.
 
     Attributes:
         name: what results call it.
@@ -39,6 +39,7 @@ class Query:
         id: of the image of the index; "" for a picture.
         label: what it shows; "" if unknown.
         bbox: x0, y0, x1, y1 in pixels of the upright picture: only this part is described. None: all of it.
+        like, unlike: ids of images of the index that it moves towards and away from (`rerank.classics.rocchio`).
         error: why it cannot be searched, where that is known before it is read; "" otherwise.
     """
 
@@ -48,11 +49,20 @@ class Query:
     label: str = ""
     bbox: Box | None = None
     error: str = ""
+    like: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
 
     @property
     def file(self) -> Path | None:
         """The photo's file, where it is one."""
         return self.picture if isinstance(self.picture, Path) else None
+
+    @property
+    def stored_id(self) -> str:
+        """The image of the index that it is described by: its id, or the first that it is like; "" for a picture."""
+        if self.picture is not None:
+            return ""
+        return self.id or (self.like[0] if self.like else "")
 
 
 def query_of(image: Any, bbox: Sequence[float] | None = None) -> Query:
@@ -106,6 +116,23 @@ def queries_of_sources(sources: Sequence[str], config: Config, bbox: Sequence[fl
         queries += [Query(path, error=reason) for _, path, reason in catalog.failed]
         queries += [Query(one.path, Path(one.path), label=one.label, bbox=one.bbox) for one in catalog]
     return [query if query.bbox or query.error else replace(query, bbox=box) for query in queries]
+
+
+def with_feedback(queries: Sequence[Query], like: Sequence[str], unlike: Sequence[str]) -> list[Query]:
+    """The queries, each moved towards and away from images of the index; without any, one that is like them.
+
+    Raises:
+        UsageError: there is nothing but images that the results should be unlike; or a text in place of a list.
+    """
+    for key, value in (("like", like), ("unlike", unlike)):
+        if isinstance(value, str):
+            raise UsageError(f"{key} = {value!r}: expected a list of ids, such as [{value!r}]")
+    if not like and not unlike:
+        return list(queries)
+    if not queries and not like:
+        raise UsageError("unlike: give a query or an image that it should be like as well")
+    given = queries or [Query(f"like {', '.join(like)}")]
+    return [replace(query, like=tuple(like), unlike=tuple(unlike)) for query in given]
 
 
 def catalog_of(source: str, config: Config) -> Catalog:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline.config import Config
 from pipeline.rerank import RerankStep, apply_chain
+from pipeline.rerank.chain import Search
+from pipeline.rerank.classics.rocchio import rocchio
 from pipeline.stores import Index
-from pipeline.types import Box, Candidates, Description, Explanation, FloatArray, ImageRecord, Ranking, explains
+from pipeline.types import Box, Candidates, Description, Explanation, ImageRecord, Ranking, explains
+from pipeline.workflow.finder import Finder, merged_searches
 from pipeline.workflow.hits import Hit, Hits
-from pipeline.workflow.opened_index import OpenedIndex, check_store
+from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.queries import describe_records
 from pipeline.workflow.query_inputs import Query
@@ -54,7 +55,7 @@ def run_queries(
     if numbers:
         readable, described = [queries[number] for number in numbers], [descriptions[number] for number in numbers]
         candidates = find_candidates(gallery, readable, described, chain, options)
-        rankings = _rerank(gallery, described, candidates, chain, reporter)
+        rankings = _rerank(gallery, readable, described, candidates, chain, options, reporter)
         hits = hits_of_rankings(gallery, readable, described, rankings, chain, options)
         found = dict(zip(numbers, hits, strict=True))
     return [
@@ -85,10 +86,10 @@ def describe_queries(
         limits: says how pictures are read in place of the gallery's configuration.
 
     Raises:
-        RelookError: the index does not have the id of a query.
+        RelookError: the index does not have the id of a query, or one that it is like.
     """
     errors = {number: query.error for number, query in enumerate(queries) if query.error}
-    stored = [number for number, query in enumerate(queries) if query.id and query.picture is None]
+    stored = [number for number, query in enumerate(queries) if query.stored_id]
     pictures = {
         number: query.picture
         for number, query in enumerate(queries)
@@ -96,7 +97,7 @@ def describe_queries(
     }
     found: dict[int, Description] = {}
     if stored:
-        ids = [queries[number].id for number in stored]
+        ids = [queries[number].stored_id for number in stored]
         gallery.index.find_records(ids)  # names an id that is not there
         found |= zip(stored, gallery.describe(ids, needs), strict=True)
     if pictures:
@@ -107,7 +108,20 @@ def describe_queries(
         done = describe_records(records, describer, reading, reporter, list(pictures.values()))
         found |= zip((numbers[place] for place in done.numbers), done.descriptions, strict=True)
         errors |= {numbers[place]: reason for place, reason in done.reasons.items()}
-    return found, errors
+    return {number: _with_feedback(gallery, queries[number], one) for number, one in found.items()}, errors
+
+
+def _with_feedback(gallery: OpenedIndex, query: Query, description: Description) -> Description:
+    """The description with a global descriptor that is moved towards and away from images of the index."""
+    if not query.like and not query.unlike:
+        return description
+    gallery.index.find_records([*query.like, *query.unlike])  # names an id that is not there
+    nothing = np.zeros((0, len(description.vector)), np.float32)
+    liked = gallery.globals(query.like) if query.like else nothing
+    unliked = gallery.globals(query.unlike) if query.unlike else nothing
+    own = description.vector if query.picture is not None or query.id else None
+    settings = gallery.config.search
+    return replace(description, vector=rocchio(own, liked, unliked, settings.like_weight, settings.unlike_weight))
 
 
 def find_candidates(
@@ -119,7 +133,16 @@ def find_candidates(
 ) -> Candidates:
     """The candidates of each query: as many as are returned, or as many as a reranker reads."""
     depth = max([options.top_k, *(step.top for step in chain)])
-    return _Finder(gallery, options).find(queries, descriptions, depth)
+    vectors = np.stack([description.vector for description in descriptions])
+    return Finder(gallery, options.where, options.skip_itself).find(queries, vectors, depth)
+
+
+def search_further(gallery: OpenedIndex, queries: Sequence[Query], options: SearchOptions) -> Search:
+    """Further searches of these queries for a chain, under the same filter."""
+    finder = Finder(gallery, options.where, options.skip_itself)
+    return merged_searches(
+        lambda numbers, vectors, count: finder.find([queries[number] for number in numbers], vectors, count).ids
+    )
 
 
 def hits_of_rankings(
@@ -139,9 +162,11 @@ def hits_of_rankings(
 
 def _rerank(
     gallery: OpenedIndex,
+    queries: Sequence[Query],
     descriptions: Sequence[Description],
     candidates: Candidates,
     chain: Sequence[RerankStep],
+    options: SearchOptions,
     reporter: Reporter,
 ) -> list[Ranking]:
     """The candidates of each query after the chain; with an empty chain in the order of the global search."""
@@ -152,7 +177,8 @@ def _rerank(
         for start in range(0, len(descriptions), _TOGETHER):
             rows = slice(start, start + _TOGETHER)
             part = Candidates(candidates.query_ids[rows], candidates.ids[rows], candidates.scores[rows])
-            rankings += apply_chain(chain, descriptions[rows], part, gallery)
+            further = search_further(gallery, queries[rows], options)
+            rankings += apply_chain(chain, descriptions[rows], part, gallery, further)
             bar.advance(len(part.ids))
     return rankings
 
@@ -171,76 +197,6 @@ def _photo(gallery: OpenedIndex, query: Query) -> tuple[str, Box | None]:
         return str(query.file or ""), query.bbox
     record = gallery.index.find_records([query.id])[0]
     return str(gallery.index.image_file(record)), record.bbox
-
-
-class _Finder:
-    """Candidates that are in the generation that is searched, and are not the query itself."""
-
-    def __init__(self, gallery: OpenedIndex, options: SearchOptions) -> None:
-        self._gallery, self._options = gallery, options
-
-    def find(self, queries: Sequence[Query], descriptions: Sequence[Description], depth: int) -> Candidates:
-        """At most `depth` candidates of each query."""
-        extra = 1 if self._options.skip_itself else 0
-        vectors = np.stack([description.vector for description in descriptions])
-        found = self._gallery.store.query(vectors, depth + extra, self._options.where)
-        self._check_whole(min(len(names) for names, _ in found), depth + extra)
-        ids, scores = [], []
-        for number, (names, values) in enumerate(found):
-            kept, values = self._enough(queries[number], vectors[number : number + 1], names, values, depth, extra)
-            ids.append(kept)
-            scores.append(values)
-        return Candidates([query.name for query in queries], ids, scores)
-
-    def _check_whole(self, fewest: int, wanted: int) -> None:
-        """A store that was emptied since it was opened is an error, one that has lost vectors is warned of.
-
-        Only where there are too few results, which is cheap to notice; under a filter where there are none.
-        """
-        gallery = self._gallery
-        expected = min(wanted, gallery.index.manifest.counts["images"]) if not self._options.where else 1
-        if fewest < expected:
-            check_store(gallery.config.store.kind, gallery.index, gallery.store, "warn")
-
-    def _enough(
-        self, query: Query, vector: FloatArray, names: list[str], values: FloatArray, depth: int, extra: int
-    ) -> tuple[list[str], FloatArray]:
-        """More candidates are read until enough of them count, or there are no more."""
-        while True:
-            rows = np.flatnonzero(self._counts(query, names))
-            wanted = depth + extra
-            if len(rows) >= depth or len(names) < wanted:
-                rows = rows[:depth]
-                return [names[row] for row in rows], values[rows]
-            extra = 2 * (wanted - len(rows)) + extra
-            names, values = self._gallery.store.query(vector, depth + extra, self._options.where)[0]
-
-    def _counts(self, query: Query, names: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Which candidates count. A store that is being synced may have images that this generation does not."""
-        index = self._gallery.index
-        counts = np.ones(len(names), np.bool_) if self._gallery.store.index_backed else index.has(names)
-        if not counts.all():
-            logger.info("%s: %d candidates are of another generation of the index", index.directory, (~counts).sum())
-        if self._options.skip_itself:
-            known = np.flatnonzero(counts)
-            own = self._own(query, index.find_records([names[row] for row in known.tolist()]))
-            counts[known[own]] = False
-        return counts
-
-    def _own(self, query: Query, records: Sequence[ImageRecord]) -> npt.NDArray[np.bool_]:
-        """Which records are of the query's own file, or are the query."""
-        index = self._gallery.index
-        file = query.file
-        if query.id:
-            file = index.image_file(index.find_records([query.id])[0])
-        resolved = None if file is None else file.resolve()
-        return np.array(
-            [record.id == query.id or _is_file(index.image_file(record), resolved) for record in records], np.bool_
-        )
-
-
-def _is_file(path: Path, resolved: Path | None) -> bool:
-    return resolved is not None and path.resolve() == resolved
 
 
 def _hits(

@@ -190,3 +190,22 @@ class TestTrainAndEvaluate:
     def test_upload_verifies(self, index: Path) -> None:
         result = document("upload", "--index", index)
         assert (result["added"], result["equal"]) == (0, 40)
+
+
+class TestFeedback:
+    def test_like_and_unlike(self, index: Path) -> None:
+        ids = list(Index(index).records)
+        liked = document("search", "--index", index, "--like", ids[0], "--like", ids[1], "--rerank", "none")
+        (query,) = liked["queries"]
+        assert query["query"] == f"like {ids[0]}, {ids[1]}"
+        assert {query["results"][0]["id"], query["results"][1]["id"]} == {ids[0], ids[1]}
+        plain = document("search", "--index", index, "--id", ids[0], "--top-k", 40, "--rerank", "none")
+        moved = document(
+            "search", "--index", index, "--id", ids[0], "--unlike", ids[9], "--top-k", 40, "--rerank", "none"
+        )
+        before = {hit["id"]: hit["score"] for hit in plain["queries"][0]["results"]}
+        after = {hit["id"]: hit["score"] for hit in moved["queries"][0]["results"]}
+        assert after[ids[9]] < before[ids[9]]
+
+    def test_unlike_alone_is_refused(self, index: Path) -> None:
+        assert "give a query" in refused(2, "search", "--index", index, "--unlike", "thing 2/view_1.jpg")

@@ -126,7 +126,12 @@ UNEXPLAINED = {
 
 def test_config_shows_one_key_one_section_and_what_was_set() -> None:
     found = document("config", "search", "--set", "search.top_k=3")["settings"]
-    assert [row["key"] for row in found] == ["search.top_k", "search.skip_itself"]
+    assert [row["key"] for row in found] == [
+        "search.top_k",
+        "search.skip_itself",
+        "search.like_weight",
+        "search.unlike_weight",
+    ]
     assert (found[0]["value"], found[0]["default"], found[0]["type"]) == (3, 10, "integer")
     with pytest.raises(UsageError, match=r"unknown setting 'search\.topk'; did you mean 'search\.top_k'\?"):
         settings(Config(), "search.topk")

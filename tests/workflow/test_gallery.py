@@ -422,3 +422,51 @@ def test_bytes_of_a_jpeg_are_read_as_such(gallery: Gallery, collection: SmallCol
     Image.open(collection.folder / "ring" / "ring_2.png").save(data, "JPEG")
     (tmp_path / "a.jpg").write_bytes(data.getvalue())
     assert gallery.search(data.getvalue()).ids == gallery.search(tmp_path / "a.jpg").ids
+
+
+class TestFeedback:
+    def test_a_query_moves_towards_and_away_from_images(self, gallery: Gallery, collection: SmallCollection) -> None:
+        path = collection.folder / "ring" / "ring_2.png"
+        ids, vectors = gallery.vectors()
+        liked, unliked = ids[3], ids[7]
+        plain = scores(gallery.search(path, rerank=None, top_k=28))
+        moved = scores(gallery.search(path, rerank=None, top_k=28, like=[liked], unlike=[unliked]))
+        query = vectors[ids.index("ring/ring_2.png")]
+        expected = query + 0.75 * vectors[3] - 0.15 * vectors[7]
+        expected /= np.linalg.norm(expected)
+        assert moved == pytest.approx(dict(zip(ids, (vectors @ expected).tolist(), strict=True)), abs=1e-5)
+        assert moved[liked] > plain[liked]
+
+    def test_liked_images_alone_are_a_query(self, gallery: Gallery) -> None:
+        ids, vectors = gallery.vectors()
+        hits = gallery.search(like=ids[:2], rerank=None, top_k=28)
+        mean = vectors[:2].sum(axis=0)
+        expected = vectors @ (mean / np.linalg.norm(mean))
+        assert hits.query == f"like {ids[0]}, {ids[1]}"
+        assert scores(hits) == pytest.approx(dict(zip(ids, expected.tolist(), strict=True)), abs=1e-5)
+        assert len(gallery.search(like=ids[:1], rerank="superglobal,alpha_qe")) == 10
+
+    def test_what_is_no_feedback_is_refused(self, gallery: Gallery) -> None:
+        ids, _ = gallery.vectors()
+        with pytest.raises(relook.RelookError, match="no such"):
+            gallery.search(id=ids[0], like=["no such"])
+        with pytest.raises(relook.UsageError, match="give an image or an id"):
+            gallery.search(unlike=[ids[0]])
+        with pytest.raises(relook.UsageError, match="expected a list of ids"):
+            gallery.search(id=ids[0], like=ids[0])
+        with pytest.raises(relook.UsageError, match="bbox belongs to one image"):
+            gallery.search(like=[ids[0]], bbox=(0, 0, 10, 10))
+
+
+@pytest.mark.parametrize(
+    "name", ["average_qe", "alpha_qe", "dba", "k_reciprocal", "diffusion", "superglobal,diffusion"]
+)
+def test_classics_re_rank_in_searches_and_evaluations(gallery: Gallery, collection: SmallCollection, name: str) -> None:
+    path = collection.folder / "ring" / "ring_2.png"
+    hits = gallery.search(path, rerank=name, skip_itself=True, where={"split": "train"})
+    assert "ring/ring_2.png" not in hits.ids
+    assert {hit.split for hit in hits} == {"train"}
+    assert set(name.split(",")) == set(hits[0].explanation)
+    result = gallery.evaluate(rerank=name)
+    assert result.after is not None
+    assert result.after.summary()["mAP"] > 0

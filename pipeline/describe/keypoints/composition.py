@@ -96,8 +96,12 @@ class _Both:
     def fit(self, batches: Iterable[Sequence[Prepared]]) -> None:
         self._describer.fit(batches)
 
-    def fit_on(self, outputs: Iterable[_Output]) -> None:
-        self._describer.fit_on(output.network for output in outputs)
+    @property
+    def fits_on_labels(self) -> bool:
+        return bool(self._describer.fits_on_labels)
+
+    def fit_on(self, outputs: Iterable[_Output], labels: Sequence[str] = ()) -> None:
+        self._describer.fit_on((output.network for output in outputs), labels)
 
     def fitted(self) -> Mapping[str, FloatArray]:
         arrays: Mapping[str, FloatArray] = self._describer.fitted()

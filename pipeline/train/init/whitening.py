@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.train.data.hold_out import rows_by_label
+from pipeline.describe.pair_whitening import whitening_from_pairs
 from pipeline.types import FloatArray
 
 
@@ -29,7 +29,7 @@ class Whitening:
 
 
 def within_class_whitening(vectors: FloatArray, labels: Sequence[str], dimension: int, shrinkage: float) -> Whitening:
-    """Whiten by the covariance within labels, then keep the directions of largest variance.
+    """Whiten by the covariance within labels, then keep the directions of largest variance; scaled to a variance of 1.
 
     Args:
         vectors: [N, D].
@@ -37,19 +37,8 @@ def within_class_whitening(vectors: FloatArray, labels: Sequence[str], dimension
         dimension: d, at most D.
         shrinkage: in (0, 1]: how much of the covariance is replaced by a multiple of the identity.
     """
-    groups = [rows for label, rows in rows_by_label(labels).items() if label]
-    used = np.concatenate(groups)
-    samples = vectors[used].astype(np.float64)
-    mean = samples.mean(axis=0)
-    residuals = np.concatenate([vectors[rows] - vectors[rows].mean(axis=0) for rows in groups]).astype(np.float64)
-    within = residuals.T @ residuals / len(used)
-    # Labels of one image each, or of copies, do not vary at all; then all directions have the same weight.
-    spread = np.trace(within) / len(within) or 1.0
-    within = (1 - shrinkage) * within + shrinkage * spread * np.eye(len(within))
-    variances, directions = np.linalg.eigh(within)
-    whiten = directions / np.sqrt(variances)
-    whitened = (samples - mean) @ whiten
-    _, axes = np.linalg.eigh(whitened.T @ whitened / len(used))
-    weight = (whiten @ axes[:, ::-1][:, :dimension]).T
-    weight /= np.sqrt(((samples - mean) @ weight.T).var(axis=0).sum())
+    mean, matrix = whitening_from_pairs(vectors, labels, dimension, shrinkage)
+    weight = matrix.T
+    samples = vectors[[row for row, label in enumerate(labels) if label]].astype(np.float64)
+    weight = weight / np.sqrt(((samples - mean) @ weight.T).var(axis=0).sum())
     return Whitening(weight.astype(np.float32), (-weight @ mean).astype(np.float32))

@@ -6,28 +6,25 @@ rankings of all of them are in memory at once. The first ones run one at a time,
 
 from __future__ import annotations
 
-import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from pipeline.evaluate import RankedRelevance, Scores, mark_relevance
 from pipeline.rerank import RerankStep, apply_chain
+from pipeline.rerank.chain import Search
 from pipeline.types import (
     Candidates,
     Description,
-    DescriptorSource,
     FloatArray,
-    ModelCard,
     Ranking,
-    Reranker,
 )
 from pipeline.workflow.evaluation.curves import RankingCurves
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries
+from pipeline.workflow.evaluation.timing import Clock
+from pipeline.workflow.finder import merged_searches
 from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.progress import Reporter, logger
 from pipeline.workflow.queries import find_candidates
@@ -87,7 +84,7 @@ def measure(
         RelookError: nothing can be scored.
     """
     gallery = _deep_enough(gallery, _depth(query_set, chains))
-    clock = _Clock()
+    clock = Clock()
     chains = [[clock.timed_step(step) for step in chain] for chain in chains]
     run = _Run(gallery, chains, query_set, clock)
     with reporter.bar("evaluate", len(query_set.records), "queries") as bar:
@@ -102,55 +99,6 @@ def measure(
     return Measurement(run.numbers, run.failed, before, after, run.shown, seconds, single, dict(clock.pairs), curves)
 
 
-class _Clock:
-    """Seconds by stage: of all queries, and of each that runs alone; and the pairs that each reranker scored."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = defaultdict(float)
-        self.single: dict[str, list[float]] = defaultdict(list)
-        self.pairs: dict[str, int] = defaultdict(int)
-        self.alone = False
-
-    @contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        passed = time.monotonic() - started
-        self.seconds[stage] += passed
-        if self.alone:
-            self.single[stage].append(passed)
-
-    def timed_step(self, step: RerankStep) -> RerankStep:
-        """The same step of a chain, timed."""
-        return replace(step, reranker=_TimedReranker(step.reranker, step.name, self))
-
-
-@dataclass(frozen=True)
-class _TimedReranker:
-    """A reranker that adds its seconds and its pairs to a clock."""
-
-    reranker: Reranker
-    name: str
-    clock: _Clock
-
-    @property
-    def needs(self) -> frozenset[str]:
-        return self.reranker.needs
-
-    def check(self, card: ModelCard) -> None:
-        self.reranker.check(card)
-
-    def bind(self, card: ModelCard) -> Self:
-        return replace(self, reranker=self.reranker.bind(card))
-
-    def score(
-        self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
-    ) -> list[FloatArray]:
-        self.clock.pairs[self.name] += sum(map(len, candidates.ids))
-        with self.clock.time(f"rerank {self.name}"):
-            return self.reranker.score(queries, candidates, gallery)
-
-
 @dataclass
 class _Run:
     """Collects the results of blocks of queries."""
@@ -158,7 +106,7 @@ class _Run:
     gallery: OpenedIndex
     chains: Sequence[Sequence[RerankStep]]
     query_set: EvaluationQueries
-    clock: _Clock
+    clock: Clock
     numbers: list[int] = field(default_factory=list)
     failed: int = 0
     before: list[RankedRelevance] = field(default_factory=list)
@@ -216,9 +164,23 @@ class _Run:
             ignored = self.query_set.protocol.lists.get(ending, ())
             part = self._without(candidates, numbers, ignored) if ignored else candidates
             with self.clock.time("rerank"):
-                rankings = apply_chain(chain, descriptions, part, self.gallery)
+                further = self._search_further(part.query_ids, numbers, ignored)
+                rankings = apply_chain(chain, descriptions, part, self.gallery, further)
             located += self._located(rankings, numbers, curves if headline.endswith(ending) else None)
         return rankings
+
+    def _search_further(self, names: Sequence[str], numbers: Sequence[int], ignored: Sequence[str]) -> Search:
+        """Further searches of these queries, in the same part of the gallery."""
+        query_set = self.query_set
+
+        def find(rows: Sequence[int], vectors: FloatArray, count: int) -> Sequence[Sequence[str]]:
+            own = [numbers[row] for row in rows]
+            excluded = [frozenset(query_set.excluded(number)) | query_set.outside for number in own]
+            described, asked = [Description(vector) for vector in vectors], [names[row] for row in rows]
+            found = find_candidates(self.gallery, asked, described, count, excluded, query_set.where)
+            return self._without(found, own, ignored).ids
+
+        return merged_searches(find)
 
     def _without(self, candidates: Candidates, numbers: Sequence[int], groups: Sequence[str]) -> Candidates:
         ids, scores = [], []

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from pipeline.catalog import Catalog
 from pipeline.config import Config
@@ -53,6 +54,8 @@ class FitSample:
 def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter: Reporter) -> FitSample:
     """Fit the projections on a sample of `describe.fit_images` photos that depends on the seed alone.
 
+    A projection that is learnt from labels gets whole labels, those with at least two photos.
+
     Returns:
         What the network computed, where the sample is the whole collection: then its batches are those of describing,
         and descriptions are the same to the last bit. Of a larger collection other photos would share the batches,
@@ -62,8 +65,10 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
         RelookError: none of the sample can be read, or it is too small.
     """
     count = min(config.describe.fit_images, len(catalog))
-    rows = np.random.default_rng(config.seed).permutation(len(catalog))[:count]
+    order = np.random.default_rng(config.seed).permutation(len(catalog))
+    rows = _by_label(catalog, order)[:count] if describer.fits_on_labels else order[:count]
     sample = [catalog.records[row] for row in sorted(rows)]
+    labels: list[str] = []
     kept = FitSample()
     with reporter.bar("fit projections", len(sample), "images") as bar:
 
@@ -74,15 +79,26 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
                     failed.append(batch)
                     bar.advance()
                 else:
-                    if count == len(catalog):
+                    if len(sample) == len(catalog):
                         kept.keep(batch)
+                    labels.extend(record.label for record in batch.records)
                     yield batch.output
                     bar.advance(len(batch.records))
-            if len(failed) == len(sample):
+            if sample and len(failed) == len(sample):
                 raise RelookError(
                     f"none of the {len(sample)} images to fit projections on can be read; the first is "
                     f"{failed[0].record.path}: {failed[0].reason}"
                 )
 
-        describer.fit_on(outputs())
+        if describer.fits_on_labels and not sample:
+            raise RelookError("describe.globals.whitening = pairs: the photos have no labels, or no two of one label")
+        describer.fit_on(outputs(), labels)
     return kept
+
+
+def _by_label(catalog: Catalog, order: npt.NDArray[np.int64]) -> list[int]:
+    """The rows of labels with at least two photos, label after label, as they come in `order`."""
+    found: dict[str, list[int]] = {}
+    for row in order.tolist():
+        found.setdefault(catalog.records[row].label, []).append(row)
+    return [row for label, rows in found.items() if label and len(rows) > 1 for row in rows]

@@ -1,0 +1,134 @@
+"""Every reranker on every protocol with the default describer: the table of docs/results.md.
+
+    python benchmarks/rerankers_table.py --work DIR
+
+The sample photos' instances that no training sees, the landmarks (whole photos, and cropped queries), and the Grocery
+Store photos (`val`, and its studio photos as queries; `--protocol train_self` and `train_cross` for the train list).
+Indexes in DIR are reused. Trained rerankers are measured where a checkpoint is given, with `--checkpoint rrt=FILE`.
+Each table is printed as soon as its rows are measured; `--json FILE` keeps the documents of all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from grocery import PUBLISHED, ROOT, SHARED, write_manifests
+from rich.console import Console
+
+from pipeline.config import load_config
+from pipeline.config.loading import with_values
+from pipeline.report import Bars
+from pipeline.stages.evaluate import evaluate
+from pipeline.stages.extract import extract
+
+VERIFIED = ["rerank.alpha_qe.neighbours=matching", "rerank.alpha_qe.alpha=1"]
+
+# Name of a row: chain and settings.
+CHAINS: dict[str, tuple[str, list[str]]] = {
+    "superglobal as published": ("superglobal", []),
+    "superglobal": ("superglobal", []),
+    "average_qe": ("average_qe", []),
+    "alpha_qe": ("alpha_qe", []),
+    "dba": ("dba", []),
+    "dba, alpha_qe": ("dba,alpha_qe", []),
+    "k_reciprocal": ("k_reciprocal", []),
+    "diffusion": ("diffusion", []),
+    "matching": ("matching", []),
+    "matching, alpha_qe of verified": ("matching,alpha_qe", VERIFIED),
+    "superglobal, matching": ("superglobal,matching", []),
+}
+TRAINED = ("rrt", "rrt_sop", "ames", "cvnet")
+
+# Name: index, photos that are indexed, ground truth, queries, split. Photos are names of manifests in DIR.
+PROTOCOLS: dict[str, tuple[str, str, str, str | None, str | None]] = {
+    "samples": ("samples", "samples", "samples", None, "val"),
+    "landmarks": ("landmarks", "landmarks", "landmarks", None, None),
+    "landmarks_crop": ("landmarks", "landmarks", "landmarks", "crop", None),
+    "val_self": ("val", "val", "val", None, None),
+    "val_iconic": ("val", "val", "val", "iconic", None),
+    "train_self": ("train", "train", "train", None, None),
+    "train_cross": ("train", "train", "train", "val", None),
+}
+
+
+def main() -> None:
+    """Extract, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True, help="where indexes and manifests go")
+    parser.add_argument("--protocol", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS)[:5])
+    parser.add_argument("--row", nargs="+", choices=CHAINS, default=list(CHAINS), help="untrained rerankers")
+    parser.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME=FILE", help="trained rerankers")
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+    parser.add_argument("--json", type=Path, help="where the documents of all rows are written")
+    arguments = parser.parse_args()
+    work: Path = arguments.work
+    work.mkdir(parents=True, exist_ok=True)
+    manifests = {**write_manifests(work), "samples": ROOT / "data" / "samples" / "manifest.csv"}
+    manifests["landmarks"] = SHARED / "landmarks" / "manifest.csv"
+    chains = {name: CHAINS[name] for name in arguments.row} | _trained(arguments.checkpoint)
+    documents: dict[str, dict[str, Any]] = {}
+    for protocol in arguments.protocol:
+        documents[protocol] = measure(work, manifests, protocol, chains, arguments.overrides)
+        print(table(protocol, documents[protocol]), flush=True)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(documents, indent=1), encoding="utf-8")
+
+
+def measure(
+    work: Path,
+    manifests: Mapping[str, Path],
+    protocol: str,
+    chains: Mapping[str, tuple[str, list[str]]],
+    overrides: Sequence[str],
+) -> dict[str, Any]:
+    """The `evaluate` document of each chain, by its row's name."""
+    index, photos, truth, queries, split = PROTOCOLS[protocol]
+    base = [f"index={work / index}", "catalog.outside=allow", *overrides]
+    reporter = Bars(Console(stderr=True))
+    if not (work / index / "index.json").exists():
+        extract(load_config(None, base), str(manifests[photos]), reporter)
+    documents = {}
+    for name, (chain, settings) in chains.items():
+        config = load_config(PUBLISHED if name.endswith("as published") else None, [*base, *settings])
+        chosen = {"rerank.chain": chain.split(","), "evaluate.split": split}
+        config = with_values(config, {key: value for key, value in chosen.items() if value is not None}, name)
+        asked = str(manifests[queries]) if queries else None
+        documents[name] = evaluate(config, str(manifests[truth]), asked, reporter).to_json()
+    return documents
+
+
+def table(protocol: str, documents: Mapping[str, Any]) -> str:
+    """Markdown: the global search first, then each chain with its paired difference and standard error."""
+    first = next(iter(documents.values()))
+    base, seconds = first["global"], first["seconds"]
+    lines = [
+        f"**{protocol}** ({first['queries']} queries, gallery of {first['gallery']})\n",
+        "| reranker | mAP | R@1 | mAP difference | R@1 difference | ms a query |\n|---|---|---|---|---|---|",
+        f"| none | {base['mAP']:.2f} | {base['R@1']:.2f} | | | {1000 * seconds['search'] / first['queries']:.1f} |",
+    ]
+    for name, row in documents.items():
+        found, change = row["reranked"], row["difference"]
+        cells = [f"{found['mAP']:.2f}", f"{found['R@1']:.2f}"]
+        cells += [f"{change[key]:+.2f} ± {change[f'{key}_se']:.2f}" for key in ("mAP", "R@1")]
+        cells.append(f"{1000 * row['seconds']['rerank'] / row['queries']:.1f}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _trained(checkpoints: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
+    """Rows of trained rerankers. Ends the program where a name is none of them."""
+    rows = {}
+    for text in checkpoints:
+        name, _, file = text.partition("=")
+        if name not in TRAINED or not file:
+            raise SystemExit(f"--checkpoint {text}: expected NAME=FILE with a name of {', '.join(TRAINED)}")
+        rows[name] = (name, [f"rerank.{name}.checkpoint={file}"])
+    return rows
+
+
+if __name__ == "__main__":
+    main()
