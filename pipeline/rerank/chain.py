@@ -8,6 +8,10 @@ The head is `top` candidates. With a `margin` it ends before the first candidate
 below that of the second one: a long way behind the leaders nothing changes. (Below the second, because the first is
 often a near copy of the query, and no measure of the others.) What is not scored stays behind, and its fused score is
 the one that it would have with the lowest score that the reranker gave: the list's scores never rise.
+
+A reranker of lists may say `windows`. Then a head that is longer than one of them is scored window by window, and each
+is sorted by the fused scores before the next: what a candidate had before the link moves with it, and its place is the
+one that the last of its windows gave it.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rerank.calibration import Calibration
+from pipeline.rerank.windows import windows_of
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, Ranking, Reranker
 
 Rows = npt.NDArray[np.int64]
@@ -96,17 +101,43 @@ def apply_chain(
     scores = [np.array(values, dtype=np.float32) for values in candidates.scores]  # in the order of the list
     seen: list[dict[str, FloatArray]] = [{} for _ in orders]
     for step in chain:
-        heads = [order[: step.depth(values)] for order, values in zip(orders, scores, strict=True)]
-        part = Candidates(
-            candidates.query_ids,
-            [[ids[row] for row in head] for ids, head in zip(candidates.ids, heads, strict=True)],
-            [values[: len(head)] for values, head in zip(scores, heads, strict=True)],
-        )
-        for number, reranked in enumerate(step.reranker.score(queries, part, gallery)):
-            head = heads[number]
-            seen[number][step.name] = _spread(reranked, head, len(orders[number]))
-            orders[number], scores[number] = step.reorder(orders[number], scores[number], reranked)
+        for number, reranked in enumerate(_sort_heads(step, queries, candidates, gallery, orders, scores)):
+            seen[number][step.name] = _spread(reranked, orders[number][: len(reranked)], len(orders[number]))
+            scores[number] = step.fused(scores[number], reranked)
     return [_ranking(candidates, number, order, scores[number], seen[number]) for number, order in enumerate(orders)]
+
+
+def _sort_heads(
+    step: RerankStep,
+    queries: Sequence[Description],
+    candidates: Candidates,
+    gallery: DescriptorSource,
+    orders: list[Rows],
+    scores: list[FloatArray],
+) -> list[FloatArray]:
+    """Sort the head of every list, `orders` and the `scores` before this link beside them, by the fused scores.
+
+    Returns:
+        The reranker's own scores [D] of each head, in the new order.
+    """
+    depths = [step.depth(values) for values in scores]
+    windows = windows_of(step.reranker)
+    passes = [[slice(0, depth)] if windows is None else windows.passes(depth) for depth in depths]
+    own = [np.zeros(depth, np.float32) for depth in depths]
+    for turn in range(max(map(len, passes), default=0)):
+        now = [(number, windows[turn]) for number, windows in enumerate(passes) if turn < len(windows)]
+        part = Candidates(
+            [candidates.query_ids[number] for number, _ in now],
+            [[candidates.ids[number][row] for row in orders[number][window]] for number, window in now],
+            [scores[number][window] for number, window in now],
+        )
+        found = step.reranker.score([queries[number] for number, _ in now], part, gallery)
+        for (number, window), reranked in zip(now, found, strict=True):
+            own[number][window] = reranked
+            place = np.argsort(-step.fused(scores[number][window], reranked), kind="stable")
+            for values in (orders[number], scores[number], own[number]):
+                values[window] = values[window][place]
+    return own
 
 
 def fuse(similarity: _Scores, reranked: _Scores, weight: float) -> FloatArray:

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.evaluate import RankedRelevance, Scores, mark_relevance
 from pipeline.rerank import RerankStep, apply_chain
+from pipeline.rerank.windows import Windows, windows_of
 from pipeline.types import (
     Candidates,
     Description,
@@ -136,6 +137,10 @@ class _TimedReranker:
     @property
     def needs(self) -> frozenset[str]:
         return self.reranker.needs
+
+    @property
+    def windows(self) -> Windows | None:
+        return windows_of(self.reranker)
 
     def check(self, card: ModelCard) -> None:
         self.reranker.check(card)
