@@ -12,6 +12,10 @@ the one that it would have with the lowest score that the reranker gave: the lis
 A reranker may want further searches, such as that of an expanded query: what they find is scored with the head. An
 image that was no candidate of the store has its cosine with the query as its score until then, and counts behind the
 candidates in "global_rank".
+
+A reranker of lists may say `windows`. Then a head that is longer than one of them is scored window by window, and each
+is sorted by the fused scores before the next: what a candidate had before the link moves with it, and its place is the
+one that the last of its windows gave it.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.rerank.calibration import Calibration
+from pipeline.rerank.windows import windows_of
 from pipeline.types import (
     Candidates,
     Description,
@@ -121,12 +126,11 @@ def apply_chain(
     for step in chain:
         depths = [step.depth(one.scores) for one in lists]
         if search is not None and searches_further(step.reranker):
-            wanted = step.reranker.further_searches(queries, _heads(candidates, lists, depths), gallery)
+            heads = [(one, slice(0, depth)) for one, depth in zip(lists, depths, strict=True)]
+            wanted = step.reranker.further_searches(queries, _parts(candidates.query_ids, heads), gallery)
             found = search([replace(one, count=one.count or step.top) for one in wanted])
             depths = [one.join(depth, ids, gallery) for one, depth, ids in zip(lists, depths, found, strict=True)]
-        scored = step.reranker.score(queries, _heads(candidates, lists, depths), gallery)
-        for one, reranked in zip(lists, scored, strict=True):
-            one.take(step, reranked)
+        _sort_heads(step, queries, candidates, lists, depths, gallery)
     return [one.ranking(name) for one, name in zip(lists, candidates.query_ids, strict=True)]
 
 
@@ -145,16 +149,17 @@ class _List:
     def __init__(self, ids: Sequence[str], similarity: FloatArray, query: FloatArray) -> None:
         self._ids, self._similarity, self._query = ids, similarity, query
         self._seen: dict[str, FloatArray] = {}
+        self._own: FloatArray = np.zeros(0, np.float32)  # scores of the link at work, in the order of the head
         self.order: Rows = np.arange(len(ids))
         self.scores = np.array(similarity)
 
-    def head(self, depth: int) -> list[str]:
-        """The ids of the first ones."""
-        return [self._ids[row] for row in self.order[:depth]]
+    def ids(self, window: slice) -> list[str]:
+        """The ids of a part of the list."""
+        return [self._ids[row] for row in self.order[window]]
 
-    def earlier(self, depth: int) -> dict[str, FloatArray]:
-        """What each reranker before gave the first ones."""
-        return {name: values[self.order[:depth]] for name, values in self._seen.items()}
+    def earlier(self, window: slice) -> dict[str, FloatArray]:
+        """What each reranker before gave a part of the list."""
+        return {name: values[self.order[window]] for name, values in self._seen.items()}
 
     def join(self, depth: int, found: Sequence[str], gallery: DescriptorSource) -> int:
         """Put what was found behind the first `depth`, ahead of the rest; returns how long the head is then."""
@@ -175,10 +180,21 @@ class _List:
             }
         return depth + len(behind) + len(new)
 
-    def take(self, step: RerankStep, reranked: FloatArray) -> None:
-        """The list after a link that scored its first ones `reranked` [D]."""
-        self._seen[step.name] = _spread(reranked, self.order[: len(reranked)], len(self.order))
-        self.order, self.scores = step.reorder(self.order, self.scores, reranked)
+    def begin(self, depth: int) -> None:
+        """A link is about to score the first `depth`."""
+        self._own = np.zeros(depth, np.float32)
+
+    def sort(self, step: RerankStep, window: slice, reranked: FloatArray) -> None:
+        """Sort a window of the head, which the link has scored `reranked`, by the fused scores."""
+        self._own[window] = reranked
+        place = np.argsort(-step.fused(self.scores[window], reranked), kind="stable")
+        for values in (self.order, self.scores, self._own):
+            values[window] = values[window][place]
+
+    def end(self, step: RerankStep) -> None:
+        """The link has scored the whole head; the scores are the fused ones from now on."""
+        self._seen[step.name] = _spread(self._own, self.order[: len(self._own)], len(self.order))
+        self.scores = step.fused(self.scores, self._own)
 
     def ranking(self, query_id: str) -> Ranking:
         """The list as a result."""
@@ -187,7 +203,31 @@ class _List:
             "global_score": self._similarity[self.order],
         }
         explanation |= {name: values[self.order] for name, values in self._seen.items()}
-        return Ranking(query_id, self.head(len(self.order)), self.scores, explanation)
+        return Ranking(query_id, self.ids(slice(None)), self.scores, explanation)
+
+
+def _sort_heads(
+    step: RerankStep,
+    queries: Sequence[Description],
+    candidates: Candidates,
+    lists: Sequence[_List],
+    depths: Sequence[int],
+    gallery: DescriptorSource,
+) -> None:
+    """Have a link score the first `depths` of each list, window by window where it says windows, and sort them."""
+    windows = windows_of(step.reranker)
+    passes = [[slice(0, depth)] if windows is None else windows.passes(depth) for depth in depths]
+    for one, depth in zip(lists, depths, strict=True):
+        one.begin(depth)
+    for turn in range(max(map(len, passes), default=0)):
+        now = [(number, windows[turn]) for number, windows in enumerate(passes) if turn < len(windows)]
+        names = [candidates.query_ids[number] for number, _ in now]
+        part = _parts(names, [(lists[number], window) for number, window in now])
+        found = step.reranker.score([queries[number] for number, _ in now], part, gallery)
+        for (number, window), reranked in zip(now, found, strict=True):
+            lists[number].sort(step, window, reranked)
+    for one in lists:
+        one.end(step)
 
 
 def fuse(similarity: _Scores, reranked: _Scores, weight: float) -> FloatArray:
@@ -195,15 +235,14 @@ def fuse(similarity: _Scores, reranked: _Scores, weight: float) -> FloatArray:
     return np.asarray(weight * similarity + (1 - weight) * reranked, dtype=np.float32)
 
 
-def _heads(candidates: Candidates, lists: Sequence[_List], depths: Sequence[int]) -> Candidates:
-    """The first ones of each list, with what earlier links gave them."""
-    earlier = [one.earlier(depth) for one, depth in zip(lists, depths, strict=True)]
-    names = earlier[0] if earlier else ()
+def _parts(query_ids: list[str], parts: Sequence[tuple[_List, slice]]) -> Candidates:
+    """A part of each list, with what earlier links gave it."""
+    earlier = [one.earlier(window) for one, window in parts]
     return Candidates(
-        candidates.query_ids,
-        [one.head(depth) for one, depth in zip(lists, depths, strict=True)],
-        [one.scores[:depth] for one, depth in zip(lists, depths, strict=True)],
-        {name: [seen[name] for seen in earlier] for name in names},
+        query_ids,
+        [one.ids(window) for one, window in parts],
+        [one.scores[window] for one, window in parts],
+        {name: [seen[name] for seen in earlier] for name in (earlier[0] if earlier else ())},
     )
 
 

@@ -136,12 +136,8 @@ class PairReranker(ABC, Generic[Network]):
 
     def refuse_other_card(self, card: ModelCard) -> None:
         """Raises RelookError when it was trained on other descriptors than those of `card`."""
-        if self.card is None:
-            return
-        own, other = self.source_of(self.card), self.source_of(card)
-        if own.fingerprint != other.fingerprint:
-            differences = "; ".join(own.differences(other)[:3])
-            raise RelookError(f"this {self.name} was trained on another model's descriptors ({differences})")
+        if self.card is not None:
+            refuse_other_model(self.name, self.source_of(self.card), self.source_of(card))
 
     def source_of(self, card: ModelCard) -> ModelCard:
         """What of a card must be that of the descriptors which it was trained on: all of it."""
@@ -205,6 +201,13 @@ def refuse_without_locals(card: ModelCard, name: str, geometry: bool) -> None:
         raise RelookError(f"{name} needs local descriptors; extract with --set describe.locals.count=50")
     if geometry and not card.locals.geometry:
         raise RelookError(f"{name} needs {_GEOMETRY}")
+
+
+def refuse_other_model(name: str, own: ModelCard, other: ModelCard) -> None:
+    """Raises RelookError where the reranker `name` was trained on descriptors of `own` and these are of `other`."""
+    if own.fingerprint != other.fingerprint:
+        differences = "; ".join(own.differences(other)[:3])
+        raise RelookError(f"this {name} was trained on another model's descriptors ({differences})")
 
 
 def _chunks(count: int) -> Iterator[slice]:

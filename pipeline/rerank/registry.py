@@ -22,6 +22,7 @@ from pipeline.rerank.classics.settings import (
     KReciprocalSettings,
 )
 from pipeline.rerank.cvnet.settings import CVNetSettings
+from pipeline.rerank.locore.settings import LoCoReSettings
 from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.rrt.settings import RRTSettings
 from pipeline.rerank.rrt_sop.settings import RRTSOPSettings
@@ -90,6 +91,7 @@ RERANKERS: dict[str, RerankerKind] = {
     "rrt": RerankerKind("pipeline.rerank.rrt.reranker:RRTReranker", RRTSettings),
     "rrt_sop": RerankerKind("pipeline.rerank.rrt_sop.reranker:RRTSOPReranker", RRTSOPSettings),
     "ames": RerankerKind("pipeline.rerank.ames.reranker:AMESReranker", AMESSettings),
+    "locore": RerankerKind("pipeline.rerank.locore.reranker:LoCoReReranker", LoCoReSettings),
     "cvnet": RerankerKind("pipeline.rerank.cvnet.reranker:CVNetReranker", CVNetSettings),
     "average_qe": RerankerKind("pipeline.rerank.classics.query_expansion:AverageQueryExpansion", AverageQESettings),
     "alpha_qe": RerankerKind("pipeline.rerank.classics.query_expansion:AlphaQueryExpansion", AlphaQESettings),

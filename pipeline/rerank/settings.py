@@ -25,13 +25,17 @@ class RerankerSettings(Section):
     )
 
 
-class PairSettings(RerankerSettings):
-    """Settings of rerankers that compare images two by two."""
+class TrainedSettings(RerankerSettings):
+    """Settings of rerankers with weights of their own."""
 
     checkpoint: Path | None = Field(None, description="null: rerankers/NAME.safetensors of the index")
     top: Positive = Field(100, description="candidates that are re-ranked")
     weight: Fraction | None = Field(None, description="of the global similarity; null: as tuned in training")
     precision: Precision = Field("float32", description="of matrix products and convolutions")
+
+
+class PairSettings(TrainedSettings):
+    """Settings of rerankers that compare images two by two."""
 
 
 class TransformerSettings(PairSettings):

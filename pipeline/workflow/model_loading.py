@@ -22,7 +22,7 @@ from pipeline.rerank import RerankStep, load_reranker
 from pipeline.rerank.matching.reranker import MatchingReranker
 from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.registry import kind_named
-from pipeline.rerank.settings import PairSettings
+from pipeline.rerank.settings import TrainedSettings
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import NAME, STAGED, read_manifest
 from pipeline.types import IMPORTED, Describer, FittableDescriber, KeypointsCard, ModelCard
@@ -158,7 +158,7 @@ def reranker_options(config: Config, name: str, keypoints: KeypointsCard | None 
     kind_named(name)  # raises the error for an unknown name
     section = config.rerank.settings_of(name)
     options: dict[str, Any] = section.model_dump(exclude={"top", "weight", "margin"})
-    if isinstance(section, PairSettings) and section.checkpoint is None:
+    if isinstance(section, TrainedSettings) and section.checkpoint is None:
         options["checkpoint"] = default_checkpoint(config.index, name)
     if isinstance(section, MatchingSettings):
         options["accept_license"] = config.accept_license

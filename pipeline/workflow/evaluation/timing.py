@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from pipeline.rerank import RerankStep
+from pipeline.rerank.windows import Windows, windows_of
 from pipeline.types import (
     Candidates,
     Description,
@@ -63,6 +64,10 @@ class _TimedReranker:
     @property
     def needs(self) -> frozenset[str]:
         return self.reranker.needs
+
+    @property
+    def windows(self) -> Windows | None:
+        return windows_of(self.reranker)
 
     def check(self, card: ModelCard) -> None:
         self.reranker.check(card)

@@ -16,6 +16,7 @@ from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.evaluate import Scores, by_labels
 from pipeline.rerank import RerankStep, apply_chain
+from pipeline.rerank.windows import windows_of
 from pipeline.train import JointRecipe, Recipe, Validation
 from pipeline.types import (
     Candidates,
@@ -83,7 +84,9 @@ class RerankerValidator:
         self._labels = {record.id: record.label for record in records}
         self._gallery, self._recipe = gallery, recipe
         self._name = name
-        self._top = config.rerank.settings_of(name).top
+        windows = windows_of(recipe.reranker)
+        top: int = config.rerank.settings_of(name).top
+        self._top = min(top, windows.size) if windows else top  # one pass, whose scores serve every weight
         self._itself = [frozenset({record.id}) for record in self._queries]
         self._stored = None if isinstance(recipe, JointRecipe) else self._as_stored()
 
