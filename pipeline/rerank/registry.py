@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import unknown_name
 from pipeline.rerank.ames.settings import AMESSettings
 from pipeline.rerank.cvnet.settings import CVNetSettings
+from pipeline.rerank.elvis.settings import ELViSSettings
 from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.rrt.settings import RRTSettings
 from pipeline.rerank.rrt_sop.settings import RRTSOPSettings
@@ -83,5 +84,6 @@ RERANKERS: dict[str, RerankerKind] = {
     "rrt": RerankerKind("pipeline.rerank.rrt.reranker:RRTReranker", RRTSettings),
     "rrt_sop": RerankerKind("pipeline.rerank.rrt_sop.reranker:RRTSOPReranker", RRTSOPSettings),
     "ames": RerankerKind("pipeline.rerank.ames.reranker:AMESReranker", AMESSettings),
+    "elvis": RerankerKind("pipeline.rerank.elvis.reranker:ELViSReranker", ELViSSettings),
     "cvnet": RerankerKind("pipeline.rerank.cvnet.reranker:CVNetReranker", CVNetSettings),
 }
