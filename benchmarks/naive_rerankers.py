@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from pipeline.rerank.ames.network import AMESNetwork
 from pipeline.rerank.cvnet.network import CVLearner
+from pipeline.rerank.elvis.network import ELViSNetwork
 from pipeline.rerank.rrt.network import RRTNetwork
 from pipeline.types import Description
 
@@ -119,6 +120,43 @@ def ames_scores(network: AMESNetwork, query: Description, items: Sequence[Descri
         tokens = layer.norm2(tokens + across)
         tokens = layer.norm3(tokens + layer.linear2(torch.relu(layer.linear1(tokens))))
     return network.classifier(tokens[0]).squeeze(-1).sigmoid().tolist()
+
+
+def elvis_scores(
+    network: ELViSNetwork, query: Description, items: Sequence[Description], temperature: float
+) -> list[float]:
+    """ELViS's scores of one query in one batch: projection of every pair's both sides, and Sinkhorn's algorithm on the
+    whole matrix with its bins, in logarithms."""
+    count, shape = len(items), network.shape
+    ours, theirs = (
+        functional.normalize(network.remap_local(rows), dim=-1)
+        for rows in (
+            torch.from_numpy(query.locals.descriptors).expand(count, -1, -1),
+            torch.from_numpy(np.stack([item.locals.descriptors for item in items])),
+        )
+    )
+    m, n = ours.shape[1], theirs.shape[1]
+    hidden = [torch.zeros(count, size, dtype=torch.bool) for size in (m, n)]
+    cosines = torch.einsum("bid,bjd->bij", ours, theirs)
+    cosines = cosines.masked_fill(~(~hidden[0][:, :, None] & ~hidden[1][:, None]), -torch.inf)
+    scores = torch.empty(count, m + 1, n + 1)
+    scores[:, :m, :n] = cosines
+    scores[:, m, :n] = network.dust_bin_mlp(theirs).squeeze(-1)
+    scores[:, :m, n] = network.dust_bin_mlp(ours).squeeze(-1)
+    scores[:, m, n] = network.dust_bin
+    scores = scores / (1 / shape.sharpness)
+    norm = -torch.tensor(float(m + n)).log()
+    rows, columns = norm.repeat(count, m + 1), norm.repeat(count, n + 1)
+    rows[:, -1] += np.log(n)
+    columns[:, -1] += np.log(m)
+    u, v = torch.zeros_like(rows), torch.zeros_like(columns)
+    for _ in range(shape.iterations):
+        u = rows - torch.logsumexp(scores + v.unsqueeze(1), dim=2)
+        v = columns - torch.logsumexp(scores + u.unsqueeze(2), dim=1)
+    plan = ((scores + u.unsqueeze(2) + v.unsqueeze(1)) - norm)[:, :-1, :-1].exp()
+    strongest = [torch.max(plan, dim=dim)[0] for dim in (2, 1)]
+    votes = network.f(torch.cat(strongest, dim=1).unsqueeze(-1)).sigmoid() * ~torch.cat(hidden, dim=1).unsqueeze(-1)
+    return (temperature * votes.sum(dim=(1, 2))).sigmoid().tolist()
 
 
 def _rrt_side(network: RRTNetwork, items: Sequence[Description], number: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,6 @@
 """How fast each reranker looks at 100 candidates, against the straightforward way, in one run.
 
-    python benchmarks/rerank.py [--only cvnet,superglobal,rrt,ames] [--pairs 10]
+    python benchmarks/rerank.py [--only cvnet,superglobal,rrt,ames,elvis] [--pairs 10]
 
 The straightforward way does what the official scripts do: one pair at a time, nothing kept from one pair to the next,
 and for SuperGlobal every neighbour of every candidate written out. Both sides have the same random weights and inputs;
@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from naive_rerankers import ames_scores, cvnet_pair, pyramid, rrt_scores, superglobal_all
+from naive_rerankers import ames_scores, cvnet_pair, elvis_scores, pyramid, rrt_scores, superglobal_all
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -31,6 +31,8 @@ from pipeline.rerank.ames.network import AMESNetwork, AMESShape
 from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.rerank.cvnet.network import CVLearner
 from pipeline.rerank.cvnet.reranker import CVNetReranker
+from pipeline.rerank.elvis.network import ELViSNetwork, ELViSShape
+from pipeline.rerank.elvis.reranker import ELViSReranker
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
 from pipeline.rerank.rrt.reranker import RRTReranker
 from pipeline.rerank.superglobal import SuperGlobalReranker
@@ -42,6 +44,7 @@ MAP = (20, 15)
 LEVELS = (0.25, 0.5, 1.0)
 RRT_LOCALS = 500
 AMES_LOCALS = 600, 50
+ELVIS_LOCALS = 600, 600
 SUPERGLOBAL = {"queries": 70, "gallery": 6000, "dimension": 2048, "k": 9}
 
 
@@ -204,6 +207,29 @@ def ames(options: argparse.Namespace, binarised: bool = False) -> Measurement:
     )
 
 
+@torch.inference_mode()
+def elvis(options: argparse.Namespace) -> Measurement:
+    torch.manual_seed(0)
+    network = ELViSNetwork(ELViSShape()).eval()
+    own, stored = ELVIS_LOCALS
+    query, items = _described(own, stored, 768, 1)
+    width, temperature = 128, 0.001
+    begin = 2 * width * (768 + width)
+    matrix = (own + 1) * (stored + 1)
+    pair = stored * begin + 2 * matrix * (width + 2) + 4 * network.shape.iterations * matrix
+    return compare(
+        "elvis",
+        f"{own} + {stored} locals",
+        lambda rows: elvis_scores(network, query, [items[row] for row in rows], temperature),
+        ELViSReranker(network, temperature=temperature),
+        query,
+        items,
+        CANDIDATES * pair + own * begin,
+        options,
+        1e-5,
+    )
+
+
 def _described(own: int, stored: int, width: int, dimension: int) -> tuple[Description, list[Description]]:
     rng = np.random.default_rng(0)
 
@@ -302,6 +328,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Measurement]] = {
     "rrt": rrt,
     "ames": ames,
     "ames-bits": lambda options: ames(options, binarised=True),
+    "elvis": elvis,
 }
 
 

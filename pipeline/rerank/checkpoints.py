@@ -99,6 +99,8 @@ def recognise(state: Mapping[str, torch.Tensor]) -> str | None:
         return "ames"
     if "language_model.longformer.sep_embedding" in state:
         return "locore"
+    if "dust_bin" in state and "dust_bin_mlp.0.weight" in state:
+        return "elvis"
     if "seg_encoder.weight" in state:  # the product matcher has no globals to project
         return "rrt" if "remap.weight" in state else "rrt_sop"
     return "cvnet" if any(key.startswith("cv_learner.") for key in state) else None

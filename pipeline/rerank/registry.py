@@ -22,6 +22,7 @@ from pipeline.rerank.classics.settings import (
     KReciprocalSettings,
 )
 from pipeline.rerank.cvnet.settings import CVNetSettings
+from pipeline.rerank.elvis.settings import ELViSSettings
 from pipeline.rerank.locore.settings import LoCoReSettings
 from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.rrt.settings import RRTSettings
@@ -92,6 +93,7 @@ RERANKERS: dict[str, RerankerKind] = {
     "rrt_sop": RerankerKind("pipeline.rerank.rrt_sop.reranker:RRTSOPReranker", RRTSOPSettings),
     "ames": RerankerKind("pipeline.rerank.ames.reranker:AMESReranker", AMESSettings),
     "locore": RerankerKind("pipeline.rerank.locore.reranker:LoCoReReranker", LoCoReSettings),
+    "elvis": RerankerKind("pipeline.rerank.elvis.reranker:ELViSReranker", ELViSSettings),
     "cvnet": RerankerKind("pipeline.rerank.cvnet.reranker:CVNetReranker", CVNetSettings),
     "average_qe": RerankerKind("pipeline.rerank.classics.query_expansion:AverageQueryExpansion", AverageQESettings),
     "alpha_qe": RerankerKind("pipeline.rerank.classics.query_expansion:AlphaQueryExpansion", AlphaQESettings),

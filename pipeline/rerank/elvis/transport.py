@@ -1,0 +1,164 @@
+"""Optimal transport between two sets of unit vectors with a bin of its own for each vector: Sinkhorn's algorithm.
+
+Used by ELViS' network. The potentials stay logarithms. The exponentials of the scores are computed only once: cosines
+and bins lie in [-1, 1], so that float32 holds them, and each half of an iteration is a product of a vector and a matrix
+instead of a pass of exponentials over it. (SuperGlue's couplings have no such bounds: `matching/superglue_network.py`.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+from pipeline.errors import RelookError
+
+# Largest distance of two scores, sharpness applied, whose exponentials float32 holds beside those of the potentials.
+_MOST = 80.0
+# Tokens of an image that has none, so that the mass of the other's bin has a logarithm.
+_NOTHING = 1e-12
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One side of B pairs.
+
+    Attributes:
+        units: [B, n, d] of unit length.
+        bins: [B, n] in [-1, 1], the score of each token with the bin.
+        absent: [B, n] bool, True where there is no token; None: nowhere.
+        padding: [B] float, tokens of padding that the masses count: they match nothing but the bin.
+        padding_bins: [B] float, logarithm of the summed exponentials of their scores with the bin, sharpness applied;
+            minus infinity where there are none.
+    """
+
+    units: torch.Tensor
+    bins: torch.Tensor
+    absent: torch.Tensor | None
+    padding: torch.Tensor
+    padding_bins: torch.Tensor
+
+    @property
+    def count(self) -> torch.Tensor:
+        """[B] float, tokens that the masses count: real ones and padding."""
+        if self.absent is None:
+            return self.padding + self.bins.shape[1]
+        return self.padding + (~self.absent).sum(dim=1)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The transport of B pairs, times m + n, without the bins: `kernel` * exp(`rows`) * exp(`columns`).
+
+    Attributes:
+        kernel: [B, m, n], exponentials of the cosines.
+        rows, columns: [B, m] and [B, n], the potentials; minus infinity where there is no token.
+    """
+
+    kernel: torch.Tensor
+    rows: torch.Tensor
+    columns: torch.Tensor
+
+    @property
+    def log(self) -> torch.Tensor:
+        """[B, m, n], minus infinity where there is no token."""
+        return self.kernel.log() + self.rows[:, :, None] + self.columns[:, None, :]
+
+    def strongest(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The largest value of each row [B, m] and of each column [B, n], in [0, 1]; 0 where there is no token."""
+        rows, columns = self.rows.exp(), self.columns.exp()
+        if not self.kernel.numel():
+            return rows.zero_(), columns.zero_()
+        of_rows = (self.kernel * columns[:, None, :]).amax(dim=2) * rows
+        of_columns = (self.kernel * rows[:, :, None]).amax(dim=1) * columns
+        return of_rows, of_columns
+
+
+def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: float, iterations: int) -> Plan:
+    """The transport of query tokens (rows, first) to gallery tokens.
+
+    Each token has the mass 1 / (m + n), the bins those of all tokens of the other side; m and n count padding. Padding
+    is not computed token by token: all that it does is to send its mass to the bin, so that its number is enough.
+
+    Args:
+        query, gallery: of B pairs.
+        corner: scalar, score of the bins with each other.
+        sharpness: factor on all scores, the inverse of the weight of the entropy.
+        iterations: of Sinkhorn's algorithm.
+    """
+    highest = top_score(corner)
+    rows, columns = _rows_with_bin(query), _columns_with_bin(gallery, corner)
+    with torch.autocast(rows.device.type, enabled=False):
+        lowest = rows.new_tensor(-sharpness * highest)
+        scores = torch.baddbmm(lowest, rows, columns.transpose(1, 2), alpha=sharpness)
+        kernel = scores.exp() if scores.requires_grad else scores.exp_()
+        m, n = query.count, gallery.count
+        norm = -(m + n).clamp(min=1).log()
+        of_rows, of_columns = _masses(norm, query, n), _masses(norm, gallery, m)
+        counted = bool(query.padding.any() or gallery.padding.any())
+        from_gallery = (gallery.padding_bins + lowest).exp()
+        # Vectors lie in rows [B, 1, n]: batches of products with them are several times quicker than with columns.
+        v = of_columns.detach().masked_fill(~of_columns.isneginf(), 0.0)
+        for _ in range(iterations):
+            sums = v.exp() @ kernel.transpose(1, 2)
+            if counted:
+                sums = _plus_bin(sums, from_gallery)
+                from_query = _from_padding(query, norm, v)
+            u = of_rows - sums.log()
+            sums = u.exp() @ kernel
+            if counted:
+                sums = _plus_bin(sums, from_query)
+                from_gallery = _from_padding(gallery, norm, u)
+            v = of_columns - sums.log()
+    return Plan(kernel[:, :-1, :-1], u[:, 0, :-1] - norm[:, None], v[:, 0, :-1])
+
+
+def top_score(corner: torch.Tensor) -> float:
+    """The highest score that there can be: of equal vectors, or of the bins with each other."""
+    return max(1.0, float(corner.detach()))
+
+
+def refuse_sharpness(corner: torch.Tensor, sharpness: float) -> None:
+    """Raises RelookError when float32 cannot hold the exponentials of such scores."""
+    if not 0 < sharpness * (1 + top_score(corner)) <= _MOST:
+        raise RelookError(
+            f"elvis: sharpness = {sharpness:g} with dust_bin = {float(corner):g} is out of the range of float32; the "
+            f"authors' sharpness is 10, and sharpness * (1 + dust_bin) must be above 0 and at most {_MOST:g}"
+        )
+
+
+def _rows_with_bin(side: Tokens) -> torch.Tensor:
+    """[B, m + 1, d + 2]: bins are two more dimensions, so that one product gives cosines, both sides' bins, the corner.
+
+    Rows are (unit, own bin, 0) and for the bin (0, 0, 1); columns are (unit, 0, own bin) and (0, 1, corner).
+    """
+    rows = functional.pad(torch.cat([side.units, side.bins.unsqueeze(2)], dim=2), (0, 1, 0, 1))
+    rows[:, -1, -1] = 1
+    return rows
+
+
+def _columns_with_bin(side: Tokens, corner: torch.Tensor) -> torch.Tensor:
+    """[B, n + 1, d + 2]; see `_rows_with_bin`."""
+    bins = torch.stack([torch.zeros_like(side.bins), side.bins], dim=2)
+    columns = functional.pad(torch.cat([side.units, bins], dim=2), (0, 0, 0, 1))
+    columns[:, -1, -2] = 1
+    columns[:, -1, -1] = corner
+    return columns
+
+
+def _masses(norm: torch.Tensor, side: Tokens, others: torch.Tensor) -> torch.Tensor:
+    """[B, 1, n + 1] logarithms of the masses of tokens, minus infinity where there is none, and of the bin."""
+    masses = norm[:, None].expand(side.bins.shape)
+    if side.absent is not None:
+        masses = masses.masked_fill(side.absent, -torch.inf)
+    return torch.cat([masses, (norm + others.clamp(min=_NOTHING).log())[:, None]], dim=1).unsqueeze(1)
+
+
+def _from_padding(side: Tokens, norm: torch.Tensor, potentials: torch.Tensor) -> torch.Tensor:
+    """[B] what padding adds to its bin's sum: each of its tokens sends its whole mass there."""
+    return side.padding * (norm - potentials[:, 0, -1]).exp()
+
+
+def _plus_bin(sums: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
+    return torch.cat([sums[..., :-1], sums[..., -1:] + padding[:, None, None]], dim=2)
