@@ -1,4 +1,7 @@
-"""Checksums of files."""
+"""Checksums of files.
+
+Those of the manifest, of checkpoints and of photos.
+"""
 
 from __future__ import annotations
 

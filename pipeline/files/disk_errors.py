@@ -1,4 +1,7 @@
-"""Why writing a file failed, as one line that names it."""
+"""Why writing a file failed, as one line that names it.
+
+Around every `atomic_path`, whichever library writes.
+"""
 
 from __future__ import annotations
 
