@@ -21,9 +21,13 @@ from rich.console import Console
 
 from pipeline.config import load_config
 from pipeline.config.loading import with_values
+from pipeline.evaluate import paired_difference
 from pipeline.report import Bars
-from pipeline.stages.evaluate import evaluate
+from pipeline.rerank import RerankStep
 from pipeline.stages.extract import extract
+from pipeline.workflow.evaluation.measurement import measure
+from pipeline.workflow.evaluation.query_sets import open_queries
+from pipeline.workflow.gallery import open_gallery
 
 VERIFIED = ["rerank.alpha_qe.neighbours=matching", "rerank.alpha_qe.alpha=1"]
 
@@ -72,32 +76,54 @@ def main() -> None:
     chains = {name: CHAINS[name] for name in arguments.row} | _trained(arguments.checkpoint)
     documents: dict[str, dict[str, Any]] = {}
     for protocol in arguments.protocol:
-        documents[protocol] = measure(work, manifests, protocol, chains, arguments.overrides)
+        documents[protocol] = measure_all(work, manifests, protocol, chains, arguments.overrides)
         print(table(protocol, documents[protocol]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(documents, indent=1), encoding="utf-8")
 
 
-def measure(
+def measure_all(
     work: Path,
     manifests: Mapping[str, Path],
     protocol: str,
     chains: Mapping[str, tuple[str, list[str]]],
     overrides: Sequence[str],
 ) -> dict[str, Any]:
-    """The `evaluate` document of each chain, by its row's name."""
-    index, photos, truth, queries, split = PROTOCOLS[protocol]
+    """Metrics, paired differences and seconds of each chain, by its row's name. Queries are described once."""
+    index, photos, truth, asked, split = PROTOCOLS[protocol]
     base = [f"index={work / index}", "catalog.outside=allow", *overrides]
     reporter = Bars(Console(stderr=True))
     if not (work / index / "index.json").exists():
         extract(load_config(None, base), str(manifests[photos]), reporter)
-    documents = {}
+    steps: dict[str, list[RerankStep]] = {}
     for name, (chain, settings) in chains.items():
         config = load_config(PUBLISHED if name.endswith("as published") else None, [*base, *settings])
-        chosen = {"rerank.chain": chain.split(","), "evaluate.split": split}
-        config = with_values(config, {key: value for key, value in chosen.items() if value is not None}, name)
-        asked = str(manifests[queries]) if queries else None
-        documents[name] = evaluate(config, str(manifests[truth]), asked, reporter).to_json()
+        with open_gallery(config) as opened:
+            steps[name] = opened.chain(chain)
+    config = load_config(None, base)
+    config = with_values(config, {"evaluate.split": split} if split else {}, protocol)
+    documents = {}
+    with open_gallery(config) as gallery:
+        needs = {need for chain in steps.values() for step in chain for need in step.reranker.needs}
+        query_set = open_queries(config, gallery, needs, str(manifests[truth]), asked and str(manifests[asked]))
+        describe, described = query_set.describe, {}
+
+        def described_once(rows: slice) -> Any:
+            if rows.start not in described:
+                described[rows.start] = describe(rows)
+            return described[rows.start]
+
+        query_set.describe = described_once  # type: ignore[method-assign]
+        for name, chain in steps.items():
+            found = measure(gallery, [chain], query_set, reporter)
+            documents[name] = {
+                "queries": len(found.numbers) - found.before.unscored,
+                "gallery": query_set.size,
+                "global": found.before.summary(),
+                "reranked": found.after[0].summary(),
+                "difference": paired_difference(found.before, found.after[0]),
+                "seconds": dict(found.seconds),
+            }
     return documents
 
 

@@ -1,6 +1,6 @@
 """Settings of the classics: the sections `rerank.average_qe`, `alpha_qe`, `dba`, `k_reciprocal` and `diffusion`.
 
-Beside the rerankers; imports no network. The defaults suit collections with few photos of each thing; the papers' own
+Beside the rerankers; imports no network. The defaults suit collections with few photos of each thing; others
 are in docs/rerankers/classics.md.
 """
 
