@@ -112,10 +112,10 @@ class LocalsConfig(Section):
     stored: Positive | None = Field(
         None, description="how many of them the index stores; null: all. Queries always use all (AMES: 600 and 50)"
     )
-    kind: Literal["strongest", "attention", "map", "detector"] = Field(
+    kind: Literal["strongest", "attention", "map", "detector", "class_token"] = Field(
         "strongest",
         description="strongest: cells of the largest norm; attention: of the largest attention; map: the whole map; "
-        "detector: of the largest weight that AMES's detector gives",
+        "detector: of the largest weight that AMES's detector gives; class_token: of the largest cosine to it (ELViS)",
     )
     detector: Path | None = Field(
         None, description="a checkpoint of AMES's detector (kind: detector); null: that of the index or of fit_from"

@@ -107,7 +107,9 @@ class Backbone(nn.Module):
         """
         final, tapped, last = self._run(images, taps)
         if getattr(self.model, "cls_token", None) is None or not isinstance(last, torch.Tensor) or last.ndim != 3:
-            raise RelookError(f"describe.globals.kind = class_token: {self.architecture} has no class token")
+            raise RelookError(
+                f"kind = class_token (describe.globals, describe.locals): {self.architecture} has no class token"
+            )
         return final, tapped, last[:, 0]
 
     def _run(self, images: torch.Tensor, taps: Sequence[Tap]) -> tuple[torch.Tensor, list[torch.Tensor], Any]:

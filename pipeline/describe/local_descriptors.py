@@ -2,8 +2,8 @@
 
 Chosen in `network_pass.py`, projected by the describer. Strength is the L2 norm of a cell, which needs no training
 (the usual substitute for trained attention: Noh et al., ICCV 2017, section 3.2), or DELG's attention (Cao et al., ECCV
-2020), or what AMES's detector says (`detector.py`); or all cells are taken as they stand (Tan et al., ICCV 2021,
-products).
+2020), or what AMES's detector says (`detector.py`), or the cosine to a transformer's class token (Suma et al., ICLR
+2026); or all cells are taken as they stand (Tan et al., ICCV 2021, products).
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ def to_local_descriptors(
         features: [B, n, d], those of the cells after their projection.
         to_original: per picture [S, 4] float32, (sx, sy, dx, dy) from the pixels that each scale read.
         scales: S of them, ascending.
-        threshold: cells of less weight are left out.
+        threshold: cells of less weight are left out; 0: none are.
     """
     descriptors, weight = features.cpu().numpy(), cells.weight.cpu().numpy()
     xy, numbers = cells.xy.cpu().numpy(), cells.scale.cpu().numpy()
     sizes = 1 / np.array(scales, dtype=np.float32)
     result = []
     for row, ways in enumerate(to_original):
-        kept = weight[row] >= threshold
+        kept = weight[row] >= (threshold or -np.inf)
         way = ways[numbers[row]]
         places = xy[row] * way[:, :2] + way[:, 2:]
         seen = sizes[numbers[row]]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from pipeline.config import DescribeConfig
 from pipeline.describe.backbones import Tap
@@ -104,6 +105,14 @@ class NetworkPass:
         self._map_scales = (1.0,) if config.maps.levels else ()
         self.scales = tuple(sorted({*config.globals.scales, *self.local_scales, *self._map_scales}))
         self._taps = self._find_taps()
+        self._reads_token = self._global == "class_token" or (
+            config.locals.kind == "class_token" and (bool(self.local_scales) or self._global == "locals")
+        )
+        if config.locals.kind == "class_token" and self._taps["locals"] is not None:
+            raise RelookError(
+                f"describe.locals.stage = {config.locals.stage}: kind = class_token compares the last map with it; use "
+                "final"
+            )
         tap = self._taps["locals"]
         stride = network.backbone.reductions[tap.stage if tap else -1]
         self._stride = stride if config.locals.places == "corner" else None
@@ -127,7 +136,7 @@ class NetworkPass:
             pooled = has_global and self._global == "locals"
             found = self._maps_of(images, local=has_local or pooled, maps=scale in self._map_scales)
             maps = found.maps
-            weighed = self._weighed(maps["locals"]) if has_local or pooled else None
+            weighed = self._weighed(maps["locals"], found.class_token) if has_local or pooled else None
             if has_global:
                 vectors.append(self._pooled(found, weighed).float())
             if has_local and weighed is not None:
@@ -176,13 +185,13 @@ class NetworkPass:
         wanted = {name: self._taps[name] for name, is_wanted in (("locals", local), ("maps", maps)) if is_wanted}
         taps = {name: tap for name, tap in wanted.items() if tap}
         backbone, token = self._network.backbone, None
-        if self._global == "class_token":
+        if self._reads_token:
             final, tapped, token = backbone.with_class_token(images, list(taps.values()))
         else:
             final, tapped = backbone(images, list(taps.values()))
         return _Maps(final, {**dict.fromkeys(wanted, final), **dict(zip(taps, tapped, strict=True))}, token)
 
-    def _weighed(self, cells: torch.Tensor) -> _Weighed:
+    def _weighed(self, cells: torch.Tensor, class_token: torch.Tensor | None) -> _Weighed:
         """The descriptors of a map's cells, and how much each of them counts."""
         network, config = self._network, self._config.locals
         if config.kind == "detector":
@@ -190,6 +199,10 @@ class NetworkPass:
                 raise RelookError(WITHOUT_DETECTOR)
             features, weights = self.detector(cells, config.descriptor)
             return _Weighed(features.float(), weights.float())
+        if config.kind == "class_token" and class_token is not None:
+            features = functional.normalize(cells.float(), dim=1)
+            token = functional.normalize(class_token.float(), dim=1)
+            return _Weighed(features, torch.einsum("bchw,bc->bhw", features, token))
         attention = network.attention if config.kind == "attention" else None
         return _Weighed(
             (cells if network.reduce is None else network.reduce(cells)).float(),

@@ -78,7 +78,9 @@ class ResNetBackbone(Backbone):
         self, images: torch.Tensor, taps: Sequence[Tap] = ()
     ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
         """See `Backbone.with_class_token`: a ResNet has none."""
-        raise RelookError(f"describe.globals.kind = class_token: {self.architecture} has no class token")
+        raise RelookError(
+            f"kind = class_token (describe.globals, describe.locals): {self.architecture} has no class token"
+        )
 
     def has_pre_relu(self, tap: Tap | None) -> bool:
         """Every stage but the stem."""

@@ -51,8 +51,8 @@ class LocalsCard:
     """What a model card says of local descriptors.
 
     Attributes:
-        kind: how they were chosen: "strongest", "attention", "detector", "map" (a whole map, row by row), or
-            "imported".
+        kind: how they were chosen: "strongest", "attention", "detector", "class_token", "map" (a whole map, row by
+            row), or "imported".
         stage: index of the backbone's stage, or "final".
         scales: of the image, at which they were extracted.
         stored: how many the index keeps of each image; None: all.

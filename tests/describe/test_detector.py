@@ -192,6 +192,31 @@ def test_the_mean_of_cells_by_weight(describer: Any, file: Path) -> None:
     assert "kind" not in describer.card.settings["globals"]
 
 
+def test_cells_by_their_cosine_to_the_class_token() -> None:
+    """ELViS's choice without a detector; negative cosines are none the worse."""
+    options = {
+        "image": {"size": 64},
+        "locals": {"kind": "class_token", "count": 99, "scales": (1.0,), "dimension": None},
+    }
+    describer = load_describer(
+        "vit_tiny_patch16_224", weights="random", globals={"kind": "class_token", "scales": (1.0,)}, **options
+    )
+    prepared = describer.prepare(picture())
+    found = describer.describe([prepared])[0]
+    with torch.inference_mode():
+        final, _, token = describer.network.backbone.with_class_token(describer.normalised([prepared]))
+    np.testing.assert_allclose(found.vector, token[0] / token[0].norm(), atol=1e-5)
+    cells = final[0].flatten(1).T.numpy()
+    cells /= np.linalg.norm(cells, axis=1, keepdims=True)
+    cosines = cells @ found.vector
+    order = np.argsort(-cosines)
+    assert len(found.locals) == len(cells)
+    np.testing.assert_allclose(found.locals.weight, cosines[order], atol=1e-5)
+    np.testing.assert_allclose(found.locals.descriptors, cells[order], atol=1e-4)
+    with pytest.raises(RelookError, match=r"describe\.locals\.stage = 3: kind = class_token"):
+        load_describer("vit_tiny_patch16_224", weights="random", locals={"kind": "class_token", "stage": 3})
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(20, 400), st.integers(2, 16), st.sampled_from([None, 0.5]))
 def test_sides_become_multiples_of_the_patch(

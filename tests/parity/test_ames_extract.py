@@ -46,7 +46,8 @@ class Extraction:
         self._settings["locals"]["detector"] = detector
         for section in ("globals", "locals"):
             self._settings[section]["scales"] = tuple(official.config["scales"])
-        self._name = f"vit_{SIZES[name[10]]}_patch14_reg4_dinov2" if self.transformer else name
+        kind = "reg4_dinov2" if name.endswith("_reg") else "dinov2"
+        self._name = f"vit_{SIZES[name[10]]}_patch14_{kind}" if self.transformer else name
         self._first: NetworkDescriber | None = None
 
     def describer(self, count: int, **changes: dict[str, Any]) -> NetworkDescriber:

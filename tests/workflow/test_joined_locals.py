@@ -21,6 +21,7 @@ from pipeline.rerank.ames.network import AMESNetwork, AMESShape
 from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.stages.extract import extract
+from pipeline.stages.train_rerank import train_rerank
 from pipeline.stores import Index, IndexWriter
 
 CHANNELS = 1280
@@ -87,6 +88,9 @@ def test_what_cannot_be_joined(made: Made, tmp_path: Path) -> None:
     ):
         with made.open("searched", index) as gallery, pytest.raises(RelookError, match=message):
             gallery.search(photo(made))
+    config = load_config(None, [f"index={made.folder / 'both'}", f"rerank.locals_from={made.folder / 'local'}"])
+    with pytest.raises(RelookError, match=r"rerank\.locals_from: training reads one index alone"):
+        train_rerank(config)
     fewer = tmp_path / "fewer"
     shutil.copytree(made.folder / "local", fewer)
     with IndexWriter(fewer) as writer:
