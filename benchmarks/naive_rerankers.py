@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from pipeline.rerank.ames.network import AMESNetwork
 from pipeline.rerank.cvnet.network import CVLearner
+from pipeline.rerank.locore.network import ImageLists, LoCoReNetwork
 from pipeline.rerank.rrt.network import RRTNetwork
 from pipeline.types import Description
 
@@ -119,6 +120,40 @@ def ames_scores(network: AMESNetwork, query: Description, items: Sequence[Descri
         tokens = layer.norm2(tokens + across)
         tokens = layer.norm3(tokens + layer.linear2(torch.relu(layer.linear1(tokens))))
     return network.classifier(tokens[0]).squeeze(-1).sigmoid().tolist()
+
+
+def locore_scores(network: LoCoReNetwork, lists: ImageLists) -> torch.Tensor:
+    """LoCoRe's logits [B, N, 2] by dense masks: all tokens against all, and what may not be seen is minus infinity."""
+    images, own = lists.locals.shape[1], network.shape.per_image
+    longformer = network.language_model["longformer"]
+    whole = lists.whole.unsqueeze(2)
+    separator = longformer.sep_embedding.expand(*lists.locals.shape[:2], 1, -1)
+    local = lists.locals + network.scale_encoder(lists.scale)
+    place = torch.arange(images * own)
+    tokens = torch.cat([whole, local, separator], dim=2).flatten(1, 2)
+    tokens = longformer.embeddings(tokens, 2 + place)
+    special = (place < own) | (place % own == own - 1)
+    for layer, window in zip(longformer.encoder["layer"], network.shape.windows, strict=True):
+        near = (place[:, None] - place).abs() <= window // 2
+        attention = layer.attention["self"]
+        mixed = _dense(attention, tokens, tokens, near | special, "")
+        mixed[:, special] = _dense(attention, tokens[:, special], tokens, torch.ones(1, 1, dtype=torch.bool), "_global")
+        output = layer.attention["output"]
+        tokens = output["LayerNorm"](tokens + output["dense"](mixed))
+        hidden = functional.gelu(layer.intermediate["dense"](tokens))
+        tokens = layer.output["LayerNorm"](tokens + layer.output["dense"](hidden))
+    return network.language_model["classifier"](tokens)
+
+
+def _dense(
+    attention: nn.Module, rows: torch.Tensor, tokens: torch.Tensor, seen: torch.Tensor, kind: str
+) -> torch.Tensor:
+    query, key, value = (
+        getattr(attention, f"{name}{kind}")(source).unflatten(2, (attention.heads, -1)).transpose(1, 2)
+        for name, source in (("query", rows), ("key", tokens), ("value", tokens))
+    )
+    scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
+    return (scores.masked_fill(~seen, -torch.inf).softmax(dim=3) @ value).transpose(1, 2).flatten(2)
 
 
 def _rrt_side(network: RRTNetwork, items: Sequence[Description], number: int) -> tuple[torch.Tensor, torch.Tensor]:
