@@ -16,6 +16,7 @@ from torch.nn import functional
 from pipeline.rerank.ames.network import AMESNetwork
 from pipeline.rerank.cvnet.network import CVLearner
 from pipeline.rerank.elvis.network import ELViSNetwork
+from pipeline.rerank.locore.network import ImageLists, LoCoReNetwork
 from pipeline.rerank.rrt.network import RRTNetwork
 from pipeline.types import Description
 
@@ -157,6 +158,40 @@ def elvis_scores(
     strongest = [torch.max(plan, dim=dim)[0] for dim in (2, 1)]
     votes = network.f(torch.cat(strongest, dim=1).unsqueeze(-1)).sigmoid() * ~torch.cat(hidden, dim=1).unsqueeze(-1)
     return (temperature * votes.sum(dim=(1, 2))).sigmoid().tolist()
+
+
+def locore_scores(network: LoCoReNetwork, lists: ImageLists) -> torch.Tensor:
+    """LoCoRe's logits [B, N, 2] by dense masks: all tokens against all, and what may not be seen is minus infinity."""
+    images, own = lists.locals.shape[1], network.shape.per_image
+    longformer = network.language_model["longformer"]
+    whole = lists.whole.unsqueeze(2)
+    separator = longformer.sep_embedding.expand(*lists.locals.shape[:2], 1, -1)
+    local = lists.locals + network.scale_encoder(lists.scale)
+    place = torch.arange(images * own)
+    tokens = torch.cat([whole, local, separator], dim=2).flatten(1, 2)
+    tokens = longformer.embeddings(tokens, 2 + place)
+    special = (place < own) | (place % own == own - 1)
+    for layer, window in zip(longformer.encoder["layer"], network.shape.windows, strict=True):
+        near = (place[:, None] - place).abs() <= window // 2
+        attention = layer.attention["self"]
+        mixed = _dense(attention, tokens, tokens, near | special, "")
+        mixed[:, special] = _dense(attention, tokens[:, special], tokens, torch.ones(1, 1, dtype=torch.bool), "_global")
+        output = layer.attention["output"]
+        tokens = output["LayerNorm"](tokens + output["dense"](mixed))
+        hidden = functional.gelu(layer.intermediate["dense"](tokens))
+        tokens = layer.output["LayerNorm"](tokens + layer.output["dense"](hidden))
+    return network.language_model["classifier"](tokens)
+
+
+def _dense(
+    attention: nn.Module, rows: torch.Tensor, tokens: torch.Tensor, seen: torch.Tensor, kind: str
+) -> torch.Tensor:
+    query, key, value = (
+        getattr(attention, f"{name}{kind}")(source).unflatten(2, (attention.heads, -1)).transpose(1, 2)
+        for name, source in (("query", rows), ("key", tokens), ("value", tokens))
+    )
+    scores = query @ key.transpose(2, 3) / query.shape[3] ** 0.5
+    return (scores.masked_fill(~seen, -torch.inf).softmax(dim=3) @ value).transpose(1, 2).flatten(2)
 
 
 def _rrt_side(network: RRTNetwork, items: Sequence[Description], number: int) -> tuple[torch.Tensor, torch.Tensor]:

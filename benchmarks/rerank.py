@@ -1,9 +1,10 @@
 """How fast each reranker looks at 100 candidates, against the straightforward way, in one run.
 
-    python benchmarks/rerank.py [--only cvnet,superglobal,rrt,ames,elvis] [--pairs 10]
+    python benchmarks/rerank.py [--only cvnet,superglobal,rrt,ames,elvis,locore] [--pairs 10]
 
 The straightforward way does what the official scripts do: one pair at a time, nothing kept from one pair to the next,
-and for SuperGlobal every neighbour of every candidate written out. Both sides have the same random weights and inputs;
+and for SuperGlobal every neighbour of every candidate written out; for LoCoRe, which scores lists, plain attention of
+all tokens to all under a mask. Both sides have the same random weights and inputs;
 their scores are compared. Seconds are the best of `--repeat`; the pairs of the straightforward way are timed on
 `--pairs` candidates and scaled to 100. "Of the limit" is the operations that have to be done, divided by the time and
 by what one large matrix product reaches in the same run.
@@ -22,7 +23,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from naive_rerankers import ames_scores, cvnet_pair, elvis_scores, pyramid, rrt_scores, superglobal_all
+from naive_rerankers import (
+    ames_scores,
+    cvnet_pair,
+    elvis_scores,
+    locore_scores,
+    pyramid,
+    rrt_scores,
+    superglobal_all,
+)
 from rich.console import Console
 from rich.table import Table
 from torch import nn
@@ -33,6 +42,9 @@ from pipeline.rerank.cvnet.network import CVLearner
 from pipeline.rerank.cvnet.reranker import CVNetReranker
 from pipeline.rerank.elvis.network import ELViSNetwork, ELViSShape
 from pipeline.rerank.elvis.reranker import ELViSReranker
+from pipeline.rerank.locore.network import LoCoReNetwork
+from pipeline.rerank.locore.reranker import LoCoReReranker
+from pipeline.rerank.locore.shape import LoCoReShape
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
 from pipeline.rerank.rrt.reranker import RRTReranker
 from pipeline.rerank.superglobal import SuperGlobalReranker
@@ -245,6 +257,34 @@ def _described(own: int, stored: int, width: int, dimension: int) -> tuple[Descr
     return one(own), [one(stored) for _ in range(CANDIDATES)]
 
 
+@torch.inference_mode()
+def locore(options: argparse.Namespace) -> Measurement:
+    """All candidates in one pass: the straightforward way attends by a dense mask."""
+    torch.manual_seed(0)
+    layers = options.layers
+    shape = LoCoReShape(layers=layers, windows=(512,) * layers)
+    network = LoCoReNetwork(shape).eval()
+    query, items = _described(shape.locals, shape.locals, shape.width, shape.d_global)
+    reranker, gallery, candidates = LoCoReReranker(network), Gallery(items), candidates_of(CANDIDATES)
+    last = network.candidate_tokens(CANDIDATES)[:, -1]
+
+    def plainly() -> np.ndarray:
+        return locore_scores(network, reranker.lists_of([query, *items]))[0, last, 1].sigmoid().numpy()
+
+    quick, found = best(lambda: reranker.score([query], candidates, gallery)[0], options.repeat)
+    slow, expected = best(plainly, options.repeat)
+    difference = float(np.abs(expected - found).max())
+    assert difference < 1e-5, f"locore: the two ways differ by {difference}"
+    tokens, width, special = (1 + CANDIDATES) * shape.per_image, shape.width, shape.per_image + CANDIDATES
+    linear = 2 * tokens * (6 * width**2 + 2 * width * shape.feedforward)
+    attention = 4 * tokens * width * (512 + special) + 4 * tokens * width * special
+    # The last layer needs no global tokens, and one token of each candidate behind its attention.
+    final = 2 * tokens * 3 * width**2 + 4 * tokens * width * (512 + special)
+    operations = (layers - 1) * (linear + attention) + final
+    what = f"{shape.locals} + 1 descriptors, {layers} of 12 layers"
+    return Measurement("locore", what, slow, None, quick, operations, difference)
+
+
 def superglobal(options: argparse.Namespace, top: int = CANDIDATES) -> Measurement:
     """Each way in a process of its own, because what is measured beside the time is the peak of memory."""
     slow, slow_bytes, expected = _superglobal_alone("straightforward", top, options)
@@ -327,6 +367,7 @@ MEASURES: dict[str, Callable[[argparse.Namespace], Measurement]] = {
     "superglobal-400": lambda options: superglobal(options, top=400),
     "rrt": rrt,
     "ames": ames,
+    "locore": locore,
     "ames-bits": lambda options: ames(options, binarised=True),
     "elvis": elvis,
 }
@@ -338,6 +379,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--layers", type=int, default=12, help="of locore; the released network has 12")
     parser.add_argument("--superglobal", choices=["straightforward", "relook"], help=argparse.SUPPRESS)
     parser.add_argument("--top", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--scores", type=Path, help=argparse.SUPPRESS)

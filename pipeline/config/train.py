@@ -185,6 +185,33 @@ class RRTSOPModelConfig(Section):
     )
 
 
+class LoCoReModelConfig(Section):
+    """A LoCoRe that is trained here; the released one has 12 layers, 768, 48 locals and 100 candidates."""
+
+    start: Literal["comparing", "paper"] = Field(
+        "comparing", description="comparing: an initialisation for few photos; paper: random weights"
+    )
+    width: Positive = Field(128, description="of tokens, to which all descriptors are projected")
+    heads: Positive = 4
+    layers: Positive = 2
+    feedforward: Positive = 256
+    window: Positive = Field(64, description="neighbours that a token attends to, beside the tokens that all see")
+    positions: Literal["absolute", "segment", "no"] = Field(
+        "segment", description="of tokens in the sequence (as released), of images in the list, or none"
+    )
+    locals: Positive = Field(16, description="local descriptors of each image that are compared")
+    candidates: Positive = Field(30, description="in a list, and in a window of a search")
+    positives: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.5, description="share of a list that is of the query's label, at most"
+    )
+    aggregation: Literal["max-start", "max-end", "max-sum", "max-prod", "mean"] = Field(
+        "mean", description="score of a candidate from its tokens; the released one's is max-end"
+    )
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.3, description="of the within-class covariances that project the descriptors; of the comparing start"
+    )
+
+
 class TrainRerankConfig(LoopConfig):
     """How `train-rerank` learns from the store's own candidates."""
 
@@ -196,11 +223,12 @@ class TrainRerankConfig(LoopConfig):
     validation: Fraction = Field(0.2, description="share of the labels, or of each label's images, that is held out")
     validation_queries: Positive = Field(100, description="most held-out images that are queries in a validation")
     candidates: Positive = Field(100, description="candidates of the store that negatives are drawn from")
-    triplets: Positive = Field(6400, description="per epoch; batch_size counts them")
+    triplets: Positive = Field(6400, description="per epoch; batch_size counts them; of locore whole lists")
     rrt: RRTModelConfig = RRTModelConfig()
     cvnet: CVNetModelConfig = CVNetModelConfig()
     ames: AMESModelConfig = AMESModelConfig()
     rrt_sop: RRTSOPModelConfig = RRTSOPModelConfig()
+    locore: LoCoReModelConfig = LoCoReModelConfig()
 
 
 class ClassificationConfig(Section):

@@ -118,7 +118,11 @@ def test_config_lists_every_key_of_the_default_file() -> None:
 UNEXPLAINED = {
     *("device", "seed", "rerank.chain", "describe.weights", "describe.locals.scales", "train_rerank.reranker"),
     *(f"train_{verb}.{key}" for verb in ("global", "rerank") for key in ("epochs", "optimizer", "learning_rate")),
-    *(f"train_rerank.{name}.{key}" for name in ("rrt", "rrt_sop") for key in ("heads", "layers", "feedforward")),
+    *(
+        f"train_rerank.{name}.{key}"
+        for name in ("rrt", "rrt_sop", "locore")
+        for key in ("heads", "layers", "feedforward")
+    ),
     *("train_rerank.rrt.dropout", "train_rerank.rrt_sop.dropout", "train_rerank.ames.heads"),
     *("train_rerank.ames.feedforward", "train_global.classification.name", "train_global.contrast.temperature"),
 }

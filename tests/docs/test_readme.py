@@ -27,6 +27,7 @@ PAGES = [
     "docs/rerankers/cvnet.md",
     "docs/rerankers/ames.md",
     "docs/rerankers/classics.md",
+    "docs/rerankers/locore.md",
     "docs/reference/json.md",
     "docs/reference/exit-codes.md",
     "docs/reference/python.md",

@@ -15,8 +15,9 @@ from safetensors.torch import save_file
 
 from pipeline.evaluate import RevisitedTruth, by_revisited
 from pipeline.rerank import RerankStep, apply_chain, load_reranker
-from pipeline.rerank.locore.network import ImageLists, LoCoReNetwork, LoCoReShape, aggregate, shape_of
+from pipeline.rerank.locore.network import ImageLists, LoCoReNetwork, aggregate
 from pipeline.rerank.locore.reranker import LoCoReReranker
+from pipeline.rerank.locore.shape import LoCoReShape, shape_of
 from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard, Ranking
 
 FOLDERS = parity_ledger.folders("locore")

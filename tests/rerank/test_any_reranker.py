@@ -18,6 +18,9 @@ from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.rerank.cvnet.network import CVLearner
 from pipeline.rerank.cvnet.reranker import CVNetReranker
+from pipeline.rerank.locore.network import LoCoReNetwork
+from pipeline.rerank.locore.reranker import LoCoReReranker
+from pipeline.rerank.locore.shape import LoCoReShape
 from pipeline.rerank.rrt.network import RRTNetwork, RRTShape
 from pipeline.rerank.rrt.reranker import RRTReranker
 from pipeline.stages.extract import extract
@@ -74,6 +77,19 @@ def checkpoint_for(name: str, index: Index, path: Path) -> Path:
     made: Any
     if name == "rrt":
         made = RRTReranker(RRTNetwork(RRTShape(card.dimension, 32, 4, 1, 64, d_local=card.local_dimension)), card, 0.5)
+    elif name == "locore":
+        sizes: dict[str, Any] = {"d_local": card.local_dimension, "d_global": card.dimension, "positions": 80}
+        sizes |= {
+            "width": 32,
+            "layers": 1,
+            "heads": 4,
+            "feedforward": 64,
+            "windows": (16,),
+            "locals": 6,
+            "candidates": 8,
+        }
+        shape = LoCoReShape(**sizes, project_local=True, project_global=True, padding_counts=False)
+        made = LoCoReReranker(LoCoReNetwork(shape), card, 0.5)
     elif name == "ames":
         made = AMESReranker(AMESNetwork(AMESShape(card.local_dimension, 32, 2, 1, 64)), card, 0.5)
     else:
@@ -82,7 +98,7 @@ def checkpoint_for(name: str, index: Index, path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", ["rrt", "ames", "cvnet"])
+@pytest.mark.parametrize("name", ["rrt", "ames", "locore", "cvnet"])
 def test_every_reranker_ranks_what_every_describer_gives(
     indexed: tuple[Path, list[str]], name: str, collection: SmallCollection, tmp_path: Path
 ) -> None:

@@ -8,82 +8,16 @@ The tokens of the query and all separators are global in the attention, so that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from pipeline.rerank.locore.attention import LongformerAttention, Plan
-
-Positions = Literal["absolute", "segment", "no"]
-Aggregation = Literal["max-start", "max-end", "max-sum", "max-prod"]
-
-# Longformer counts positions from 2: 0 and 1 were its special tokens.
-_FIRST_POSITION = 2
-_LONGFORMER = "language_model.longformer."
-
-
-@dataclass(frozen=True)
-class LoCoReShape:
-    """Sizes of a network; the defaults are those of the released one.
-
-    Attributes:
-        width: of tokens.
-        d_local, d_global: of the descriptors.
-        global_token: whether every image has a token of its global descriptor.
-        layers, heads, feedforward: of the transformer.
-        windows: of the attention, one per layer: keys that a token sees beside the global tokens.
-        positions: rows of the position table.
-        position_rule: "absolute" counts tokens, "segment" images, "no" gives all tokens the same row.
-        scales: rows of the scale table.
-        project_local, project_global: whether descriptors are projected to the width of tokens, which they have to be
-            where they have another.
-        bottleneck: width between two linear layers that project; None: there is one.
-        query_global: whether all tokens of the query are global in the attention; False: only separators are.
-        locals: local descriptors of each image.
-        candidates: in one pass, at most.
-        aggregation: of a candidate's tokens into its score.
-        padding_counts: whether the tokens of missing descriptors are aggregated too, as the official code does.
-    """
-
-    width: int = 768
-    d_local: int = 768
-    d_global: int = 768
-    global_token: bool = True
-    layers: int = 12
-    heads: int = 12
-    feedforward: int = 3072
-    windows: tuple[int, ...] = (512,) * 12
-    positions: int = 5122
-    position_rule: Positions = "absolute"
-    scales: int = 3
-    project_local: bool = False
-    project_global: bool = False
-    bottleneck: int | None = None
-    query_global: bool = True
-    locals: int = 48
-    candidates: int = 100
-    aggregation: Aggregation = "max-end"
-    padding_counts: bool = True
-
-    @property
-    def per_image(self) -> int:
-        """Tokens of an image: its descriptors and the separator."""
-        return self.locals + 1 + self.global_token
-
-    @property
-    def most_candidates(self) -> int:
-        """Candidates for which the position table has rows."""
-        rows = self.positions - _FIRST_POSITION
-        by_rule = {"absolute": rows // self.per_image, "segment": rows, "no": self.candidates + 1}
-        return by_rule[self.position_rule] - 1
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint's header."""
-        return {**asdict(self), "windows": list(self.windows)}
+from pipeline.rerank.locore.shape import FIRST_POSITION, Aggregation, LoCoReShape
 
 
 @dataclass(frozen=True)
@@ -101,6 +35,17 @@ class ImageLists:
     scale: torch.Tensor
     padding: torch.Tensor
     whole: torch.Tensor | None
+
+    @classmethod
+    def joined(cls, parts: Sequence[ImageLists]) -> ImageLists:
+        """All lists of all parts, which have equally many candidates."""
+        whole = [part.whole for part in parts if part.whole is not None]
+        return cls(
+            torch.cat([part.locals for part in parts]),
+            torch.cat([part.scale for part in parts]),
+            torch.cat([part.padding for part in parts]),
+            torch.cat(whole) if whole else None,
+        )
 
     def to(self, device: torch.device) -> ImageLists:
         """The same on another device."""
@@ -214,6 +159,10 @@ class LoCoReNetwork(nn.Module):
         """[B, G, T] bool: which of `tokens_read` are aggregated; None: all."""
         if self.shape.padding_counts or self.shape.aggregation == "max-start":
             return None
+        return self.descriptors_there(lists)
+
+    def descriptors_there(self, lists: ImageLists) -> torch.Tensor:
+        """[B, G, per_image - 1] bool: which of `candidate_tokens` are descriptors, and no padding."""
         there = ~lists.padding[:, 1:]
         return functional.pad(there, (1, 0), value=True) if self.shape.global_token else there
 
@@ -243,7 +192,7 @@ class LoCoReNetwork(nn.Module):
         rows = torch.arange(images * self.shape.per_image)
         if self.shape.position_rule == "segment":
             rows = rows // self.shape.per_image
-        return _FIRST_POSITION + (torch.zeros_like(rows) if self.shape.position_rule == "no" else rows)
+        return FIRST_POSITION + (torch.zeros_like(rows) if self.shape.position_rule == "no" else rows)
 
 
 def aggregate(values: torch.Tensor, how: Aggregation, counted: torch.Tensor | None = None) -> torch.Tensor:
@@ -252,7 +201,7 @@ def aggregate(values: torch.Tensor, how: Aggregation, counted: torch.Tensor | No
     Args:
         values: [..., G, T].
         how: "max-start", the first token, which is the global one where there is one; "max-end", the last; "max-sum"
-            and "max-prod", the sum and the product of all.
+            and "max-prod", the sum and the product of all; "mean", which the paper has not: the mean.
         counted: [..., G, T] bool, the tokens that count; None: all. Where none counts, the first does.
     """
     if how == "max-start":
@@ -262,43 +211,12 @@ def aggregate(values: torch.Tensor, how: Aggregation, counted: torch.Tensor | No
             return values[..., -1]
         last = (counted * torch.arange(values.shape[-1], device=values.device)).argmax(dim=-1, keepdim=True)
         return values.gather(-1, last).squeeze(-1)
-    neutral = 0.0 if how == "max-sum" else 1.0
-    kept = values if counted is None else values.masked_fill(~counted, neutral)
-    return kept.sum(dim=-1) if how == "max-sum" else kept.prod(dim=-1)
-
-
-def shape_of(state: Mapping[str, torch.Tensor], windows: int | Sequence[int] = 512, **options: Any) -> LoCoReShape:
-    """The sizes of an official checkpoint, read off its tensors. Raises KeyError when it is no such checkpoint.
-
-    Args:
-        state: its tensors.
-        windows: of the attention, one for all layers or one for each, which tensors do not tell.
-        options: other fields of a shape that they do not tell, such as `heads`.
-    """
-    embeddings, layer = f"{_LONGFORMER}embeddings.", f"{_LONGFORMER}encoder.layer."
-    positions, width = state[f"{embeddings}position_embeddings.weight"].shape
-    layers = len({key.removeprefix(layer).split(".")[0] for key in state if key.startswith(layer)})
-    firsts = {name: _first_weight(state, name) for name in ("local_to_lm", "global_to_lm")}
-    d_local, d_global = (width if first is None else first.shape[1] for first in firsts.values())
-    inner = state.get("local_to_lm.0.weight", state.get("global_to_lm.0.weight"))
-    return LoCoReShape(
-        width=width,
-        d_local=d_local,
-        d_global=d_global,
-        layers=layers,
-        feedforward=state[f"{layer}0.intermediate.dense.weight"].shape[0],
-        windows=(windows,) * layers if isinstance(windows, int) else tuple(windows),
-        positions=positions,
-        scales=state["scale_encoder.weight"].shape[0],
-        project_local=firsts["local_to_lm"] is not None,
-        project_global=firsts["global_to_lm"] is not None,
-        bottleneck=None if inner is None else inner.shape[0],
-        **options,
-    )
-
-
-def _first_weight(state: Mapping[str, torch.Tensor], name: str) -> torch.Tensor | None:
-    return state.get(f"{name}.weight", state.get(f"{name}.0.weight"))
+    if how == "max-prod":
+        return (values if counted is None else values.masked_fill(~counted, 1)).prod(dim=-1)
+    total = (values if counted is None else values.masked_fill(~counted, 0)).sum(dim=-1)
+    if how == "max-sum":
+        return total
+    return total / (values.shape[-1] if counted is None else counted.sum(dim=-1).clamp(min=1))
 
 
 def _projection(shape: LoCoReShape, width: int) -> nn.Module:

@@ -19,15 +19,8 @@ import torch
 from pipeline.checkpoints import Checkpoint
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank.checkpoints import RerankCheckpoint, building, read_checkpoint, without_checkpoint
-from pipeline.rerank.locore.network import (
-    Aggregation,
-    ImageLists,
-    LoCoReNetwork,
-    LoCoReShape,
-    Positions,
-    aggregate,
-    shape_of,
-)
+from pipeline.rerank.locore.network import ImageLists, LoCoReNetwork, aggregate
+from pipeline.rerank.locore.shape import Aggregation, LoCoReShape, Positions, shape_of
 from pipeline.rerank.pair_reranker import first_locals, refuse_other_model, refuse_without_locals
 from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.rerank.transformer import check_precision, inference

@@ -31,6 +31,6 @@ class LoCoReSettings(TrainedSettings):
     direction: Literal["end-to-start", "start-to-end", "end-to-start-to-end", "start-to-end-to-start"] = Field(
         "end-to-start", description="order of the windows over the candidates"
     )
-    aggregation: Literal["max-start", "max-end", "max-sum", "max-prod"] | None = Field(
+    aggregation: Literal["max-start", "max-end", "max-sum", "max-prod", "mean"] | None = Field(
         None, description="score of a candidate from its tokens; null: as the checkpoint says, max-end if official"
     )
