@@ -30,7 +30,7 @@ _workers: set[str] = set()
 OWN = ROOT / "tests" / "parity" / "official"
 
 # Folders of full sets that are read where they are beside the checkout.
-SHARED = ("parity", "parity_matching")
+SHARED = ("parity", "parity_matching", "parity_family")
 
 
 def parity_roots() -> list[Path]:

@@ -8,6 +8,7 @@ from pipeline.config import TrainRerankConfig
 from pipeline.train.data.training_set import Recipe, TrainingSet
 from pipeline.train.rerankers.ames_binarised import ames_recipe
 from pipeline.train.rerankers.cvnet import CVNetRecipe
+from pipeline.train.rerankers.elvis import ELViSRecipe
 from pipeline.train.rerankers.rrt import RRTRecipe
 from pipeline.train.rerankers.rrt_sop import RRTSOPRecipe
 from pipeline.train.rerankers.rrt_sop_joint import RRTSOPJointRecipe
@@ -23,6 +24,7 @@ def _rrt_sop(training_set: TrainingSet, settings: TrainRerankConfig, seed: int, 
 RECIPES: dict[str, Callable[[TrainingSet, TrainRerankConfig, int, str], Recipe]] = {
     "cvnet": CVNetRecipe,
     "ames": ames_recipe,
+    "elvis": ELViSRecipe,
     "rrt": RRTRecipe,
     "rrt_sop": _rrt_sop,
 }
