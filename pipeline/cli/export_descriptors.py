@@ -26,6 +26,9 @@ def export(
     count: Annotated[
         int | None, typer.Option("--count", min=1, help="Local descriptors per image, at most; without it all.")
     ] = None,
+    official_places: Annotated[
+        bool, typer.Option("--official-places", help="Positions of locals row before column, as AMES's code has them.")
+    ] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -39,10 +42,12 @@ def export(
     run = Run(config, settings, {"index": index}, as_json, verbose, quiet)
     if target is None:  # relook export OUT: the local descriptors
         what, target = "locals", expanded_path(what)
+    if what == "globals" and official_places:
+        raise UsageError("--official-places is for local descriptors; a global one has no position")
     if what == "globals" and count is None:
         result = stage.export_globals(run.config, target)
     elif what == "locals":
-        result = stage.export_locals(run.config, target, count)
+        result = stage.export_locals(run.config, target, count, official_places)
     elif what == "globals":
         raise UsageError("--count is for local descriptors; an image has one global descriptor")
     else:

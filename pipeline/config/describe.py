@@ -17,6 +17,9 @@ class ImageConfig(Section):
     """How an image becomes the network's input. null: what the backbone was trained with."""
 
     size: Positive = Field(320, description="pixels, the target of the resize rule")
+    size_of: Literal["box", "photo"] = Field(
+        "box", description="whose longer side long brings to size: that of a query's box, or of its photo (AMES)"
+    )
     resize: Literal["area", "short", "long", "exact", "none"] = Field(
         "area",
         description="area: size^2 pixels, aspect kept; short/long: that side; exact: a square; none: not resized",
@@ -51,14 +54,23 @@ class ImageConfig(Section):
 
     @model_validator(mode="after")
     def _opencv_resizes_by_a_factor(self) -> Self:
-        if self.interpolation == "opencv" and self.resize != "none":
-            raise ValueError(f"interpolation = opencv resizes by a factor: it needs resize = none, not {self.resize}")
+        if self.interpolation == "opencv" and self.resize not in ("none", "long"):
+            raise ValueError(
+                f"interpolation = opencv resizes by a factor: it needs resize = none or long, not {self.resize}"
+            )
+        if self.size_of == "photo" and self.interpolation != "opencv":
+            raise ValueError(f"size_of = photo: needs interpolation = opencv, not {self.interpolation}")
         return self
 
 
 class GlobalsConfig(Section):
     """The global descriptor of an image."""
 
+    kind: Literal["gem", "class_token", "locals"] = Field(
+        "gem",
+        description="gem: the pooled last map; class_token: a transformer's; locals: cells of the local descriptors' "
+        "map, each times its weight, averaged (AMES)",
+    )
     p: PositiveFloat | Literal["learned"] = Field(
         1.0, description="exponent of GeM: 1 is the average; learned: the checkpoint's pool.p"
     )
@@ -93,9 +105,20 @@ class LocalsConfig(Section):
     stored: Positive | None = Field(
         None, description="how many of them the index stores; null: all. Queries always use all (AMES: 600 and 50)"
     )
-    kind: Literal["strongest", "attention", "map"] = Field(
+    kind: Literal["strongest", "attention", "map", "detector", "class_token"] = Field(
         "strongest",
-        description="strongest: cells of the largest norm; attention: of the largest attention; map: the whole map",
+        description="strongest: cells of the largest norm; attention: of the largest attention; map: the whole map; "
+        "detector: of the largest weight that AMES's detector gives; class_token: of the largest cosine to it (ELViS)",
+    )
+    detector: Path | None = Field(
+        None, description="a checkpoint of AMES's detector (kind: detector); null: that of the index or of fit_from"
+    )
+    descriptor: Literal["detector", "backbone"] = Field(
+        "detector",
+        description="whose unit descriptor a cell has where kind = detector (AMES: detector, ELViS: backbone)",
+    )
+    places: Literal["centre", "corner"] = Field(
+        "centre", description="where a cell lies: its centre, or its number times the stride (AMES's code for CVNet)"
     )
     stage: int | Literal["final"] = Field("final", description="index of the backbone's stage, or its last map")
     pre_relu: bool = Field(False, description="the stage's map before its last ReLU (ResNets)")
@@ -109,6 +132,13 @@ class LocalsConfig(Section):
         description="an AMES checkpoint whose projection (128 values or bits) is applied at extraction; null: none",
     )
     geometry: bool = Field(True, description="store position, scale and weight beside each descriptor (16 bytes)")
+
+    @model_validator(mode="after")
+    def _only_a_detector_reads_its_settings(self) -> Self:
+        if self.kind != "detector" and (self.detector is not None or self.descriptor == "backbone"):
+            given = "detector" if self.detector is not None else "descriptor = backbone"
+            raise ValueError(f"{given}: belongs to kind = detector, not {self.kind}")
+        return self
 
 
 class MapsConfig(Section):

@@ -6,6 +6,7 @@ The settings of each reranker lie beside it, in `pipeline.rerank`; reading them 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model
@@ -21,6 +22,11 @@ class RerankChain(Section):
 
     chain: tuple[str, ...] = Field(
         ("superglobal",), description="names, applied in order; where it is not set, those that the index names"
+    )
+    locals_from: Path | None = Field(
+        None,
+        description="another index of the same photos, whose local descriptors are re-ranked by (joined by id); null: "
+        "those of the index that is searched",
     )
     calibration: Literal["index", "none"] = Field(
         "index",

@@ -4,6 +4,7 @@ Between the catalog's photos and the index directory. `load_describer` is the wa
 over many photos while reading, computing and writing overlap.
 """
 
+from pipeline.describe.joined import with_locals
 from pipeline.describe.keypoints import extractor_for_card, keypoints_alone, load_keypoints, with_keypoints
 from pipeline.describe.registry import describer_for_card, load_describer
 from pipeline.describe.stream import (
@@ -34,4 +35,5 @@ __all__ = [
     "observe_stream",
     "prepare_stream",
     "with_keypoints",
+    "with_locals",
 ]

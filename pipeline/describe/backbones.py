@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import timm
 import torch
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 from torch import nn
 
 from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint
@@ -24,6 +25,9 @@ RANDOM = "random weights (seed 0)"
 
 # Registry names that are not timm's own.
 ALIASES = {"efficientnet_lite0": packaged_weights.TIMM_NAME}
+
+# Keys by which an official file of DINOv2 is recognised.
+_DINOV2 = {"mask_token", "register_tokens"}
 
 # Before names on the Hugging Face hub that are timm's own.
 _HUB_PREFIXES = ("hf-hub:timm/", "hf_hub:timm/", "timm/")
@@ -45,6 +49,7 @@ class Backbone(nn.Module):
         architecture: timm's name.
         weights: "sha256:..." of the weights, or `RANDOM`.
         mean, std: per RGB channel of values in [0, 1], as the weights were trained.
+        reductions: of each stage, how many pixels of the input a step of its map is.
         multiple: sides of the input have to be multiples of this many pixels.
         patch: sides have to be multiples of this many pixels, or the network fails; 1: any side.
         fixed_size: (height, width) in pixels of the only input that the network takes; None: any size.
@@ -68,7 +73,8 @@ class Backbone(nn.Module):
         own = architecture == packaged_weights.TIMM_NAME
         self.mean: Triple = packaged_weights.MEAN if own else tuple(config["mean"])
         self.std: Triple = packaged_weights.STD if own else tuple(config["std"])
-        self.multiple = max(int(info["reduction"]) for info in plain.feature_info)
+        self.reductions = tuple(int(info["reduction"]) for info in plain.feature_info)
+        self.multiple = max(self.reductions)
         self.stages = len(plain.feature_info)
         self.channels = int(plain.num_features)
         self.patch = 1
@@ -88,10 +94,30 @@ class Backbone(nn.Module):
         Returns:
             The final map [B, C, h, w], and one map [B, C', h', w'] per tap.
         """
+        final, tapped, _ = self._run(images, taps)
+        return final, tapped
+
+    def with_class_token(
+        self, images: torch.Tensor, taps: Sequence[Tap] = ()
+    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        """What `forward` gives, and a transformer's class token [B, C] after its last norm.
+
+        Raises:
+            RelookError: the network has none.
+        """
+        final, tapped, last = self._run(images, taps)
+        if getattr(self.model, "cls_token", None) is None or not isinstance(last, torch.Tensor) or last.ndim != 3:
+            raise RelookError(
+                f"kind = class_token (describe.globals, describe.locals): {self.architecture} has no class token"
+            )
+        return final, tapped, last[:, 0]
+
+    def _run(self, images: torch.Tensor, taps: Sequence[Tap]) -> tuple[torch.Tensor, list[torch.Tensor], Any]:
+        """The final map, the tapped ones, and the output as timm gives it."""
         indices = sorted({self.stages - 1, *(tap.stage % self.stages for tap in taps)})
         last, maps = cast(Any, self.model).forward_intermediates(images, indices=indices, norm=self._norm)
-        final = self._final(last, maps)
-        return final, [maps[indices.index(tap.stage % self.stages)] for tap in taps]
+        tapped = [maps[indices.index(tap.stage % self.stages)] for tap in taps]
+        return self._final(last, maps), tapped, last
 
     def has_pre_relu(self, tap: Tap | None) -> bool:
         """Whether it can show this stage's map before its last ReLU."""
@@ -243,8 +269,18 @@ def _read(path: Path) -> Checkpoint:
 
 def _load(model: nn.Module, file: Checkpoint) -> None:
     """Load every key; the classifier's may be there, because the model is built without one."""
+    file = _in_timms_names(model, file)
     classifier = cast(Any, model).pretrained_cfg.get("classifier", ())
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     prefixes = tuple(f"{head}." for head in heads)
     body = {key: value for key, value in file.state.items() if not key.startswith(prefixes)}
     Checkpoint(file.path, body).load_into(model)
+
+
+def _in_timms_names(model: nn.Module, file: Checkpoint) -> Checkpoint:
+    """A file of DINOv2's authors, which timm translates: the class token has its position added, for example."""
+    if not isinstance(model, VisionTransformer) or not _DINOV2 & file.state.keys():
+        return file
+    # timm recognises these files by the mask token, which describes nothing and may be left out of them.
+    translated = checkpoint_filter_fn({"mask_token": torch.empty(0), **file.state}, model)
+    return Checkpoint(file.path, translated, file.header)

@@ -18,15 +18,16 @@ from torch.nn import functional
 from pipeline.checkpoints import hash_weights
 from pipeline.config import DescribeConfig
 from pipeline.describe.ames_projection import AMESProjection
+from pipeline.describe.detector import Detector
 from pipeline.describe.local_descriptors import Cells, to_local_descriptors
 from pipeline.describe.network import DescriberNetwork
-from pipeline.describe.network_pass import NetworkOutput, NetworkPass
+from pipeline.describe.network_pass import WITHOUT_DETECTOR, NetworkOutput, NetworkPass
 from pipeline.describe.preprocessing import prepare, scaled_size, ways_to_original, with_input_of
 from pipeline.describe.presets import PRESETS
 from pipeline.describe.projections import Fitted, Samples
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
-from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared
+from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared, shortened
 
 
 class NetworkDescriber:
@@ -57,28 +58,35 @@ class NetworkDescriber:
         self._ames: AMESProjection | None = None
         if config.locals.projection:
             self._use_ames(AMESProjection.read(config.locals.projection))
+        if config.locals.kind == "detector" and (detector := _detector_of(config, self._widths["locals"])):
+            self._use_detector(detector)
 
     @property
     def card(self) -> ModelCard:
-        """What makes the descriptors. Raises RelookError while `to_fit` is not empty."""
+        """What makes the descriptors. Raises RelookError while `to_fit` is not empty, or a detector is missing."""
         if self.to_fit:
             raise RelookError(f"the projections of {', '.join(self.to_fit)} have not been fitted")
         config = self._config
+        if config.locals.kind == "detector" and self.detector is None:
+            raise RelookError(WITHOUT_DETECTOR)
         return ModelCard(
             name=config.name,
             architecture=self.network.backbone.architecture,
             weights=self.network.backbone.weights,
-            settings={
-                "precision": config.precision,
-                "image": self._image_card(),
-                "globals": {**config.globals.model_dump(mode="json"), "p": self._exponent()},
-                "superglobal": config.superglobal.model_dump(mode="json") if config.superglobal else None,
-                "locals": {
-                    **config.locals.model_dump(mode="json"),
-                    "projection": self._ames.card if self._ames else None,
-                },
-                "maps": {**config.maps.model_dump(mode="json"), **self._maps_card()},
-            },
+            settings=shortened(
+                {
+                    "precision": config.precision,
+                    "image": self._image.model_dump(mode="json", exclude={"max_pixels", "max_bytes"}),
+                    "globals": {**config.globals.model_dump(mode="json"), "p": self._exponent()},
+                    "superglobal": config.superglobal.model_dump(mode="json") if config.superglobal else None,
+                    "locals": {
+                        **config.locals.model_dump(mode="json"),
+                        "projection": self._ames.card if self._ames else None,
+                        "detector": self.detector.card if self.detector else None,
+                    },
+                    "maps": {**config.maps.model_dump(mode="json"), **self._maps_card()},
+                }
+            ),
             fitted=self._fitted.digest,
             dimension=self._fitted.width("globals"),
             local_dimension=self._local_dimension,
@@ -90,19 +98,29 @@ class NetworkDescriber:
         return self._image.icc
 
     @property
+    def detector(self) -> Detector | None:
+        """What chooses the local descriptors; None: their norms or an attention do, or it was not given yet."""
+        return self._pass.detector
+
+    @property
     def to_fit(self) -> tuple[str, ...]:
         """Which projections ("globals", "locals", "maps") are needed and not fitted yet."""
         return self._fitted.missing
 
     def fitted(self) -> dict[str, FloatArray]:
-        """The projections that queries need as well, as named arrays; `use_fitted` is the inverse."""
-        return self._fitted.arrays() | (self._ames.arrays() if self._ames else {})
+        """The projections and the detector that queries need as well, as named arrays; `use_fitted` is the inverse."""
+        parts = [part.arrays() for part in (self._ames, self.detector) if part is not None]
+        return self._fitted.arrays() | {key: array for part in parts for key, array in part.items()}
 
     def use_fitted(self, arrays: Mapping[str, FloatArray]) -> None:
         """Take projections that were fitted before. Raises RelookError when they are of other dimensions."""
         ames = AMESProjection.from_arrays(arrays)
         if self._ames is None and ames is not None:
             self._use_ames(ames)
+        if self._config.locals.kind == "detector" and self.detector is None:
+            detector = Detector.from_arrays(arrays)
+            if detector is not None:
+                self._use_detector(detector)
         self._fitted.use(arrays)
 
     def fit(self, batches: Iterable[Sequence[Prepared]]) -> None:
@@ -188,6 +206,15 @@ class NetworkDescriber:
         self._ames = projection
         self._fitted.do_without("locals")
 
+    def _use_detector(self, detector: Detector) -> None:
+        """Have it choose local descriptors. Raises RelookError when the map is not as wide as it takes."""
+        if detector.channels != self._widths["locals"]:
+            raise RelookError(
+                f"describe.locals.detector: the detector takes maps of {detector.channels} channels, "
+                f"{self._config.name} gives {self._widths['locals']}"
+            )
+        self._pass.detector = detector.to(self._device)
+
     def _exponent(self) -> float | str:
         """GeM's on the card: what a published model's file holds goes with its weights."""
         p = self._config.globals.p
@@ -228,18 +255,20 @@ class NetworkDescriber:
             return nullcontext()
         return torch.autocast(self._device.type, getattr(torch, self._config.precision))
 
-    def _image_card(self) -> dict[str, Any]:
-        """The settings that change a descriptor; `icc` only where profiles are applied, as on cards from before."""
-        left_out = {"max_pixels", "max_bytes"} | ({"icc"} if self.icc == "ignore" else set())
-        return self._image.model_dump(mode="json", exclude=left_out)
-
 
 def settings_of(card: ModelCard) -> dict[str, Any]:
     """The options of `load_describer` that make a describer like the one on the card.
 
-    A projection for AMES is no option: its weights are among the index's fitted arrays. What the card says of maps for
-    rerankers follows from the weights.
+    A projection for AMES and a detector are no options: their weights are among the index's fitted arrays. What the
+    card says of maps for rerankers follows from the weights.
     """
-    card = card.changed("image", icc=card.image.icc).changed("locals", projection=None)
+    card = card.changed("image", icc=card.image.icc).changed("locals", projection=None, detector=None)
     options = card.changed("maps", without=("channels", "projected_by")).settings
     return {**options, "weights": "random" if card.random else "pretrained"}
+
+
+def _detector_of(config: DescribeConfig, channels: int) -> Detector | None:
+    """The detector of a configuration; None where an index will bring it."""
+    if config.locals.detector is not None:
+        return Detector.read(config.locals.detector)
+    return Detector.random(channels) if config.weights == "random" else None

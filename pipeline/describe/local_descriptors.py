@@ -2,7 +2,8 @@
 
 Chosen in `network_pass.py`, projected by the describer. Strength is the L2 norm of a cell, which needs no training
 (the usual substitute for trained attention: Noh et al., ICCV 2017, section 3.2), or DELG's attention (Cao et al., ECCV
-2020); or all cells are taken as they stand (Tan et al., ICCV 2021, products).
+2020), or what AMES's detector says (`detector.py`), or the cosine to a transformer's class token (Suma et al., ICLR
+2026); or all cells are taken as they stand (Tan et al., ICCV 2021, products).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class Cells:
     Attributes:
         features: [B, n, C] as the network gave them.
         weight: [B, n], their strength.
-        xy: [B, n, 2], centres in pixels of the input of their own scale.
+        xy: [B, n, 2], centres (or corners, see `strongest_cells`) in pixels of the input of their own scale.
         scale: [B, n] int64, which map each came from.
     """
 
@@ -39,6 +40,7 @@ def strongest_cells(
     sizes: Sequence[tuple[int, int]],
     count: int,
     weights: Sequence[torch.Tensor] | None = None,
+    stride: int | None = None,
 ) -> Cells:
     """Choose the `count` strongest cells over all maps together (all of them where there are fewer).
 
@@ -47,17 +49,18 @@ def strongest_cells(
         sizes: per scale the (height, width) in pixels of the network's input.
         count: n.
         weights: one [B, h, w] per scale, how strong each cell is; None: its L2 norm.
+        stride: a cell lies at its row and column times so many pixels, as in AMES's code for CVNet; None: its centre.
     """
-    features, xy, scale = _flat(maps, sizes)
+    features, xy, scale = _flat(maps, sizes, stride)
     strength = features.norm(dim=-1) if weights is None else torch.cat([w.flatten(1) for w in weights], dim=1)
     weight, rows = strength.topk(min(count, strength.shape[1]), dim=1)
     chosen = features.gather(1, rows.unsqueeze(-1).expand(-1, -1, features.shape[-1]))
     return Cells(chosen, weight, xy[rows], scale[rows])
 
 
-def all_cells(maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> Cells:
+def all_cells(maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], stride: int | None = None) -> Cells:
     """Every cell, scale by scale, row by row; see `strongest_cells`."""
-    features, xy, scale = _flat(maps, sizes)
+    features, xy, scale = _flat(maps, sizes, stride)
     count = len(features)
     return Cells(features, features.norm(dim=-1), xy.expand(count, -1, -1), scale.expand(count, -1))
 
@@ -76,14 +79,14 @@ def to_local_descriptors(
         features: [B, n, d], those of the cells after their projection.
         to_original: per picture [S, 4] float32, (sx, sy, dx, dy) from the pixels that each scale read.
         scales: S of them, ascending.
-        threshold: cells of less weight are left out.
+        threshold: cells of less weight are left out; 0: none are.
     """
     descriptors, weight = features.cpu().numpy(), cells.weight.cpu().numpy()
     xy, numbers = cells.xy.cpu().numpy(), cells.scale.cpu().numpy()
     sizes = 1 / np.array(scales, dtype=np.float32)
     result = []
     for row, ways in enumerate(to_original):
-        kept = weight[row] >= threshold
+        kept = weight[row] >= (threshold or -np.inf)
         way = ways[numbers[row]]
         places = xy[row] * way[:, :2] + way[:, 2:]
         seen = sizes[numbers[row]]
@@ -92,17 +95,20 @@ def to_local_descriptors(
 
 
 def _flat(
-    maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]
+    maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]], stride: int | None
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     features = torch.cat([cells.flatten(2).transpose(1, 2) for cells in maps], dim=1)
-    xy = torch.cat([_centres(cells, size) for cells, size in zip(maps, sizes, strict=True)])
+    xy = torch.cat([_places(cells, size, stride) for cells, size in zip(maps, sizes, strict=True)])
     numbers = [torch.full((cells.shape[-2] * cells.shape[-1],), number) for number, cells in enumerate(maps)]
     return features, xy, torch.cat(numbers).to(features.device)
 
 
-def _centres(cells: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+def _places(cells: torch.Tensor, size: tuple[int, int], stride: int | None) -> torch.Tensor:
     height, width = cells.shape[-2:]
-    y = (torch.arange(height, device=cells.device) + 0.5) * (size[0] / height)
-    x = (torch.arange(width, device=cells.device) + 0.5) * (size[1] / width)
+    rows, columns = (torch.arange(count, device=cells.device, dtype=torch.float32) for count in (height, width))
+    if stride is None:
+        y, x = (rows + 0.5) * (size[0] / height), (columns + 0.5) * (size[1] / width)
+    else:
+        y, x = rows * stride, columns * stride
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([grid_x.flatten(), grid_y.flatten()], dim=1)

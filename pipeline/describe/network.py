@@ -89,6 +89,8 @@ def network_to_train(
         UsageError: no such model.
         RelookError: the weights cannot be had or do not fit.
     """
+    if config.globals.kind != "gem":
+        raise RelookError(f"describe.globals.kind = {config.globals.kind}: cannot be trained; gem can")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.name not in PRESETS:

@@ -7,16 +7,40 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 
 from pipeline.config import DescribeConfig
 from pipeline.describe.backbones import Tap
+from pipeline.describe.detector import Detector
 from pipeline.describe.local_descriptors import Cells, all_cells, strongest_cells
 from pipeline.describe.network import DescriberNetwork
 from pipeline.errors import RelookError
+
+# Where a detector is needed and there is none.
+WITHOUT_DETECTOR = (
+    "describe.locals.kind = detector: no detector was given; add --set describe.locals.detector=FILE, a checkpoint of "
+    "AMES's detector"
+)
+
+
+class _Maps(NamedTuple):
+    """The final map, those of locals and feature maps by name, and a transformer's class token, if it is needed."""
+
+    final: torch.Tensor
+    maps: dict[str, torch.Tensor]
+    class_token: torch.Tensor | None
+
+
+class _Weighed(NamedTuple):
+    """One map's cells: descriptors [B, C, h, w] and strengths [B, h, w]; None: their norms."""
+
+    features: torch.Tensor
+    weights: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -64,17 +88,34 @@ class NetworkPass:
     Attributes:
         scales: of the image, ascending: all at which the network runs.
         local_scales: those of them that local descriptors come from.
+        detector: chooses the cells where the configuration says so; None: none was given yet, or none is needed.
 
     Raises:
-        RelookError: the configuration names a stage that the backbone does not have or cannot show.
+        RelookError: the configuration names a stage that the backbone does not have or cannot show, or asks for a
+            global descriptor that the network does not give.
     """
 
     def __init__(self, network: DescriberNetwork, config: DescribeConfig) -> None:
         self._network, self._config = network, config
+        self.detector: Detector | None = None
+        self._global = config.globals.kind
+        if self._global != "gem" and (network.head.fc is not None or config.superglobal is not None):
+            raise RelookError(f"describe.globals.kind = {self._global}: {config.name} pools its last map; use gem")
         self.local_scales = tuple(sorted(set(config.locals.scales))) if config.locals.count else ()
         self._map_scales = (1.0,) if config.maps.levels else ()
         self.scales = tuple(sorted({*config.globals.scales, *self.local_scales, *self._map_scales}))
         self._taps = self._find_taps()
+        self._reads_token = self._global == "class_token" or (
+            config.locals.kind == "class_token" and (bool(self.local_scales) or self._global == "locals")
+        )
+        if config.locals.kind == "class_token" and self._taps["locals"] is not None:
+            raise RelookError(
+                f"describe.locals.stage = {config.locals.stage}: kind = class_token compares the last map with it; use "
+                "final"
+            )
+        tap = self._taps["locals"]
+        stride = network.backbone.reductions[tap.stage if tap else -1]
+        self._stride = stride if config.locals.places == "corner" else None
 
     def run(
         self, pyramid: Iterable[tuple[float, torch.Tensor]], to_original: list[npt.NDArray[np.float32]]
@@ -87,15 +128,19 @@ class NetworkPass:
         """
         network = self._network
         vectors: list[torch.Tensor] = []
-        cells: list[torch.Tensor] = []
+        cells: list[_Weighed] = []
         sizes: list[tuple[int, int]] = []
         levels = None
         for scale, images in pyramid:
-            final, maps = self._maps_of(images, local=scale in self.local_scales, maps=scale in self._map_scales)
-            if scale in self._config.globals.scales:
-                vectors.append(network.head.pool(final).float())
-            if scale in self.local_scales:
-                cells.append(maps["locals"])
+            has_global, has_local = scale in self._config.globals.scales, scale in self.local_scales
+            pooled = has_global and self._global == "locals"
+            found = self._maps_of(images, local=has_local or pooled, maps=scale in self._map_scales)
+            maps = found.maps
+            weighed = self._weighed(maps["locals"], found.class_token) if has_local or pooled else None
+            if has_global:
+                vectors.append(self._pooled(found, weighed).float())
+            if has_local and weighed is not None:
+                cells.append(weighed)
                 sizes.append((images.shape[-2], images.shape[-1]))
             if network.maps is not None and scale in self._map_scales:
                 levels = [level.float() for level in network.maps(maps["maps"])]
@@ -107,12 +152,12 @@ class NetworkPass:
         """Channels of the global descriptor, of the map that locals come from, and of the maps."""
         network = self._network
         height, width = network.backbone.probed_size or (64, 64)
-        final, maps = self._maps_of(torch.zeros(1, 3, height, width, device=device), local=True, maps=True)
-        locals_ = maps["locals"]
-        if network.reduce is not None and self._config.locals.count:
+        found = self._maps_of(torch.zeros(1, 3, height, width, device=device), local=True, maps=True)
+        locals_ = found.maps["locals"]
+        if network.reduce is not None and self._config.locals.count and self._config.locals.kind != "detector":
             locals_ = network.reduce(locals_)
-        levels = network.maps(maps["maps"]) if network.maps else [final]
-        pooled = network.head.pool(final)
+        levels = network.maps(found.maps["maps"]) if network.maps else [found.final]
+        pooled = locals_ if self._global == "locals" else self._pooled(found, None)
         return {"globals": pooled.shape[1], "locals": locals_.shape[1], "maps": levels[0].shape[1]}
 
     def _find_taps(self) -> dict[str, Tap | None]:
@@ -120,7 +165,7 @@ class NetworkPass:
         backbone = self._network.backbone
         taps: dict[str, Tap | None] = {}
         for name, requested, section in (
-            ("locals", self._config.locals.count, self._config.locals),
+            ("locals", self._config.locals.count or self._global == "locals", self._config.locals),
             ("maps", len(self._config.maps.levels), self._config.maps),
         ):
             taps[name] = Tap(section.stage, section.pre_relu) if requested and section.stage != "final" else None
@@ -135,22 +180,50 @@ class NetworkPass:
                 )
         return taps
 
-    def _maps_of(
-        self, images: torch.Tensor, *, local: bool, maps: bool
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _maps_of(self, images: torch.Tensor, *, local: bool, maps: bool) -> _Maps:
         """The final map of images, and the maps that locals and feature maps come from, where they are requested."""
         wanted = {name: self._taps[name] for name, is_wanted in (("locals", local), ("maps", maps)) if is_wanted}
         taps = {name: tap for name, tap in wanted.items() if tap}
-        final, tapped = self._network.backbone(images, list(taps.values()))
-        return final, {**dict.fromkeys(wanted, final), **dict(zip(taps, tapped, strict=True))}
+        backbone, token = self._network.backbone, None
+        if self._reads_token:
+            final, tapped, token = backbone.with_class_token(images, list(taps.values()))
+        else:
+            final, tapped = backbone(images, list(taps.values()))
+        return _Maps(final, {**dict.fromkeys(wanted, final), **dict(zip(taps, tapped, strict=True))}, token)
 
-    def _choose(self, maps: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int]]) -> Cells:
-        """The cells of the local descriptors, of one map and its input's (height, width) per scale."""
+    def _weighed(self, cells: torch.Tensor, class_token: torch.Tensor | None) -> _Weighed:
+        """The descriptors of a map's cells, and how much each of them counts."""
         network, config = self._network, self._config.locals
-        weights = None
-        if config.kind == "attention" and network.attention is not None:
-            weights = [network.attention(cells).float() for cells in maps]
-        if network.reduce is not None:
-            maps = [network.reduce(cells) for cells in maps]
-        maps = [cells.float() for cells in maps]
-        return all_cells(maps, sizes) if config.kind == "map" else strongest_cells(maps, sizes, config.count, weights)
+        if config.kind == "detector":
+            if self.detector is None:
+                raise RelookError(WITHOUT_DETECTOR)
+            features, weights = self.detector(cells, config.descriptor)
+            return _Weighed(features.float(), weights.float())
+        if config.kind == "class_token" and class_token is not None:
+            features = functional.normalize(cells.float(), dim=1)
+            token = functional.normalize(class_token.float(), dim=1)
+            return _Weighed(features, torch.einsum("bchw,bc->bhw", features, token))
+        attention = network.attention if config.kind == "attention" else None
+        return _Weighed(
+            (cells if network.reduce is None else network.reduce(cells)).float(),
+            None if attention is None else attention(cells).float(),
+        )
+
+    def _pooled(self, found: _Maps, weighed: _Weighed | None) -> torch.Tensor:
+        """The global descriptors [B, D] of one scale, not of unit length."""
+        if self._global == "class_token" and found.class_token is not None:
+            return found.class_token
+        if self._global == "locals" and weighed is not None:
+            features, weights = weighed
+            weights = features.norm(dim=1) if weights is None else weights
+            return (weights.unsqueeze(1) * features).mean(dim=(2, 3))
+        return self._network.head.pool(found.final)
+
+    def _choose(self, weighed: Sequence[_Weighed], sizes: Sequence[tuple[int, int]]) -> Cells:
+        """The cells of the local descriptors, of one map and its input's (height, width) per scale."""
+        config = self._config.locals
+        maps = [cells.features for cells in weighed]
+        if config.kind == "map":
+            return all_cells(maps, sizes, self._stride)
+        weights = [cells.weights for cells in weighed if cells.weights is not None]
+        return strongest_cells(maps, sizes, config.count, weights or None, self._stride)

@@ -87,10 +87,11 @@ def prepare(
         image = image[top:bottom, left:right]
     shrunk = _limited(image, settings)
     back = image.shape[1] / shrunk.shape[1], image.shape[0] / shrunk.shape[0]
+    longest = max(height, width) / back[0] if settings.size_of == "photo" else float(max(shrunk.shape[:2]))
     pixels, to_original = [], []
     used = (1.0,) if settings.scaling == "tensor" else tuple(scales)
     for scale in used:
-        resized, (sx, sy, dx, dy) = _at_scale(shrunk, scale, settings, patch)
+        resized, (sx, sy, dx, dy) = _at_scale(shrunk, scale, settings, patch, longest)
         pixels.append(np.ascontiguousarray(resized.transpose(2, 0, 1)))
         to_original.append((sx * back[0], sy * back[1], dx * back[0] + left, dy * back[1] + top))
     return Prepared(pixels, to_original, used, width, height)
@@ -140,7 +141,8 @@ def _limited(image: Pixels, settings: ImageConfig) -> Pixels:
     return resize(image, size, settings.interpolation)
 
 
-def _at_scale(image: Pixels, scale: float, settings: ImageConfig, patch: int) -> tuple[Pixels, Mapping]:
+def _at_scale(image: Pixels, scale: float, settings: ImageConfig, patch: int, longest: float) -> tuple[Pixels, Mapping]:
+    """The picture at a scale; `longest` is the side in pixels that the rule "long" measures, where OpenCV resizes."""
     size = target_size(
         image.shape[1],
         image.shape[0],
@@ -150,8 +152,11 @@ def _at_scale(image: Pixels, scale: float, settings: ImageConfig, patch: int) ->
         scale=scale,
     )
     if settings.interpolation == "opencv":
-        # The step between its pixels is 1 / scale, whatever the rounded sizes.
-        resized, sx, sy = resize_by(image, scale), 1 / scale, 1 / scale
+        factor = scale * (settings.size / longest) if settings.resize == "long" else scale
+        multiple = (settings.multiple or 1) if patch > 1 else 1
+        across, down = (_factor_to(side, factor, multiple) for side in (image.shape[1], image.shape[0]))
+        # The step between its pixels is 1 / factor, whatever the rounded sizes.
+        resized, sx, sy = resize_by(image, across, down), 1 / across, 1 / down
     else:
         resized = resize(image, size, settings.interpolation)
         sx, sy = image.shape[1] / size[0], image.shape[0] / size[1]
@@ -162,6 +167,17 @@ def _at_scale(image: Pixels, scale: float, settings: ImageConfig, patch: int) ->
         resized = resized[y : y + side, x : x + side]
         dx, dy = x * sx, y * sy
     return resized, (sx, sy, dx, dy)
+
+
+def _factor_to(side: int, factor: float, multiple: int) -> float:
+    """The factor that brings a side to the multiple nearest to `side * factor`, at least one; half to even.
+
+    Computed as AMES's code does, since OpenCV's pixels follow the last digits of a factor.
+    """
+    if multiple == 1:
+        return factor
+    parts = factor * side / multiple
+    return factor / (parts / max(round(parts), 1))
 
 
 def _check_patch(backbone: Backbone, image: ImageConfig, config: DescribeConfig) -> None:

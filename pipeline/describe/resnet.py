@@ -15,6 +15,7 @@ from torch import nn
 
 from pipeline.describe.backbones import Backbone, Tap
 from pipeline.describe.pooling import relup
+from pipeline.errors import RelookError
 
 STAGES = 4
 
@@ -72,6 +73,14 @@ class ResNetBackbone(Backbone):
             maps = relup(before) if stage in self._relup_after else torch.relu(before)
             seen[Tap(stage, True)], seen[Tap(stage)] = before, maps
         return maps, [seen[Tap(tap.stage % self.stages, tap.pre_relu)] for tap in taps]
+
+    def with_class_token(
+        self, images: torch.Tensor, taps: Sequence[Tap] = ()
+    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        """See `Backbone.with_class_token`: a ResNet has none."""
+        raise RelookError(
+            f"kind = class_token (describe.globals, describe.locals): {self.architecture} has no class token"
+        )
 
     def has_pre_relu(self, tap: Tap | None) -> bool:
         """Every stage but the stem."""

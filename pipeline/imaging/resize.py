@@ -66,18 +66,24 @@ def resize(pixels: Pixels, size: tuple[int, int], interpolation: str = "bicubic"
     return np.asarray(Image.fromarray(pixels).resize(size, INTERPOLATIONS[interpolation]))
 
 
-def resize_by(pixels: Pixels, factor: float) -> Pixels:
-    """Resize [H, W, 3] uint8 by a factor as CVNet's and SuperGlobal's data sets do: OpenCV, area average when smaller,
-    bilinear when larger.
+def resize_by(pixels: Pixels, factor: float, vertical: float | None = None) -> Pixels:
+    """Resize [H, W, 3] uint8 by a factor as the data sets of CVNet, SuperGlobal and AMES do: OpenCV, area average when
+    smaller, bilinear when larger.
 
     OpenCV maps coordinates by exactly 1 / `factor` here, and not by the ratio of the rounded sizes, which differ by
     up to 76 grey levels. Sides are rounded half to even and are at least 1.
+
+    Args:
+        pixels: the picture.
+        factor: of both sides.
+        vertical: of the height, where it has its own; one factor below 1 is enough for the area average.
     """
-    if factor == 1:
+    across, down = factor, factor if vertical is None else vertical
+    if across == 1 and down == 1:
         return pixels
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    method = cv2.INTER_AREA if min(across, down) < 1 else cv2.INTER_LINEAR
     height, width = pixels.shape[:2]
-    if round(min(height, width) * factor) < 1:
-        smallest = (max(1, round(width * factor)), max(1, round(height * factor)))
+    if min(round(width * across), round(height * down)) < 1:
+        smallest = (max(1, round(width * across)), max(1, round(height * down)))
         return np.asarray(cv2.resize(pixels, smallest, interpolation=method), dtype=np.uint8)
-    return np.asarray(cv2.resize(pixels, (0, 0), fx=factor, fy=factor, interpolation=method), dtype=np.uint8)
+    return np.asarray(cv2.resize(pixels, (0, 0), fx=across, fy=down, interpolation=method), dtype=np.uint8)

@@ -7,6 +7,7 @@ descriptors that are projected or have no positions.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
 from pipeline.stores import Index
-from pipeline.stores.exchange.ames import write_ames
+from pipeline.stores.exchange.ames import OfficialPlaces, write_ames
 from pipeline.stores.exchange.vectors import write_vectors
 
 _BLOCK = 64
@@ -57,13 +58,17 @@ def export_globals(config: Config, target: Path) -> ExportResult:
     return ExportResult(str(target), count, 0, index.card.dimension, round(time.monotonic() - started, 2))
 
 
-def export_locals(config: Config, target: Path, count: int | None = None) -> ExportResult:
+def export_locals(
+    config: Config, target: Path, count: int | None = None, official_places: bool = False
+) -> ExportResult:
     """Write the local descriptors of `config.index` to `target`.
 
     Args:
         config: `index` matters here.
         target: an HDF5 file (.hdf5 or .h5); it is replaced.
         count: k, the strongest ones kept of each image; None: as many as the image with most has.
+        official_places: positions are row before column, as AMES's code extracts them: in pixels from the corner of
+            what was described where `describe.locals.places` is corner (CVNet), else in fractions of it (DINOv2).
 
     Raises:
         UsageError: another ending.
@@ -91,6 +96,13 @@ def export_locals(config: Config, target: Path, count: int | None = None) -> Exp
         if count is None:
             count = max(len(image) for block in blocks for image in index.locals(block))
         images = (image for block in blocks for image in index.locals(block))
-        write_ames(target, ids, images, max(1, count), list(card.scales) or [1.0])
+        places = _official_places(index) if official_places else None
+        write_ames(target, ids, images, max(1, count), list(card.scales) or [1.0], places)
     seconds = round(time.monotonic() - started, 2)
     return ExportResult(str(target), len(ids), max(1, count), index.card.local_dimension, seconds)
+
+
+def _official_places(index: Index) -> Iterator[OfficialPlaces]:
+    """How AMES's code writes the positions of each image, in the order of the index."""
+    fractions = index.card.locals.places == "centre"
+    return (OfficialPlaces(record.width, record.height, record.bbox, fractions) for record in index.records.values())

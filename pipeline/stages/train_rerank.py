@@ -155,6 +155,8 @@ def _set_up(config: Config) -> Iterator[_Setup]:
     settings = config.train_rerank
     if settings.reranker not in RECIPES:
         raise unknown_name("trainable reranker", settings.reranker, RECIPES)
+    if config.rerank.locals_from is not None:
+        raise RelookError("rerank.locals_from: training reads one index alone; train on the one that it names")
     with process_group(torch.device(choose_device(config))) as device:
         gallery = open_gallery(config, partial="error")
         records, vectors, parts = _hold_out(config, gallery)

@@ -18,7 +18,7 @@ from pipeline.types.descriptors import (
 from pipeline.types.explanations import Attended, Explanation, Geometry, Neighbours, VerifiedMatches
 from pipeline.types.images import Box, GroundTruth, ImageRecord
 from pipeline.types.keypoints import KeypointExtractor, KeypointsCard, Matcher, Matches
-from pipeline.types.model_card import IMPORTED, LocalsCard, LocalsProjection, MapsCard, ModelCard
+from pipeline.types.model_card import IMPORTED, LocalsCard, LocalsProjection, MapsCard, ModelCard, shortened
 from pipeline.types.protocols import (
     Describer,
     DescriptorSource,
@@ -72,4 +72,5 @@ __all__ = [
     "WriteCost",
     "explains",
     "is_hosted",
+    "shortened",
 ]

@@ -13,6 +13,13 @@ from typing import Any, Literal
 
 IMPORTED = "imported"  # the name on the card of descriptors that another program made
 
+# Settings that a card leaves out where they have these values: it is then the one of before there were such settings.
+_LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
+    "image": {"icc": "ignore", "size_of": "box"},
+    "globals": {"kind": "gem"},
+    "locals": {"detector": None, "descriptor": "detector", "places": "centre"},
+}
+
 
 @dataclass(frozen=True)
 class ImageCard:
@@ -44,12 +51,16 @@ class LocalsCard:
     """What a model card says of local descriptors.
 
     Attributes:
-        kind: how they were chosen: "strongest", "attention", "map" (a whole map, row by row), or "imported".
+        kind: how they were chosen: "strongest", "attention", "detector", "class_token", "map" (a whole map, row by
+            row), or "imported".
         stage: index of the backbone's stage, or "final".
         scales: of the image, at which they were extracted.
         stored: how many the index keeps of each image; None: all.
         geometry: whether `xy`, `scale` and `weight` are kept.
         projection: AMES's, applied at extraction; None: there was none.
+        detector: "sha256:..." of AMES's detector; None: another kind chose them.
+        descriptor: of kind detector, whose descriptors they are: "detector" or "backbone".
+        places: what `xy` is of a cell: its "centre", or its "corner", the cell's number times the stride.
     """
 
     kind: str = "strongest"
@@ -58,6 +69,9 @@ class LocalsCard:
     stored: int | None = None
     geometry: bool = True
     projection: LocalsProjection | None = None
+    detector: str | None = None
+    descriptor: Literal["detector", "backbone"] = "detector"
+    places: Literal["centre", "corner"] = "centre"
 
     @property
     def binary(self) -> bool:
@@ -131,6 +145,12 @@ class ModelCard:
         return MapsCard(**{**given, "levels": tuple(given.get("levels") or ())})
 
     @property
+    def complete_settings(self) -> dict[str, Any]:
+        """The settings with those that the card leaves out, because they are as they were before they could be set."""
+        filled = {section: {**absent, **(self.settings.get(section) or {})} for section, absent in _LEFT_OUT.items()}
+        return {**self.settings, **filled}
+
+    @property
     def fingerprint(self) -> str:
         """16 hexadecimal digits; equal exactly when everything on the card is."""
         text = json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
@@ -166,6 +186,21 @@ class ModelCard:
             for key in sorted(mine.keys() | theirs.keys())
             if mine.get(key) != theirs.get(key)
         ]
+
+
+def shortened(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as a card has them; `ModelCard.complete_settings` is the inverse."""
+    return {
+        section: {key: value for key, value in values.items() if not _is_left_out(section, key, value)}
+        if isinstance(values, Mapping)
+        else values
+        for section, values in settings.items()
+    }
+
+
+def _is_left_out(section: str, key: str, value: Any) -> bool:
+    absent = _LEFT_OUT.get(section, {})
+    return key in absent and absent[key] == value
 
 
 def _known(part: type, values: Any) -> dict[str, Any]:

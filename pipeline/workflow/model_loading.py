@@ -56,15 +56,15 @@ def open_describer(config: Config, index: Index) -> Describer:
             f"{index.directory}: its descriptors come from another program ({card.weights}), so no photo can be "
             "described like them; search with an image of the index (--id)"
         )
-    # The index has the projection for AMES; the file that it came from is not needed again.
-    not_compared: Any = {"fit_from": True, "fit_images": True, "keypoints": True, "locals": {"projection"}}
+    # The index has the projection for AMES and the detector; the files that they came from are not needed again.
+    not_compared: Any = {"fit_from": True, "fit_images": True, "keypoints": True, "locals": {"projection", "detector"}}
     requested = config.describe.model_dump(mode="json", exclude_unset=True, exclude=not_compared)
     if requested.get("globals", {}).get("p") == "learned":  # the card may have the value that was learned
         del requested["globals"]["p"]
     have: dict[str, Any] = {
         "name": card.name,
         "weights": "random" if card.random else "pretrained",
-        **card.changed("image", icc=card.image.icc).settings,
+        **card.complete_settings,
     }
     differences = _differences(requested, have)
     checkpoint = config.describe.checkpoint
@@ -101,25 +101,45 @@ def read_options(config: Config) -> ReadOptions:
     return ReadOptions(batch_size, workers, models, limits.max_pixels, limits.max_bytes, config.extract.decode_seconds)
 
 
-def open_chain(config: Config, card: ModelCard, keypoints: KeypointsCard | None = None) -> list[RerankStep]:
+def open_chain(
+    config: Config, card: ModelCard, keypoints: KeypointsCard | None = None, locals_card: ModelCard | None = None
+) -> list[RerankStep]:
     """The rerankers of a configuration (`configured_chain`), bound to the descriptors that they will read.
 
     Args:
         config: `rerank` and `device` matter here.
         card: of the descriptors.
         keypoints: what made the keypoints that the index keeps; None: it keeps none.
+        locals_card: what made the local descriptors, where they are those of `rerank.locals_from`.
 
     Raises:
         UsageError: a name is unknown.
         RelookError: a checkpoint is missing, or made for other descriptors.
     """
-    return [open_reranker(config, name, card, keypoints) for name in configured_chain(config)]
+    return [open_reranker(config, name, card, keypoints, locals_card) for name in configured_chain(config)]
 
 
-def open_reranker(config: Config, name: str, card: ModelCard, keypoints: KeypointsCard | None = None) -> RerankStep:
-    """One of them, with its settings in the configuration. Raises as `open_chain` does."""
+def open_reranker(
+    config: Config,
+    name: str,
+    card: ModelCard,
+    keypoints: KeypointsCard | None = None,
+    locals_card: ModelCard | None = None,
+) -> RerankStep:
+    """One of them, with its settings in the configuration; `locals_card` is that of `rerank.locals_from`.
+
+    Raises as `open_chain` does, and RelookError where it reads global and local descriptors of two models.
+    """
     options = reranker_options(config, name, keypoints)
-    reranker = load_reranker(name, device=choose_device(config), **options).bind(card)
+    reranker = load_reranker(name, device=choose_device(config), **options)
+    if locals_card is not None and "locals" in reranker.needs:
+        if "globals" in reranker.needs:
+            raise RelookError(
+                f"rerank.locals_from: {name} reads global and local descriptors of one model; search the index that "
+                "has both"
+            )
+        card = locals_card
+    reranker = reranker.bind(card)
     if isinstance(reranker, MatchingReranker) and keypoints is not None and keypoints.kind == reranker.features:
         reranker.check_keypoints(keypoints)
     settings = config.rerank.settings_of(name)

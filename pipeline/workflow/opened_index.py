@@ -19,11 +19,21 @@ from pipeline.config.loading import with_values
 from pipeline.errors import RelookError
 from pipeline.stores import GlobalStore, Index, open_store
 from pipeline.stores.once import once_property
-from pipeline.types import Describer, Description, FeatureMaps, FloatArray, Keypoints, LocalDescriptors, VectorStore
+from pipeline.types import (
+    Describer,
+    Description,
+    FeatureMaps,
+    FloatArray,
+    Keypoints,
+    LocalDescriptors,
+    ModelCard,
+    VectorStore,
+)
 from pipeline.workflow.rerank_chain import Rerank, chosen_rerankers
 
 if TYPE_CHECKING:
     from pipeline.rerank import RerankStep
+    from pipeline.workflow.joined_locals import JoinedLocals
     from pipeline.workflow.keypoint_source import KeypointSource
 
 logger = logging.getLogger("relook")
@@ -95,9 +105,10 @@ class OpenedIndex:
         names = chosen_rerankers(self.config, rerank)
         with self._lock:
             if names not in self._chains:
+                cards = self.index.card, self.index.keypoints_card, self.locals_card
                 for name in names:
                     if name not in self._steps:
-                        self._steps[name] = open_reranker(self.config, name, self.index.card, self.index.keypoints_card)
+                        self._steps[name] = open_reranker(self.config, name, *cards)
                 chain = [self._steps[name] for name in names]
                 self._chains[names] = calibrated_chain(self.config, self.index, chain)
             return list(self._chains[names])
@@ -108,8 +119,9 @@ class OpenedIndex:
         return own.read(ids) if own else self.store.fetch(ids)
 
     def locals(self, ids: Sequence[str]) -> list[LocalDescriptors]:
-        """See `DescriptorSource.locals`."""
-        return self.index.locals(ids)
+        """See `DescriptorSource.locals`; those of `rerank.locals_from` where that is set."""
+        joined = self._joined_locals
+        return self.index.locals(ids) if joined is None else joined.read(ids)
 
     def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
         """See `DescriptorSource.maps`."""
@@ -131,12 +143,17 @@ class OpenedIndex:
         return [Description(*one) for one in zip(*parts, strict=True)]
 
     def query_describer(self, needs: Collection[str]) -> Describer:
-        """The describer of queries, with keypoints where rerankers need them."""
+        """The describer of queries, with keypoints or another index's local descriptors where rerankers need them."""
+        describer, joined = self.describer, self._joined_locals if "locals" in needs else None
+        if joined is not None:
+            from pipeline.describe.joined import with_locals
+
+            describer = with_locals(describer, joined.describer)
         if "keypoints" not in needs:
-            return self.describer
+            return describer
         from pipeline.describe.keypoints import with_keypoints
 
-        return with_keypoints(self.describer, self._keypoint_source.extractor)
+        return with_keypoints(describer, self._keypoint_source.extractor)
 
     def with_store(self, kind: str) -> Self:
         """The same generation, searched in another store, with the same models."""
@@ -151,7 +168,9 @@ class OpenedIndex:
             self._closed = True
             self._steps.clear()
             self._chains.clear()
-            for name in ("describer", "store", "_global_store", "_keypoint_source"):
+            if joined := self.__dict__.get("_joined_locals"):
+                joined.close()
+            for name in ("describer", "store", "_global_store", "_keypoint_source", "_joined_locals"):
                 self.__dict__.pop(name, None)
             self.index.close()
 
@@ -166,6 +185,21 @@ class OpenedIndex:
     def _check_open(self) -> None:
         if self._closed:
             raise RelookError(f"{self.config.index}: this gallery is closed; open another one")
+
+    @property
+    def locals_card(self) -> ModelCard | None:
+        """What made the local descriptors, where they are those of `rerank.locals_from`; else None."""
+        return None if self._joined_locals is None else self._joined_locals.card
+
+    @once_property
+    def _joined_locals(self) -> JoinedLocals | None:
+        """Local descriptors of another index; None: those of this one are read."""
+        path = self.config.rerank.locals_from
+        if path is None:
+            return None
+        from pipeline.workflow.joined_locals import JoinedLocals
+
+        return JoinedLocals(self.config, path)
 
     @once_property
     def _keypoint_source(self) -> KeypointSource:

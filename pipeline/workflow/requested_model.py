@@ -35,9 +35,10 @@ def requested_model(config: Config) -> dict[str, Any]:
     for key in ("checkpoint", "fit_from"):
         if settings.get(key):
             settings[key] = _absolute(settings[key])
-    if settings.get("locals", {}).get("projection"):
-        settings["locals"]["projection"] = _absolute(settings["locals"]["projection"])
-    files = [describe.checkpoint, describe.locals.projection]
+    for key in ("projection", "detector"):
+        if settings.get("locals", {}).get(key):
+            settings["locals"][key] = _absolute(settings["locals"][key])
+    files = [describe.checkpoint, describe.locals.projection, describe.locals.detector]
     fit_from = Index(describe.fit_from).manifest.fitted if describe.fit_from else None
     return {
         "describe": settings,

@@ -36,7 +36,7 @@ PUBLISHED = [
 ]
 WITH_PRESET = [file for file in PUBLISHED if load_config(file).describe.name in PRESETS]
 AMES = [file for file in PUBLISHED if file.stem.startswith("ames")]
-# Sections in which a set-up differs from its describer's: AMES takes locals from CVNet, and no maps.
+# Sections in which a set-up differs from its describer's: AMES takes a detector's locals from CVNet, and no maps.
 OWN = {"cvnet_r101": {"locals", "maps"}}
 
 
@@ -56,7 +56,7 @@ def card_settings(name: str, own: str) -> tuple[Mapping[str, Any], str]:
     config = load_config(CONFIGS / f"{own}.yaml").describe
     options = config.model_dump(exclude={"name", "checkpoint"}, exclude_unset=True) | {"weights": "random"}
     card = load_describer(name, **options).card
-    return card.settings, card.name
+    return card.complete_settings, card.name
 
 
 @pytest.mark.parametrize("file", TRAINING, ids=lambda file: file.stem)
@@ -81,6 +81,7 @@ def test_every_paper_is_there() -> None:
         "rrt_delg_r101_iccv2021",
         "rrt_delg_r50_iccv2021",
         "rrt_sop_r50_iccv2021",
+        "superglobal_ames_eccv2024",
         "superglobal_r101_iccv2023",
         "superglobal_r50_iccv2023",
     ]
@@ -111,6 +112,8 @@ def test_files_of_weights_are_the_users(file: Path) -> None:
     assert config.describe.checkpoint is None
     assert config.describe.weights == "pretrained"
     assert config.describe.locals.projection is None
+    assert config.describe.locals.detector is None
+    assert config.rerank.locals_from is None
     header = file.read_text(encoding="utf-8").split("\ndescribe:")[0]
     assert "--set describe.checkpoint=FILE" in header
     for name in config.rerank.chain:
@@ -119,6 +122,7 @@ def test_files_of_weights_are_the_users(file: Path) -> None:
             assert section.checkpoint is None
             assert f"--set rerank.{name}.checkpoint=FILE" in header
     assert ("--set describe.locals.projection=FILE" in header) == (file in AMES)
+    assert ("--set describe.locals.detector=FILE" in header) == (config.describe.locals.kind == "detector")
 
 
 def test_only_trainings_of_describers_say_nothing_of_rerankers() -> None:
@@ -141,7 +145,7 @@ def test_rerankers_are_registered_and_written_out(file: Path) -> None:
 
 
 def test_every_reranker_has_settings() -> None:
-    assert type(Config().rerank).model_fields.keys() - {"chain", "calibration"} == RERANKERS.keys()
+    assert type(Config().rerank).model_fields.keys() - {"chain", "calibration", "locals_from"} == RERANKERS.keys()
 
 
 @pytest.mark.parametrize("file", PUBLISHED, ids=stems(PUBLISHED))
@@ -155,9 +159,7 @@ def test_a_model_card_shows_the_files_values(file: Path) -> None:
         if section == "name":
             continue
         for key, value in values.items():
-            # A card says nothing of colour profiles where they are ignored: it is the one of before they were applied.
-            shown = "ignore" if key == "icc" and key not in settings[section] else settings[section][key]
-            assert shown == value, f"{section}.{key}"
+            assert settings[section][key] == value, f"{section}.{key}"
 
 
 def test_published_figures() -> None:
@@ -185,7 +187,12 @@ def test_published_figures() -> None:
         ames = configs[name].rerank.ames
         assert (ames.top, ames.weight, ames.temperature) == (100, weight, temperature)
         assert (ames.query_locals, ames.gallery_locals) == (600, 50)
-        assert configs[name].describe.locals.count >= ames.query_locals
+        described = configs[name].describe.locals
+        assert (described.kind, described.descriptor, described.count) == ("detector", "detector", 700)
+        assert described.count >= ames.query_locals
+    on_superglobal = configs["superglobal_ames_eccv2024"]
+    assert on_superglobal.rerank.ames == configs["ames_cvnet_r101_eccv2024"].rerank.ames
+    assert on_superglobal.rerank.chain == ("ames",)
 
 
 def test_every_registered_name_is_in_the_page_on_papers() -> None:

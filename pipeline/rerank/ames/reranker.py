@@ -27,7 +27,7 @@ from pipeline.types import Description, LocalsProjection, ModelCard
 # The key of the matrix that makes bits.
 _BITS = "remap_local.0.W"
 # What a card says of local descriptors that changes none of them, or that `check` compares itself.
-_OF_NO_MATTER = frozenset({"count", "stored", "geometry", "dimension", "projection"})
+_OF_NO_MATTER = frozenset({"count", "stored", "geometry", "dimension", "projection", "places"})
 # Tokens that pass the first layer at once.
 _TOKENS = 8192
 

@@ -1,13 +1,16 @@
 """AMES's local descriptors: an HDF5 file with `features` [N, k, 5 + d].
 
 One of the foreign formats, read and written; Suma et al., ECCV 2024, and the extraction code that its authors released.
-The five columns are x, y, the index of the scale, 1 where the row is padding, and the weight. The file names no images
-and holds no global descriptors; relook adds `ids` and the scales to what it writes, which AMES's code leaves alone.
+The five columns are two of the position, the index of the scale, 1 where the row is padding, and the weight. The file
+names no images and holds no global descriptors; relook adds `ids` and the scales to what it writes, which AMES's code
+leaves alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ from pipeline.errors import RelookError
 from pipeline.files import atomic_path, write_errors
 from pipeline.stores.exchange.base import ExternalImage, ExternalSource, Options, local_descriptors, read_ids
 from pipeline.stores.index.ragged_hdf5 import own_dataset
-from pipeline.types import FloatArray, LocalDescriptors
+from pipeline.types import Box, FloatArray, LocalDescriptors
 
 _BESIDES = 5
 _CHUNK_BYTES = 64 << 20
@@ -43,7 +46,12 @@ def open_ames(source: Path, options: Options) -> ExternalSource:
 
 
 def write_ames(
-    target: Path, ids: Sequence[str], images: Iterable[LocalDescriptors], count: int, scales: Sequence[float]
+    target: Path,
+    ids: Sequence[str],
+    images: Iterable[LocalDescriptors],
+    count: int,
+    scales: Sequence[float],
+    places: Iterable[OfficialPlaces] | None = None,
 ) -> None:
     """Write the first `count` local descriptors of images, with padding where one has fewer.
 
@@ -53,24 +61,75 @@ def write_ames(
         images: N images with places; their `scale` is 1 over one of `scales`.
         count: k.
         scales: as the model card's `locals.scales`; the index in it is what the file holds.
+        places: of each image, how the authors write positions; None: x and y as they are.
     """
     stored: h5py.Dataset | None = None
-    factors = 1.0 / np.asarray(scales, dtype=np.float64)
     with write_errors(target), atomic_path(target) as temporary, h5py.File(temporary, "w", locking=False) as file:
-        for row, image in enumerate(images):
-            part = image.first(count)
+        for row, (image, place) in enumerate(zip(images, repeat(None) if places is None else places, strict=False)):
+            values = rows_of(image, count, scales, place)
             if stored is None:
-                shape = (len(ids), count, part.descriptors.shape[1] + _BESIDES)
-                stored = file.create_dataset("features", shape=shape, dtype=np.float32)
+                stored = file.create_dataset("features", shape=(len(ids), *values.shape), dtype=np.float32)
                 stored.attrs["scales"] = np.asarray(scales, dtype=np.float64)
-            values = np.zeros(stored.shape[1:], dtype=np.float32)
-            values[len(part) :, 3] = 1
-            values[: len(part), :2] = part.xy
-            values[: len(part), 2] = np.abs(part.scale[:, None] - factors).argmin(axis=1)
-            values[: len(part), 4] = part.weight
-            values[: len(part), _BESIDES:] = part.descriptors
             stored[row] = values
         file.create_dataset("ids", data=np.array(ids, dtype=object), dtype=h5py.string_dtype())
+
+
+def rows_of(
+    image: LocalDescriptors, count: int, scales: Sequence[float], places: OfficialPlaces | None = None
+) -> FloatArray:
+    """The first `count` local descriptors of an image as rows [count, 5 + d] of such a file.
+
+    Args:
+        image: with places.
+        count: rows; those behind the last descriptor are padding.
+        scales: see `write_ames`.
+        places: how the authors write positions; None: x and y as they are.
+    """
+    part = image.first(count)
+    factors = 1.0 / np.asarray(scales, dtype=np.float64)
+    values = np.zeros((count, part.descriptors.shape[1] + _BESIDES), dtype=np.float32)
+    values[len(part) :, 3] = 1
+    values[: len(part), :2] = part.xy
+    values[: len(part), 2] = np.abs(part.scale[:, None] - factors).argmin(axis=1)
+    values[: len(part), 4] = part.weight
+    values[: len(part), _BESIDES:] = part.descriptors
+    if places is not None:
+        values[:, :2] = places.columns(part.xy, count)
+    return values
+
+
+@dataclass(frozen=True)
+class OfficialPlaces:
+    """Positions of one image's local descriptors as the authors' extraction writes them: row before column.
+
+    Attributes:
+        width, height: of the photo, pixels.
+        box: the part that was described; None: all of it.
+        fractions: as their code for DINOv2 writes them, in fractions of the photo's sides; else as for CVNet, in pixels
+            from the corner of the box.
+    """
+
+    width: int
+    height: int
+    box: Box | None
+    fractions: bool
+
+    def columns(self, xy: FloatArray, count: int) -> FloatArray:
+        """The first two columns [count, 2] of places [n, 2]; the padding behind is 0, or where the quirk moves it.
+
+        Quirk: of a box's fractions the row is scaled by the box's width, moved by its left edge and divided by the
+        photo's width, and the column by what belongs to rows.
+        """
+        left, top, right, bottom = self.box or (0.0, 0.0, float(self.width), float(self.height))
+        corner = max(0, int(left)), max(0, int(top))
+        side = min(self.width, int(right)) - corner[0], min(self.height, int(bottom)) - corner[1]
+        places = np.zeros((count, 2))
+        places[: len(xy)] = xy[:, ::-1] - np.array(corner[::-1])
+        if self.fractions:
+            places /= np.array(side[::-1])
+            if self.box is not None:
+                places = (places * (right - left, bottom - top) + (left, top)) / (self.width, self.height)
+        return places.astype(np.float32)
 
 
 def _opened(source: Path) -> h5py.File:

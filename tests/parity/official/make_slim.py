@@ -23,7 +23,7 @@ PAIRS = {"ames_fp": (6, 1), "ames_bin": (6, 1), "rrt_gld": (6, 2)}
 # What is left out for its size: the second ground truth, the pixels of two of three images, the large matchers.
 LEFT_OUT = ("rparis6k", "db_synth0", "db_synth1", "full_")
 LEFT_OUT_FILES = ("rparis6k", "manifest_full")
-WHOLE_FOLDERS = ("superpoint",)
+WHOLE_FOLDERS = ("superpoint", "ames_extract_cvnet", "ames_extract_dinov2")
 # What a configuration does not name any more.
 UNNAMED = ("photo", "full")
 PHOTO = "photo"
