@@ -11,6 +11,11 @@ import parity_ledger
 import pytest
 import torch
 
+from pipeline.config import parse_config
+from pipeline.describe.detector import Detector
+from pipeline.describe.heads import GlobalHead
+from pipeline.describe.network import DescriberNetwork
+from pipeline.describe.network_pass import NetworkOutput, NetworkPass
 from pipeline.rerank import load_reranker
 from pipeline.rerank.elvis.reranker import ELViSReranker
 from pipeline.types import Candidates, Description, LocalDescriptors
@@ -113,3 +118,68 @@ def test_scores_of_candidates(official: Any, load: Callable[..., ELViSReranker])
         many = [part[row : row + 1].expand(len(names), *part.shape[1:]) for part in zeros[0]]
         expected = torch.sigmoid(temperature * reranker.scores(*many, *zeros[1]))
         np.testing.assert_allclose(values, expected, atol=1e-6, rtol=0)
+
+
+class Maps(torch.nn.Module):
+    """In the place of a transformer: its maps and class tokens are given; images say by their height which."""
+
+    reductions, stages, probed_size = (14,), 1, None
+
+    def __init__(self, given: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+        super().__init__()
+        self._given = {maps.shape[-2]: (maps, token) for maps, token in given}
+
+    def with_class_token(
+        self, images: torch.Tensor, taps: Any
+    ) -> tuple[torch.Tensor, list[torch.Tensor], torch.Tensor]:
+        maps, token = self._given[images.shape[-2]]
+        return maps, [], token
+
+    def forward(self, images: torch.Tensor, taps: Any) -> tuple[torch.Tensor, list[torch.Tensor]]:
+        return self._given[images.shape[-2]][0], []
+
+    def has_pre_relu(self, tap: Any) -> bool:
+        return False
+
+
+def passed(official: Any, detector: Detector | None, globals_: str, **chosen: Any) -> NetworkOutput:
+    """What one pass of the network gives; the global descriptor is of the kind `globals_`."""
+    scales = [float(number + 1) for number in range(len(official.config["hw"]))]
+    given = [
+        (torch.from_numpy(official.inputs[f"map{number}"]), torch.from_numpy(official.inputs[f"cls{number}"]))
+        for number in range(len(scales))
+    ]
+    locals_ = {"count": official.config["topk"], "scales": scales, **chosen}
+    config = parse_config(
+        {"describe": {"globals": {"kind": globals_, "scales": scales}, "locals": locals_}}, "test"
+    ).describe
+    network = DescriberNetwork(Maps(given), GlobalHead(1.0, None, None))
+    made = NetworkPass(network, config)
+    made.detector = detector
+    pictures = [(scale, torch.zeros(2, 3, *size)) for scale, size in zip(scales, official.config["hw"], strict=True)]
+    return made.run(pictures, [])
+
+
+@torch.inference_mode()
+def test_selection_of_locals(official: Any, official_file: Callable[..., Path]) -> None:
+    """The descriptor is the backbone's; the weight that of the detector, or the cosine to the class token."""
+    detector = Detector.read(official_file(official, "state", manifest="manifest_detector.json"))
+    ways: dict[str, tuple[Detector | None, dict[str, Any]]] = {
+        "detector": (detector, {"kind": "detector", "descriptor": "backbone"}),
+        "cls": (None, {"kind": "class_token"}),
+    }
+    sizes = torch.tensor(official.config["hw"])
+    for name, (chooser, chosen) in ways.items():
+        output = passed(official, chooser, "class_token", **chosen)
+        cells = output.cells
+        assert cells is not None
+        official.agrees(f"{name}_descriptors", cells.features, atol=2e-6)
+        official.agrees(f"{name}_weights", cells.weight, atol=2e-6)
+        official.equals(f"{name}_scale", cells.scale)
+        official.agrees(f"{name}_locations", cells.xy.flip(-1) / sizes[cells.scale], atol=2e-6)
+        official.agrees(f"{name}_global_cls", output.vectors, atol=2e-6)
+        # Without a detector what the authors call the original map is of unit length, and the other is not.
+        unit, raw = ("w-avg", "og-avg") if chooser else ("og-avg", "w-avg")
+        own = {**chosen, "descriptor": "detector"} if chooser else chosen
+        official.agrees(f"{name}_global_{unit}", passed(official, chooser, "locals", **own).vectors, atol=2e-6)
+        official.agrees(f"{name}_global_{raw}", passed(official, chooser, "weighted_map", **own).vectors, atol=2e-6)
