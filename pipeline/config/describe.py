@@ -66,10 +66,10 @@ class ImageConfig(Section):
 class GlobalsConfig(Section):
     """The global descriptor of an image."""
 
-    kind: Literal["gem", "class_token", "locals"] = Field(
+    kind: Literal["gem", "class_token", "locals", "weighted_map"] = Field(
         "gem",
         description="gem: the pooled last map; class_token: a transformer's; locals: cells of the local descriptors' "
-        "map, each times its weight, averaged (AMES)",
+        "map, each times its weight, averaged (AMES); weighted_map: the same of the network's own map (ELViS)",
     )
     p: PositiveFloat | Literal["learned"] = Field(
         1.0, description="exponent of GeM: 1 is the average; learned: the checkpoint's pool.p"

@@ -119,6 +119,31 @@ class AMESModelConfig(Section):
         return self
 
 
+class ELViSModelConfig(Section):
+    """An ELViS that is trained here; the authors' draws from 100 to 399 descriptors."""
+
+    model_dim: Positive = Field(128, description="dimension of a projected descriptor")
+    embed_dim: Positive = Field(16, description="hidden values of the perceptron that turns a match into a vote")
+    proj_dim: Positive = Field(64, description="hidden values of the perceptron that turns the sum into a logit")
+    iterations: Positive = Field(10, description="of Sinkhorn's algorithm")
+    sharpness: PositiveFloat = Field(10.0, description="factor on cosines in the transport")
+    least_locals: Positive = Field(10, description="fewest local descriptors of either image in a step")
+    query_locals: Positive = Field(
+        50, description="most local descriptors of the anchor; the number is drawn for each step"
+    )
+    gallery_locals: Positive = Field(50, description="most local descriptors of the other image, drawn separately")
+    counts_padding: bool = Field(
+        False,
+        description="padding of images with fewer descriptors has its share of the masses, as in the authors' code",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.least_locals > min(self.query_locals, self.gallery_locals):
+            raise ValueError(f"least_locals = {self.least_locals} is more than query_locals or gallery_locals")
+        return self
+
+
 class AugmentConfig(Section):
     """How a training picture is changed each time it is seen."""
 
@@ -227,6 +252,7 @@ class TrainRerankConfig(LoopConfig):
     rrt: RRTModelConfig = RRTModelConfig()
     cvnet: CVNetModelConfig = CVNetModelConfig()
     ames: AMESModelConfig = AMESModelConfig()
+    elvis: ELViSModelConfig = ELViSModelConfig()
     rrt_sop: RRTSOPModelConfig = RRTSOPModelConfig()
     locore: LoCoReModelConfig = LoCoReModelConfig()
 

@@ -99,6 +99,7 @@ class NetworkPass:
         self._network, self._config = network, config
         self.detector: Detector | None = None
         self._global = config.globals.kind
+        self._averages = self._global in ("locals", "weighted_map")
         if self._global != "gem" and (network.head.fc is not None or config.superglobal is not None):
             raise RelookError(f"describe.globals.kind = {self._global}: {config.name} pools its last map; use gem")
         self.local_scales = tuple(sorted(set(config.locals.scales))) if config.locals.count else ()
@@ -106,7 +107,7 @@ class NetworkPass:
         self.scales = tuple(sorted({*config.globals.scales, *self.local_scales, *self._map_scales}))
         self._taps = self._find_taps()
         self._reads_token = self._global == "class_token" or (
-            config.locals.kind == "class_token" and (bool(self.local_scales) or self._global == "locals")
+            config.locals.kind == "class_token" and (bool(self.local_scales) or self._averages)
         )
         if config.locals.kind == "class_token" and self._taps["locals"] is not None:
             raise RelookError(
@@ -133,7 +134,7 @@ class NetworkPass:
         levels = None
         for scale, images in pyramid:
             has_global, has_local = scale in self._config.globals.scales, scale in self.local_scales
-            pooled = has_global and self._global == "locals"
+            pooled = has_global and self._averages
             found = self._maps_of(images, local=has_local or pooled, maps=scale in self._map_scales)
             maps = found.maps
             weighed = self._weighed(maps["locals"], found.class_token) if has_local or pooled else None
@@ -153,11 +154,12 @@ class NetworkPass:
         network = self._network
         height, width = network.backbone.probed_size or (64, 64)
         found = self._maps_of(torch.zeros(1, 3, height, width, device=device), local=True, maps=True)
-        locals_ = found.maps["locals"]
+        locals_ = raw = found.maps["locals"]
         if network.reduce is not None and self._config.locals.count and self._config.locals.kind != "detector":
             locals_ = network.reduce(locals_)
         levels = network.maps(found.maps["maps"]) if network.maps else [found.final]
-        pooled = locals_ if self._global == "locals" else self._pooled(found, None)
+        pooled = {"locals": locals_, "weighted_map": raw}.get(self._global)
+        pooled = self._pooled(found, None) if pooled is None else pooled
         return {"globals": pooled.shape[1], "locals": locals_.shape[1], "maps": levels[0].shape[1]}
 
     def _find_taps(self) -> dict[str, Tap | None]:
@@ -165,7 +167,7 @@ class NetworkPass:
         backbone = self._network.backbone
         taps: dict[str, Tap | None] = {}
         for name, requested, section in (
-            ("locals", self._config.locals.count or self._global == "locals", self._config.locals),
+            ("locals", self._config.locals.count or self._averages, self._config.locals),
             ("maps", len(self._config.maps.levels), self._config.maps),
         ):
             taps[name] = Tap(section.stage, section.pre_relu) if requested and section.stage != "final" else None
@@ -213,9 +215,10 @@ class NetworkPass:
         """The global descriptors [B, D] of one scale, not of unit length."""
         if self._global == "class_token" and found.class_token is not None:
             return found.class_token
-        if self._global == "locals" and weighed is not None:
+        if self._averages and weighed is not None:
             features, weights = weighed
             weights = features.norm(dim=1) if weights is None else weights
+            features = found.maps["locals"].float() if self._global == "weighted_map" else features
             return (weights.unsqueeze(1) * features).mean(dim=(2, 3))
         return self._network.head.pool(found.final)
 

@@ -82,7 +82,7 @@ def _learn(config: Config, gallery: Gallery, folder: Path) -> tuple[list[float],
     trained = fit(
         recipe.task,
         settings,
-        lambda: Validation(score := alone(recipe.reranker, gallery), {"mAP": score}),
+        lambda: Validation(score := alone(recipe.reranker, gallery, min(recipe.temperatures)), {"mAP": score}),
         lambda which, validation: None,
         files=RunFiles(folder / "state", folder / "log"),
         identity="overfit",
@@ -92,14 +92,14 @@ def _learn(config: Config, gallery: Gallery, folder: Path) -> tuple[list[float],
     return trained.losses, trained.history[-1]["mAP"]
 
 
-def alone(reranker: TrainedReranker, gallery: Gallery) -> float:
+def alone(reranker: TrainedReranker, gallery: Gallery, temperature: float = 1.0) -> float:
     """The mAP when every picture of the index asks for the others of its label, by the reranker's scores alone."""
     records = list(gallery.index.records.values())
     ids = [record.id for record in records]
     descriptions = gallery.describe(ids, reranker.needs)
     itself = [frozenset({name}) for name in ids]
     candidates = find_candidates(gallery, ids, descriptions, len(ids), itself)
-    reranker.temperature = 1.0
+    reranker.temperature = temperature
     rankings = apply_chain([RerankStep("it", reranker, len(ids), 0.0)], descriptions, candidates, gallery)
     labels = {record.id: record.label for record in records}
     return by_labels(rankings, list(labels.values()), labels, itself)[0].summary()["mAP"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,8 +42,6 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
 
     name = "elvis"
     needs = frozenset({"locals"})
-    # The score grows with the number of descriptors, to hundreds: a larger factor would make all of them 1.
-    temperatures: ClassVar[tuple[float, ...]] = (0.01, 0.05, 0.25)
 
     def __init__(
         self,
@@ -87,8 +85,8 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
             precision: see `PairReranker`.
 
         Raises:
-            RelookError: no file, or a file of another network (the message lists the keys that differ), or the sharpness
-                is out of range for it.
+            RelookError: no file, or a file of another network (the message lists the keys that differ), or a sharpness
+                that is out of range for it.
         """
         if checkpoint is None:
             raise without_checkpoint("elvis")
@@ -115,8 +113,9 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
         """See `Reranker.check`: descriptors of unit length, of its width, and those that it was trained on."""
         refuse_without_locals(card, self.name, geometry=False)
         width = self.network.shape.local_dim
-        if card.locals.projection is not None or card.locals.kind == "map":
-            what = "a whole map" if card.locals.kind == "map" else f"projected by {card.locals.projection.kind}"
+        projection = card.locals.projection
+        if projection is not None or card.locals.kind == "map":
+            what = "a whole map" if projection is None else f"projected by {projection.kind}"
             raise RelookError(
                 f"elvis reads the backbone's local descriptors at unit length; those of the index are {what}"
             )
@@ -151,7 +150,7 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
         for number in range(len(query)):
             one = torch.tensor([number])
             with inference(self._device, self._precision):
-                plan = self.network.plan(*(side.batch(one) for side in sides)).log[0].cpu()
+                plan = self.network.plan(*(side.batch(one) for side in sides))[0].log().cpu()
             there = ~query_padding[number][:, None] & ~gallery_padding[number][None]
             plans[number][there] = plan.flatten()
         return plans
@@ -167,7 +166,7 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
         """See `ExplainingReranker.explain`; the effects are the votes, which add up to the score."""
         source, one = self.read([query], gallery=False), torch.tensor([0])
         found = []
-        for name, part in zip(ids, gallery.locals(ids), strict=True):
+        for part in gallery.locals(ids):
             image = Description(np.zeros(0, np.float32), part)
             target = self.read([image], gallery=True)
             with inference(self._device, self._precision):
@@ -189,7 +188,8 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
 
         def begin(run: Sequence[torch.Tensor]) -> torch.Tensor:
             with inference(self._device, self._precision):
-                return self.network.begin(torch.cat(list(run)).to(self._device))
+                joined = run[0] if len(run) == 1 else torch.cat(list(run))
+                return self.network.begin(joined.to(self._device))
 
         rows = torch.cat(list(map_in_parallel(begin, _runs(parts), self._device)))
         with inference(self._device, self._precision):

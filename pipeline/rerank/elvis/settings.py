@@ -12,7 +12,7 @@ from pipeline.settings import Positive, PositiveFloat
 
 
 class ELViSSettings(PairSettings):
-    """ELViS (Suma et al., ICLR 2026): weight is the authors' lamb, temperature their temp; both are 0.5 in their test."""
+    """ELViS (Suma et al., ICLR 2026): weight is the authors' lamb, temperature their temp, both 0.5 in their test."""
 
     batch_size: Positive = Field(128, description="pairs per forward pass, at most")
     temperature: PositiveFloat | None = Field(

@@ -47,36 +47,8 @@ class Tokens:
         return self.padding + (~self.absent).sum(dim=1)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The transport of B pairs, times m + n, without the bins: `kernel` * exp(`rows`) * exp(`columns`).
-
-    Attributes:
-        kernel: [B, m, n], exponentials of the cosines.
-        rows, columns: [B, m] and [B, n], the potentials; minus infinity where there is no token.
-    """
-
-    kernel: torch.Tensor
-    rows: torch.Tensor
-    columns: torch.Tensor
-
-    @property
-    def log(self) -> torch.Tensor:
-        """[B, m, n], minus infinity where there is no token."""
-        return self.kernel.log() + self.rows[:, :, None] + self.columns[:, None, :]
-
-    def strongest(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The largest value of each row [B, m] and of each column [B, n], in [0, 1]; 0 where there is no token."""
-        rows, columns = self.rows.exp(), self.columns.exp()
-        if not self.kernel.numel():
-            return rows.zero_(), columns.zero_()
-        of_rows = (self.kernel * columns[:, None, :]).amax(dim=2) * rows
-        of_columns = (self.kernel * rows[:, :, None]).amax(dim=1) * columns
-        return of_rows, of_columns
-
-
-def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: float, iterations: int) -> Plan:
-    """The transport of query tokens (rows, first) to gallery tokens.
+def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: float, iterations: int) -> torch.Tensor:
+    """The transport of query tokens (rows, first) to gallery tokens, times m + n, without the bins: [B, m, n].
 
     Each token has the mass 1 / (m + n), the bins those of all tokens of the other side; m and n count padding. Padding
     is not computed token by token: all that it does is to send its mass to the bin, so that its number is enough.
@@ -86,18 +58,21 @@ def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: f
         corner: scalar, score of the bins with each other.
         sharpness: factor on all scores, the inverse of the weight of the entropy.
         iterations: of Sinkhorn's algorithm.
+
+    Returns:
+        Values in [0, 1], 0 where there is no token.
     """
-    highest = top_score(corner)
-    rows, columns = _rows_with_bin(query), _columns_with_bin(gallery, corner)
-    with torch.autocast(rows.device.type, enabled=False):
-        lowest = rows.new_tensor(-sharpness * highest)
-        scores = torch.baddbmm(lowest, rows, columns.transpose(1, 2), alpha=sharpness)
-        kernel = scores.exp() if scores.requires_grad else scores.exp_()
+    shift = sharpness * top_score(corner)
+    with torch.autocast(corner.device.type, enabled=False):
+        # At most 0, so that their exponentials are at most 1.
+        scores = _rows_with_bin(query, sharpness) @ _columns_with_bin(gallery, corner, -shift).transpose(1, 2)
+        alone = not scores.requires_grad  # then nothing else needs these values, and no other memory is taken
+        kernel = scores.exp_() if alone else scores.exp()
         m, n = query.count, gallery.count
         norm = -(m + n).clamp(min=1).log()
         of_rows, of_columns = _masses(norm, query, n), _masses(norm, gallery, m)
         counted = bool(query.padding.any() or gallery.padding.any())
-        from_gallery = (gallery.padding_bins + lowest).exp()
+        from_gallery = (gallery.padding_bins - shift).exp()
         # Vectors lie in rows [B, 1, n]: batches of products with them are several times quicker than with columns.
         v = of_columns.detach().masked_fill(~of_columns.isneginf(), 0.0)
         for _ in range(iterations):
@@ -111,7 +86,9 @@ def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: f
                 sums = _plus_bin(sums, from_query)
                 from_gallery = _from_padding(gallery, norm, u)
             v = of_columns - sums.log()
-    return Plan(kernel[:, :-1, :-1], u[:, 0, :-1] - norm[:, None], v[:, 0, :-1])
+        rows, columns = (u - norm[:, None, None]).exp().transpose(1, 2), v.exp()
+        plan = kernel.mul_(rows).mul_(columns) if alone else kernel * rows * columns
+    return plan[:, :-1, :-1]
 
 
 def top_score(corner: torch.Tensor) -> float:
@@ -128,22 +105,25 @@ def refuse_sharpness(corner: torch.Tensor, sharpness: float) -> None:
         )
 
 
-def _rows_with_bin(side: Tokens) -> torch.Tensor:
-    """[B, m + 1, d + 2]: bins are two more dimensions, so that one product gives cosines, both sides' bins, the corner.
+def _rows_with_bin(side: Tokens, sharpness: float) -> torch.Tensor:
+    """[B, m + 1, d + 3], so that one product gives cosines, both sides' bins and the corner, scaled and shifted.
 
-    Rows are (unit, own bin, 0) and for the bin (0, 0, 1); columns are (unit, 0, own bin) and (0, 1, corner).
+    Rows are (unit, own bin, 0, 1) and for the bin (0, 0, 1, 1), the first d + 2 times the sharpness; columns are
+    (unit, 0, own bin, shift) and (0, 1, corner, shift).
     """
-    rows = functional.pad(torch.cat([side.units, side.bins.unsqueeze(2)], dim=2), (0, 1, 0, 1))
-    rows[:, -1, -1] = 1
+    rows = functional.pad(sharpness * torch.cat([side.units, side.bins.unsqueeze(2)], dim=2), (0, 2, 0, 1))
+    rows[:, -1, -2] = sharpness
+    rows[:, :, -1] = 1
     return rows
 
 
-def _columns_with_bin(side: Tokens, corner: torch.Tensor) -> torch.Tensor:
-    """[B, n + 1, d + 2]; see `_rows_with_bin`."""
+def _columns_with_bin(side: Tokens, corner: torch.Tensor, shift: float) -> torch.Tensor:
+    """[B, n + 1, d + 3]; see `_rows_with_bin`."""
     bins = torch.stack([torch.zeros_like(side.bins), side.bins], dim=2)
-    columns = functional.pad(torch.cat([side.units, bins], dim=2), (0, 0, 0, 1))
-    columns[:, -1, -2] = 1
-    columns[:, -1, -1] = corner
+    columns = functional.pad(torch.cat([side.units, bins], dim=2), (0, 1, 0, 1))
+    columns[:, -1, -3] = 1
+    columns[:, -1, -2] = corner
+    columns[:, :, -1] = shift
     return columns
 
 

@@ -74,7 +74,13 @@ class TrainedReranker(Reranker, Protocol):
 
 
 class Recipe(Protocol):
-    """How one reranker is trained."""
+    """How one reranker is trained.
+
+    Attributes:
+        temperatures: factors on the logit that validation chooses from.
+    """
+
+    temperatures: tuple[float, ...]
 
     @property
     def task(self) -> TrainingTask:

@@ -9,7 +9,6 @@ descriptors to be learned.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,48 +19,25 @@ from pipeline.errors import RelookError
 from pipeline.rerank.ames.network import AMESNetwork, AMESShape
 from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.train.data.ames_pairs import begin_side, repeat_twice
-from pipeline.train.data.stored_locals import Side, StoredLocals
+from pipeline.train.data.stored_locals import StoredLocals
 from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
 from pipeline.train.init.ames import calibrate, start_as_published, start_comparing
 from pipeline.train.init.whitening import within_class_whitening
 from pipeline.train.loop.task import Rows
-from pipeline.train.rerankers.triplet_task import (
-    TripletRecipe,
-    TripletTask,
-    mine_triplets,
-    random_rotation,
-    truth_of,
-)
+from pipeline.train.rerankers.triplet_locals import LocalsTripletTask, TripletLocals
+from pipeline.train.rerankers.triplet_task import TripletRecipe, mine_triplets, random_rotation
 from pipeline.types import ModelCard
 
 # Pairs that the start is calibrated on.
 _CALIBRATED = 512
 
 
-class TripletLocals(NamedTuple):
-    """The descriptors of B triplets: of the anchors [B, n, d]; of all positives, then all negatives [2 B, n, d]."""
-
-    anchors: Side
-    others: Side
-
-    @property
-    def truth(self) -> torch.Tensor:
-        """[2 B] float32, 1 for the positives."""
-        return truth_of(len(self.anchors.descriptors))
-
-
-class AMESTask(TripletTask):
-    """Binary cross-entropy on pairs.
-
-    A batch has rows (anchor, positive, negative, query count, gallery count); all rows have the same two counts.
+class AMESTask(LocalsTripletTask):
+    """Binary cross-entropy on pairs; see `LocalsTripletTask` for the other arguments.
 
     Args:
         network: is trained.
-        stored: the descriptors of all N images, in the rows that `triplets` names.
-        triplets: the miner.
-        ids: of the N images.
-        settings: of the training.
     """
 
     def __init__(
@@ -72,30 +48,13 @@ class AMESTask(TripletTask):
         ids: Sequence[str],
         settings: TrainRerankConfig,
     ) -> None:
-        super().__init__(triplets, ids, settings.triplets, settings.batch_size)
+        super().__init__(stored, triplets, ids, settings, settings.ames)
         self.network = network
-        self._stored, self._settings = stored, settings
-
-    def plan(self, rng: np.random.Generator) -> list[Rows]:
-        """See `TrainingTask.plan`; the two numbers of descriptors are drawn for each batch."""
-        model = self._settings.ames
-        batches = self.batches(self.triplets.epoch(self.per_epoch, rng))
-        most = [model.query_locals + 1, model.gallery_locals + 1]
-        counts = rng.integers(model.least_locals, most, (len(batches), 2))
-        return [
-            np.column_stack([rows, np.broadcast_to(pair, (len(rows), 2))])
-            for rows, pair in zip(batches, counts, strict=True)
-        ]
+        self._settings = settings
 
     def load(self, rows: Rows) -> TripletLocals:
         """See `TrainingTask.load`."""
         return self.triplet_locals(rows, *rows[0, 3:].tolist())
-
-    def triplet_locals(self, rows: Rows, query: int, gallery: int) -> TripletLocals:
-        """The strongest `query` descriptors of a batch's anchors, and `gallery` of its other images."""
-        anchor, positive, negative = torch.from_numpy(rows[:, :3]).unbind(1)
-        others = self._stored.side(torch.cat([positive, negative]), gallery)
-        return TripletLocals(self._stored.side(anchor, query), others)
 
     def forward(self, loaded: TripletLocals) -> torch.Tensor:
         """See `TrainingTask.forward`."""

@@ -29,12 +29,12 @@ from pipeline.train.loop.task import Rows
 from pipeline.train.rerankers.ames import (
     AMESRecipe,
     AMESTask,
-    TripletLocals,
     check_locals,
     shape_for,
     triplets_and_locals,
     validated_reranker,
 )
+from pipeline.train.rerankers.triplet_locals import TripletLocals
 from pipeline.train.rerankers.triplet_task import TripletRecipe
 from pipeline.types import FloatArray, ModelCard
 

@@ -8,6 +8,7 @@ from pipeline.config import TrainRerankConfig
 from pipeline.train.data.training_set import Recipe, TrainingSet
 from pipeline.train.rerankers.ames_binarised import ames_recipe
 from pipeline.train.rerankers.cvnet import CVNetRecipe
+from pipeline.train.rerankers.elvis import ELViSRecipe
 from pipeline.train.rerankers.locore import LoCoReRecipe
 from pipeline.train.rerankers.rrt import RRTRecipe
 from pipeline.train.rerankers.rrt_sop import RRTSOPRecipe
@@ -25,6 +26,7 @@ RECIPES: dict[str, Callable[[TrainingSet, TrainRerankConfig, int, str], Recipe]]
     "cvnet": CVNetRecipe,
     "ames": ames_recipe,
     "locore": LoCoReRecipe,
+    "elvis": ELViSRecipe,
     "rrt": RRTRecipe,
     "rrt_sop": _rrt_sop,
 }

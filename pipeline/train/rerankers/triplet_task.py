@@ -94,6 +94,7 @@ class SwappedTripletTask(TripletTask, Generic[NetworkT, TokensT]):
 class TripletRecipe:
     """A `Recipe` of a triplet task and of a reranker that scores with its network."""
 
+    temperatures: tuple[float, ...] = (0.25, 1.0)
     task: TripletTask
     reranker: SavedReranker
 

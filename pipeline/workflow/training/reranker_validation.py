@@ -32,7 +32,6 @@ from pipeline.workflow.opened_index import OpenedIndex
 from pipeline.workflow.queries import find_candidates
 
 _WEIGHTS = np.linspace(0, 1, 11)
-_TEMPERATURES = (0.25, 1.0)
 
 
 @dataclass(frozen=True)
@@ -103,11 +102,12 @@ class RerankerValidator:
             [ids[: self._top] for ids in images.candidates.ids],
             [values[: self._top] for values in images.candidates.scores],
         )
-        reranker.temperature = 1.0
+        temperatures = self._recipe.temperatures
+        reranker.temperature = least = min(temperatures)
         probabilities = reranker.score(images.queries, heads, images.source)
         results = []
-        for temperature in _TEMPERATURES:
-            scored = _PrecomputedScores([_with_temperature(values, temperature) for values in probabilities])
+        for temperature in temperatures:
+            scored = _PrecomputedScores([_with_temperature(values, temperature / least) for values in probabilities])
             for weight in _WEIGHTS.tolist():
                 step = RerankStep(self._name, scored, self._top, weight)
                 scores = self._score(apply_chain([step], images.queries, images.candidates, images.source)).summary()
