@@ -17,7 +17,7 @@ from pipeline.types.descriptors import (
 )
 from pipeline.types.explanations import Attended, Explanation, Geometry, Neighbours, VerifiedMatches
 from pipeline.types.images import Box, GroundTruth, ImageRecord
-from pipeline.types.keypoints import KeypointExtractor, KeypointsCard, Matcher, Matches
+from pipeline.types.keypoints import PICTURE, GreyPicture, KeypointExtractor, KeypointsCard, Matcher, Matches
 from pipeline.types.model_card import IMPORTED, LocalsCard, LocalsProjection, MapsCard, ModelCard
 from pipeline.types.protocols import (
     Describer,
@@ -35,6 +35,7 @@ from pipeline.types.rankings import Candidates, Ranking
 
 __all__ = [
     "IMPORTED",
+    "PICTURE",
     "Attended",
     "Box",
     "Candidates",
@@ -48,6 +49,7 @@ __all__ = [
     "FloatArray",
     "Geometry",
     "GlobalDescriptors",
+    "GreyPicture",
     "GroundTruth",
     "HostedStore",
     "ImageRecord",
