@@ -1,6 +1,6 @@
 """How fast matchers compare a query with 100 candidates, against the straightforward loop, in one run.
 
-    python benchmarks/matching.py [--keypoints 1024] [--pairs 10] [--processor-time] [--json FILE]
+    python benchmarks/matching.py [--keypoints 1024] [--pairs 10] [--only-mutual] [--processor-time] [--json FILE]
 
 XFeat's keypoints of real photos: the landmarks of `RELOOK_SHARED` (or `../shared`), the sample photos where there are
 none. The loop is kornia's LightGlue with the same weights, one pair after the other, and a search for mutual nearest
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import kornia.feature
+import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -32,7 +33,9 @@ from pipeline.imaging import read_image
 from pipeline.rerank.matching.lightglue import LightGlueMatcher
 from pipeline.rerank.matching.lightglue_weights import packaged_file, with_new_names
 from pipeline.rerank.matching.matchers import load_matcher
-from pipeline.types import Keypoints, Matches
+from pipeline.rerank.matching.reranker import MatchingReranker
+from pipeline.rerank.matching.verification import verify
+from pipeline.types import Keypoints, Matches, VerifiedMatches
 
 ROOT = Path(__file__).resolve().parents[1]
 CANDIDATES = 100
@@ -73,14 +76,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--only-mutual", action="store_true")
     parser.add_argument("--processor-time", action="store_true")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     pairs = photo_pairs(options.keypoints)
     rate = matmul_rate() * options.threads
-    rows = [lightglue(mode, pairs, rate, options) for mode in MODES] + [mutual(pairs, rate, options)]
-    exact = rows[0].loop
+    rows = [] if options.only_mutual else [lightglue(mode, pairs, rate, options) for mode in MODES]
+    rows += [mutual(pairs, rate, options), verified(pairs, rate, options)]
+    exact = rows[0].loop  # of LightGlue, where it is measured
     title = (
         f"{len(pairs)} candidates, {options.keypoints} keypoints, {options.threads} threads; "
         f"matrix products reach {rate / 1e9:.0f} GFLOP/s"
@@ -133,17 +138,38 @@ def lightglue(mode: str, pairs: list[Pair], rate: float, options: argparse.Names
 def mutual(pairs: list[Pair], rate: float, options: argparse.Namespace) -> Measurement:
     """One product and two searches for the maximum per pair, and relook's matcher."""
 
-    @torch.inference_mode()
-    def plainly(pair: Pair) -> Matches:
-        cosines = torch.from_numpy(pair[0].descriptors) @ torch.from_numpy(pair[1].descriptors).T
-        values, columns = cosines.max(dim=1)
-        rows = torch.arange(len(cosines))
-        kept = cosines.max(dim=0).indices[columns] == rows
-        return Matches(torch.stack([rows[kept], columns[kept]], dim=1).numpy(), values[kept].numpy())
-
     operations = sum(2.0 * len(first) * len(second) * 64 for first, second in pairs)
     matcher = load_matcher("mutual", "xfeat")
-    return measured("mutual", "", pairs, plainly, matcher.match, operations, rate, options)
+    return measured("mutual", "", pairs, plain_mutual, matcher.match, operations, rate, options)
+
+
+@torch.inference_mode()
+def plain_mutual(pair: Pair) -> Matches:
+    """Mutual nearest neighbours by torch's own searches."""
+    cosines = torch.from_numpy(pair[0].descriptors) @ torch.from_numpy(pair[1].descriptors).T
+    values, columns = cosines.max(dim=1)
+    rows = torch.arange(len(cosines))
+    kept = cosines.max(dim=0).indices[columns] == rows
+    return Matches(torch.stack([rows[kept], columns[kept]], dim=1).numpy(), values[kept].clamp(0, 1).numpy())
+
+
+def verified(pairs: list[Pair], rate: float, options: argparse.Namespace) -> Measurement:
+    """The same, and a fundamental matrix of each pair; "matches" are inliers."""
+
+    def plainly(pair: Pair) -> Matches:
+        return inliers(verify(*pair, plain_mutual(pair), "fundamental", 0.005))
+
+    def quickly(some: list[Pair]) -> list[Matches]:
+        return [inliers(found) for found in reranker.match_images(some)]
+
+    reranker = MatchingReranker(load_matcher("mutual", "xfeat"), keypoints=options.keypoints)
+    return measured("mutual", "MAGSAC", pairs, plainly, quickly, 0.0, rate, options)
+
+
+def inliers(found: VerifiedMatches) -> Matches:
+    """The matches that agree, by their numbers."""
+    numbers = np.flatnonzero(found.inliers)
+    return Matches(np.stack([numbers, numbers], axis=1), found.scores[numbers])
 
 
 def measured(

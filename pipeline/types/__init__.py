@@ -17,7 +17,7 @@ from pipeline.types.descriptors import (
 )
 from pipeline.types.explanations import Attended, Explanation, Geometry, Neighbours, VerifiedMatches
 from pipeline.types.images import Box, GroundTruth, ImageRecord
-from pipeline.types.keypoints import KeypointExtractor, KeypointsCard, Matcher, Matches
+from pipeline.types.keypoints import PICTURE, GreyPicture, KeypointExtractor, KeypointsCard, Matcher, Matches
 from pipeline.types.model_card import IMPORTED, LocalsCard, LocalsProjection, MapsCard, ModelCard, shortened
 from pipeline.types.protocols import (
     Describer,
@@ -37,6 +37,7 @@ from pipeline.types.rankings import Candidates, FurtherSearch, Ranking
 
 __all__ = [
     "IMPORTED",
+    "PICTURE",
     "Attended",
     "Box",
     "Candidates",
@@ -51,6 +52,7 @@ __all__ = [
     "FurtherSearch",
     "Geometry",
     "GlobalDescriptors",
+    "GreyPicture",
     "GroundTruth",
     "HostedStore",
     "ImageRecord",

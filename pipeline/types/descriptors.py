@@ -119,12 +119,15 @@ class Description:
         locals: its local descriptors, or None.
         maps: one [C, h, w] float16 or float32 array per level of the maps that CVNet-Rerank compares, or None.
         keypoints: its keypoints, or None.
+        region: x0, y0, x1, y1 in pixels of the upright original: the part of it that was described; None where that is
+            not known.
     """
 
     vector: FloatArray
     locals: LocalDescriptors | None = None
     maps: FeatureMaps | None = None
     keypoints: Keypoints | None = None
+    region: Box | None = None
 
 
 @dataclass(frozen=True)

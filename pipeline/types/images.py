@@ -39,6 +39,12 @@ class ImageRecord:
     mtime_ns: int = 0
     sha256: str = ""
 
+    @property
+    def region(self) -> Box:
+        """x0, y0, x1, y1 in pixels of the upright original: the part that is described; the size must be known."""
+        left, top, right, bottom = self.bbox or (0.0, 0.0, float(self.width), float(self.height))
+        return max(0.0, left), max(0.0, top), min(float(self.width), right), min(float(self.height), bottom)
+
 
 @dataclass(frozen=True)
 class GroundTruth:

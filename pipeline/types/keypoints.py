@@ -67,20 +67,55 @@ class KeypointExtractor(Protocol):
         """The keypoints of pictures of any shapes, in order; an image may have none."""
 
 
+# The kind of "keypoints" that is the picture itself.
+PICTURE = "picture"
+
+
+@dataclass(frozen=True)
+class GreyPicture(Keypoints):
+    """An image for dense matchers, which find their points themselves: its pixels, and no keypoints.
+
+    Attributes:
+        pixels: [h, w] uint8, grey: the `region`, resized.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+
+    def first(self, count: int) -> GreyPicture:
+        """Itself: there are no keypoints to choose from."""
+        return self
+
+
 @dataclass(frozen=True)
 class Matches:
     """Which keypoints of two images match; each is in one match at most.
 
     Attributes:
-        rows: [k, 2] int64, the number of the keypoint in the first and in the second image.
+        rows: [k, 2] int64, the number of the keypoint in the first and in the second image; of a dense matcher, that
+            of the match.
         scores: [k] float32 in [0, 1], the matcher's confidence.
+        xy: of a dense matcher, [k, 2] float32 each: where they lie in the first and in the second image, in pixels of
+            the upright originals. None: at the keypoints.
     """
 
     rows: npt.NDArray[np.int64]
     scores: FloatArray
+    xy: tuple[FloatArray, FloatArray] | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def strongest(self, count: int) -> Matches:
+        """The `count` of the largest scores; all of them where there are no more."""
+        if len(self) <= count:
+            return self
+        rows = np.argsort(-self.scores, kind="stable")[:count]
+        xy = None if self.xy is None else (self.xy[0][rows], self.xy[1][rows])
+        return Matches(self.rows[rows], self.scores[rows], xy)
+
+    def places(self, first: Keypoints, second: Keypoints) -> tuple[FloatArray, FloatArray]:
+        """Where they lie in both images [k, 2], in pixels of the upright originals."""
+        return (first.xy[self.rows[:, 0]], second.xy[self.rows[:, 1]]) if self.xy is None else self.xy
 
 
 class Matcher(Protocol):

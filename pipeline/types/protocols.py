@@ -198,6 +198,9 @@ class DescriptorSource(Protocol):
     def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
         """In the order of `ids`: those that the index keeps, else extracted from the photos now."""
 
+    def regions(self, ids: Sequence[str]) -> list[Box]:
+        """x0, y0, x1, y1 of what was described of each, in pixels of the upright original."""
+
 
 class Reranker(Protocol):
     """Scores the candidates of many queries at once."""

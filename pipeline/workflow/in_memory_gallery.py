@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.errors import RelookError
 from pipeline.stores.exact.named_vectors import NamedVectors
-from pipeline.types import Description, FeatureMaps, FloatArray, Keypoints, LocalDescriptors
+from pipeline.types import Box, Description, FeatureMaps, FloatArray, Keypoints, LocalDescriptors
 
 Part = TypeVar("Part")
 
@@ -56,6 +56,10 @@ class InMemoryGallery:
     def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
         """See `DescriptorSource.keypoints`."""
         return _all([self._found[name].keypoints for name in ids])
+
+    def regions(self, ids: Sequence[str]) -> list[Box]:
+        """See `DescriptorSource.regions`."""
+        return _all([self._found[name].region for name in ids])
 
 
 def _all(parts: Sequence[Part | None]) -> list[Part]:

@@ -16,16 +16,15 @@ import numpy as np
 
 from pipeline.config import Config
 from pipeline.describe.keypoints import extractor_for_card, keypoints_alone, load_keypoints
+from pipeline.rerank.matching.matchers import features_for
 from pipeline.stores import Index
-from pipeline.types import ImageRecord, KeypointExtractor, Keypoints
+from pipeline.types import PICTURE, ImageRecord, KeypointExtractor, Keypoints
 from pipeline.workflow.keypoint_cache import KeypointCache
 from pipeline.workflow.model_loading import choose_device
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.queries import describe_records
 
 logger = logging.getLogger("relook")
-
-DEFAULT = "xfeat"
 
 
 class KeypointSource:
@@ -48,7 +47,8 @@ class KeypointSource:
         self._lock = threading.Lock()
         self._told = False
         card = index.keypoints_card
-        kind = config.rerank.matching.features or (card.kind if card else DEFAULT)
+        settings = config.rerank.matching
+        kind = settings.features or features_for(settings.matcher, card.kind if card else None)
         self.stored = card is not None and card.kind == kind
         options = extractor_options(config, kind)
         device = choose_device(config)
@@ -58,7 +58,9 @@ class KeypointSource:
             self.extractor = extractor_for_card(made.card, checkpoint, device, accept_license=accepted)
         else:
             self.extractor = load_keypoints(kind, device=device, accept_license=accepted, **options)
-        self._cache = KeypointCache(config.index / "cache" / f"keypoints-{self.extractor.card.fingerprint}.sqlite")
+        name = f"keypoints-{self.extractor.card.fingerprint}.sqlite"
+        # Reading a photo again costs less than a picture takes.
+        self._cache = None if kind == PICTURE else KeypointCache(config.index / "cache" / name)
 
     def read(self, ids: Sequence[str]) -> list[Keypoints]:
         """Those of images of the index, in the order of `ids`. A photo that cannot be read any more has none."""
@@ -69,21 +71,14 @@ class KeypointSource:
 
     def _read(self, ids: Sequence[str]) -> list[Keypoints]:
         records = {record.id: record for record in self._index.find_records(ids)}
-        found = self._cache.read(list(records.values()))
+        found = {} if self._cache is None else self._cache.read(list(records.values()))
         missing = [record for name, record in records.items() if name not in found]
         if missing:
             found |= self._extract(missing)
         return [found[name] for name in ids]
 
     def _extract(self, records: Sequence[ImageRecord]) -> dict[str, Keypoints]:
-        kind = self.extractor.card.kind
-        logger.log(
-            logging.DEBUG if self._told else logging.INFO,
-            "%s: no %s keypoints in the index; %d photos are read for them now (extract with --set "
-            "describe.keypoints.kind=%s to keep them)",
-            *(self._index.directory, kind, len(records), kind),
-        )
-        self._told = True
+        self._tell(len(records))
         located = [replace(record, path=str(self._index.image_file(record))) for record in records]
         alone = keypoints_alone(self.extractor, self._index.card)
         done = describe_records(located, alone, self._config, Silent())
@@ -93,7 +88,8 @@ class KeypointSource:
             if description.keypoints is not None
         }
         # Under the content that was read: a photo that changed since it was indexed is extracted again each time.
-        self._cache.keep((record, found[record.id]) for record in done.records if record.id in found)
+        if self._cache is not None:
+            self._cache.keep((record, found[record.id]) for record in done.records if record.id in found)
         if done.failed:
             path, reason = done.failed[0]
             logger.warning(
@@ -101,6 +97,23 @@ class KeypointSource:
             )
         nothing = _none(self.extractor)
         return {record.id: found.get(record.id, nothing) for record in records}
+
+    def _tell(self, count: int) -> None:
+        level, kind = logging.DEBUG if self._told else logging.INFO, self.extractor.card.kind
+        self._told = True
+        if kind == PICTURE:
+            logger.log(
+                level,
+                "%s: %d photos are read now, and again in each search: the matcher %s compares pictures",
+                *(self._index.directory, count, self._config.rerank.matching.matcher),
+            )
+            return
+        logger.log(
+            level,
+            "%s: no %s keypoints in the index; %d photos are read for them now (extract with --set "
+            "describe.keypoints.kind=%s to keep them)",
+            *(self._index.directory, kind, count, kind),
+        )
 
 
 def extractor_options(config: Config, kind: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from pipeline.describe import ReadOptions, describer_for_card, load_describer
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.rerank import RerankStep, load_reranker
+from pipeline.rerank.matching.matchers import features_for
 from pipeline.rerank.matching.reranker import MatchingReranker
 from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.registry import kind_named
@@ -162,8 +163,8 @@ def reranker_options(config: Config, name: str, keypoints: KeypointsCard | None 
         options["checkpoint"] = default_checkpoint(config.index, name)
     if isinstance(section, MatchingSettings):
         options["accept_license"] = config.accept_license
-        if section.features is None and keypoints is not None:
-            options["features"] = keypoints.kind
+        if section.features is None:
+            options["features"] = features_for(section.matcher, keypoints.kind if keypoints else None)
     return options
 
 

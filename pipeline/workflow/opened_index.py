@@ -20,6 +20,7 @@ from pipeline.errors import RelookError
 from pipeline.stores import GlobalStore, Index, open_store
 from pipeline.stores.once import once_property
 from pipeline.types import (
+    Box,
     Describer,
     Description,
     FeatureMaps,
@@ -131,6 +132,10 @@ class OpenedIndex:
         """See `DescriptorSource.keypoints`; those that were extracted for a search are kept in `INDEX/cache/`."""
         return self._keypoint_source.read(ids)
 
+    def regions(self, ids: Sequence[str]) -> list[Box]:
+        """See `DescriptorSource.regions`."""
+        return [record.region for record in self.index.find_records(ids)]
+
     def describe(self, ids: Sequence[str], needs: Collection[str]) -> list[Description]:
         """The index's own images as queries: their global descriptors, and of the rest what rerankers need."""
         nothing = [None] * len(ids)
@@ -139,6 +144,7 @@ class OpenedIndex:
             self.locals(ids) if "locals" in needs else nothing,
             self.maps(ids) if "maps" in needs else nothing,
             self.keypoints(ids) if "keypoints" in needs else nothing,
+            self.regions(ids) if "maps" in needs else nothing,
         )
         return [Description(*one) for one in zip(*parts, strict=True)]
 

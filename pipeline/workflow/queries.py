@@ -92,7 +92,8 @@ def describe_records(
                 failed.append((item.record.path, item.reason))
                 reasons[number] = item.reason
             else:
-                found[number] = (replace(item.record, id=records[number].id), item.description)
+                described = replace(item.description, region=item.record.region)
+                found[number] = (replace(item.record, id=records[number].id), described)
     ordered = [found[number] for number in sorted(found)]
     return Queries(
         [record for record, _ in ordered],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -198,3 +199,34 @@ def test_the_card_of_a_trained_one_survives_its_file(tmp_path: Path, reranker: C
     assert isinstance(again, CVNetReranker)
     assert (again.card, again.weight) == (card_with(), 0.4)
     assert replace(again.card, name="other").fingerprint != card_with().fingerprint
+
+
+def test_an_effect_is_the_change_of_the_log_odds(reranker: CVNetReranker) -> None:
+    query, image = maps_of(4, 5), maps_of(3, 4, seed=1)
+    regions = {"a": (10.0, 20.0, 90.0, 80.0)}
+
+    class Gallery:
+        def maps(self, ids: Sequence[str]) -> list[FeatureMaps]:
+            return [image for _ in ids]
+
+        def regions(self, ids: Sequence[str]) -> list[Any]:
+            return [regions[name] for name in ids]
+
+    described = Description(np.zeros(2, np.float32), maps=query, region=(0.0, 0.0, 50.0, 40.0))
+    (found,) = reranker.explain(described, ["a"], ["a"], Gallery())
+    assert (found.query_xy.shape, found.image_xy.shape) == ((20, 2), (12, 2))
+    np.testing.assert_allclose(found.query_xy[[0, 1, -1]], [[4.5, 4.5], [14.5, 4.5], [44.5, 34.5]])
+    np.testing.assert_allclose(found.image_xy[[0, -1]], [[19.5, 29.5], [79.5, 69.5]])
+    sides = [reranker.expanded([maps])[0].double() for maps in (query, image)]
+    learner, step = copy.deepcopy(reranker.learner).double(), 1e-5
+    for side, effects, cell in ((0, found.query_effect, 7), (1, found.image_effect, 5)):
+        odds = []
+        for sign in (-1, 1):
+            changed = [levels.clone() for levels in sides]
+            changed[side].flatten(2)[:, :, cell] *= 1 + sign * step
+            with torch.inference_mode():
+                logits = learner(changed[0], changed[1][None])[0]
+            odds.append(float(logits[1] - logits[0]))
+        assert effects[cell] == pytest.approx((odds[1] - odds[0]) / (2 * step), abs=1e-5, rel=1e-3)
+    with pytest.raises(RelookError, match="of a known part of a photo"):
+        reranker.explain(replace(described, region=None), ["a"], ["a"], Gallery())

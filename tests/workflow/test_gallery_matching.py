@@ -10,19 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from kornia.feature import LoFTR
 from photos import ROOT
 from PIL import Image
 
 import relook
+from pipeline.rerank.matching.matchers import DEFAULT_FEATURES
 from pipeline.stores import Index
 from pipeline.types import Neighbours, VerifiedMatches
-from pipeline.workflow import keypoint_source
 
 DESCRIBE: dict[str, Any] = {
     "image": {"size": 96},
     "globals": {"scales": [1.0]},
     "locals": {"count": 9, "scales": [1.0]},
 }
+SMALL: dict[str, Any] = {"keypoints": {"size": 96}}
 SCENES = ("book_a", "package_b", "palace_a")
 
 
@@ -163,5 +166,20 @@ def test_other_features_than_those_of_the_index_are_extracted(stored: Path, phot
     assert list((stored / "cache").glob("keypoints-*.sqlite"))
 
 
+def test_a_dense_matcher_reads_the_photos(stored: Path, photos: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Stored keypoints do not matter to it; random weights: no matches, and the order stays."""
+    file = stored.parent / "loftr_outdoor.ckpt"
+    torch.manual_seed(0)
+    torch.save({"state_dict": LoFTR(None).state_dict()}, file)
+    dense = {"matching": {"matcher": "loftr", "checkpoint": str(file)}}
+    with caplog.at_level(logging.INFO, "relook"), relook.open(stored, rerank=dense, describe=SMALL) as gallery:
+        hits = gallery.search(photos / "book_a_00.jpg", rerank="matching", top_k=3, explain=True)
+        expected = gallery.search(photos / "book_a_00.jpg", rerank="none", top_k=3)
+    assert "10 photos are read now, and again in each search: the matcher loftr compares pictures" in caplog.text
+    assert hits.ids == expected.ids
+    assert isinstance(hits[0].reasons["matching"], VerifiedMatches)
+    assert not list((stored / "cache").glob("*.sqlite"))
+
+
 def test_the_default_features_are_named_once() -> None:
-    assert keypoint_source.DEFAULT == "xfeat"
+    assert DEFAULT_FEATURES == "xfeat"

@@ -23,6 +23,7 @@ KEYPOINTS: dict[str, str] = {
     "dedode": "pipeline.describe.keypoints.dedode:DeDoDeExtractor",
     "keynet": "pipeline.describe.keypoints.keynet:KeyNetExtractor",
     "superpoint": "pipeline.describe.keypoints.superpoint:SuperPointExtractor",
+    "picture": "pipeline.describe.keypoints.picture:PictureExtractor",
 }
 
 # Licences that have to be accepted by the name of the kind, and what they say.

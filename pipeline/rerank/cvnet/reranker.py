@@ -19,10 +19,20 @@ from torch import nn
 from pipeline.checkpoints import Checkpoint, hash_weights
 from pipeline.errors import RelookError
 from pipeline.rerank.checkpoints import RerankCheckpoint, read_checkpoint, without_checkpoint
+from pipeline.rerank.cvnet.explanation import attended_cells
 from pipeline.rerank.cvnet.network import CVLearner, expand
 from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.rerank.transformer import check_precision, inference
-from pipeline.types import Candidates, Description, DescriptorSource, FeatureMaps, FloatArray, MapsCard, ModelCard
+from pipeline.types import (
+    Attended,
+    Candidates,
+    Description,
+    DescriptorSource,
+    FeatureMaps,
+    FloatArray,
+    MapsCard,
+    ModelCard,
+)
 
 # Candidates whose volumes are in memory together: 8 of them at 20 x 15 cells take 14 MB, which stays near a core.
 _VOLUME_BYTES = 14 << 20
@@ -163,6 +173,25 @@ class CVNetReranker:
                 raise RelookError("cvnet needs feature maps; extract with describe.maps.levels, as cvnet_r50 does")
             scores.append(self.probabilities(query.maps, gallery.maps(ids)) if ids else np.zeros(0, np.float32))
         return scores
+
+    def explain(
+        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+    ) -> list[Attended]:
+        """See `ExplainingReranker.explain`: the effect of each cell of the maps.
+
+        Raises:
+            RelookError: the query was described without maps, or it is not known which part of a photo they show.
+        """
+        if query.maps is None or query.region is None:
+            raise RelookError("cvnet explains its scores for queries with feature maps of a known part of a photo")
+        with inference(self._device, self._precision):
+            own = self.expanded([query.maps])[0].float()
+            others = [self.expanded([maps])[0].float() for maps in gallery.maps(ids)]
+        regions = gallery.regions(ids)
+        return [
+            attended_cells(self.learner, own, other, (query.region, region), self.temperature)
+            for other, region in zip(others, regions, strict=True)
+        ]
 
     def probabilities(self, query: FeatureMaps, others: Sequence[FeatureMaps]) -> FloatArray:
         """[K] float32 of one image's maps against K others', which may be of any sizes."""

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import RelookError, UsageError, unknown_name
-from pipeline.types import Matcher
+from pipeline.types import PICTURE, Matcher
+
+DEFAULT_FEATURES = "xfeat"
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class MatcherKind:
 
     Attributes:
         made_by: "MODULE:CLASS"; its class method `load(features, checkpoint, device, **options)` makes a matcher.
-        features: kinds of keypoints that it takes; None: all.
+        features: kinds of keypoints that it takes; None: all; "picture" alone: it is dense, and reads pixels.
         license: the name that `accept_license` must contain, and what it says; None where relook's own is enough.
     """
 
@@ -48,7 +50,22 @@ MATCHERS: dict[str, MatcherKind] = {
         ("superpoint",),
         ("superpoint", "Magic Leap's licence, for academic or non-profit noncommercial research only"),
     ),
+    "loftr": MatcherKind("pipeline.rerank.matching.loftr:LoFTRMatcher", (PICTURE,)),
+    "eloftr": MatcherKind("pipeline.rerank.matching.eloftr:EfficientLoFTRMatcher", (PICTURE,)),
 }
+
+
+def features_for(matcher: str, stored: str | None) -> str:
+    """The kind of keypoints that a matcher is given where none is set.
+
+    Args:
+        matcher: a key of `MATCHERS`.
+        stored: the kind that an index keeps; None: it keeps none.
+    """
+    kind = MATCHERS.get(matcher)
+    if kind is not None and kind.features == (PICTURE,):
+        return PICTURE
+    return stored or DEFAULT_FEATURES
 
 
 def load_matcher(

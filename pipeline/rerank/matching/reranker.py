@@ -16,9 +16,10 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from pipeline.errors import RelookError
-from pipeline.rerank.matching.matchers import load_matcher
-from pipeline.rerank.matching.verification import verify
+from pipeline.errors import RelookError, unknown_name
+from pipeline.rerank.matching.matchers import features_for, load_matcher
+from pipeline.rerank.matching.poselib_estimator import require_poselib
+from pipeline.rerank.matching.verification import ESTIMATORS, verify
 from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.types import (
     Candidates,
@@ -53,9 +54,9 @@ class MatchingReranker:
     Args:
         matcher: of the keypoints.
         features: their kind, a name of `pipeline.describe.keypoints`.
-        keypoints: how many of each image are compared, the strongest.
+        keypoints: how many of each image are compared, and how many matches count at most, the strongest.
         verification: the geometry that matches must agree with.
-        tolerance: see `verify`.
+        tolerance, estimator: see `verify`.
     """
 
     needs = frozenset({"keypoints"})
@@ -67,12 +68,14 @@ class MatchingReranker:
         keypoints: int = 1024,
         verification: Geometry = "fundamental",
         tolerance: float = 0.005,
+        estimator: str = "opencv",
     ) -> None:
         self.features = features
         self._matcher = matcher
         self._count = keypoints
         self._geometry: Geometry = verification
         self._tolerance = tolerance
+        self._estimator = estimator
         self._last: _QueryMatches | None = None
 
     @classmethod
@@ -85,6 +88,7 @@ class MatchingReranker:
         keypoints: int = 1024,
         verification: Geometry = "fundamental",
         tolerance: float = 0.005,
+        estimator: str = "opencv",
         depth_confidence: float | None = None,
         width_confidence: float | None = None,
         ratio: float | None = None,
@@ -95,21 +99,25 @@ class MatchingReranker:
         Args:
             checkpoint: of the matcher; None: packaged weights where there are some.
             device: "cpu" or "cuda".
-            features: kind of the keypoints; None: "xfeat".
+            features: kind of the keypoints; None: "xfeat", or "picture" for a dense matcher.
             matcher: a key of `matchers.MATCHERS`.
-            keypoints, verification, tolerance: see the class.
+            keypoints, verification, tolerance, estimator: see the class.
             depth_confidence, width_confidence, ratio: of the matcher; None: its own.
             accept_license: see `load_matcher`.
 
         Raises:
-            UsageError: no such matcher, or it does not match these features.
-            RelookError: its weights cannot be had.
+            UsageError: no such matcher or estimator, or it does not match these features.
+            RelookError: its weights cannot be had, or the estimator's package is not installed.
         """
-        kind = features or "xfeat"
+        if estimator not in ESTIMATORS:
+            raise unknown_name("estimator of the reranker matching", estimator, ESTIMATORS)
+        if estimator == "poselib":
+            require_poselib()
+        kind = features or features_for(matcher, None)
         given = {"depth_confidence": depth_confidence, "width_confidence": width_confidence, "ratio": ratio}
         options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
         made = load_matcher(matcher, kind, checkpoint, device, accept_license, **options)
-        return cls(made, kind, keypoints, verification, tolerance)
+        return cls(made, kind, keypoints, verification, tolerance, estimator)
 
     def check(self, card: ModelCard) -> None:
         """See `Reranker.check`; it reads no descriptors of the model."""
@@ -159,9 +167,12 @@ class MatchingReranker:
     def match_images(self, pairs: Sequence[tuple[Keypoints, Keypoints]]) -> list[VerifiedMatches]:
         """The verified matches of pairs of images, in order."""
         firsts = [(left.first(self._count), right.first(self._count)) for left, right in pairs]
-        matched = zip(firsts, self._matcher.match(firsts), strict=True)
+        found = (matches.strongest(self._count) for matches in self._matcher.match(firsts))
+        matched = zip(firsts, found, strict=True)
         return list(
-            map_in_parallel(lambda item: verify(*item[0], item[1], self._geometry, self._tolerance), matched, _CPU)
+            map_in_parallel(
+                lambda item: verify(*item[0], item[1], self._geometry, self._tolerance, self._estimator), matched, _CPU
+            )
         )
 
     def _verified(

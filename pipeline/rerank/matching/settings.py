@@ -22,7 +22,9 @@ class MatchingSettings(RerankerSettings):
     features: str | None = Field(
         None, description="kind of keypoints, such as xfeat or sift; null: those of the index, xfeat where it has none"
     )
-    matcher: Literal["mutual", "lightglue", "superglue"] = Field("lightglue", description="what matches keypoints")
+    matcher: Literal["mutual", "lightglue", "superglue", "loftr", "eloftr"] = Field(
+        "lightglue", description="what matches keypoints, or with loftr and eloftr the pictures themselves"
+    )
     checkpoint: Path | None = Field(None, description="of the matcher; null: packaged weights, where there are some")
     depth_confidence: Annotated[float, Field(ge=-1, le=1)] | None = Field(
         None, description="lightglue: a pair ends early when more than this share of its keypoints is sure; -1: never"
@@ -36,6 +38,9 @@ class MatchingSettings(RerankerSettings):
     keypoints: Positive = Field(1024, description="keypoints compared per image, the strongest")
     verification: Literal["homography", "fundamental", "none"] = Field(
         "fundamental", description="the geometry that matches must agree with; none: every match counts"
+    )
+    estimator: Literal["opencv", "poselib"] = Field(
+        "opencv", description="what finds the geometry: OpenCV's MAGSAC++, or PoseLib (pip install 'relook[poselib]')"
     )
     tolerance: Annotated[float, Field(gt=0, le=0.1)] = Field(
         0.005, description="how far an inlier may lie off, as a share of the longer side of the image"

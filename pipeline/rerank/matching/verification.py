@@ -1,15 +1,19 @@
 """Which matches of two images agree with one geometry: a homography, or a fundamental matrix.
 
 Between the matcher and the score. The models are estimated by OpenCV's USAC with MAGSAC++ (Barath et al., CVPR 2020)
-and local optimisation; the random numbers are seeded, so that the same matches always have the same inliers.
+and local optimisation, or by PoseLib (`poselib_estimator.py`); the random numbers are seeded, so that the same matches
+always have the same inliers.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.rerank.matching.poselib_estimator import estimate_with_poselib
 from pipeline.types import FloatArray, Geometry, Keypoints, Matches, VerifiedMatches
 
 # Matches that determine a model, and one more that confirms it.
@@ -23,7 +27,12 @@ _LARGEST_STRETCH = 400.0
 
 
 def verify(
-    query: Keypoints, image: Keypoints, matches: Matches, geometry: Geometry, tolerance: float
+    query: Keypoints,
+    image: Keypoints,
+    matches: Matches,
+    geometry: Geometry,
+    tolerance: float,
+    estimator: str = "opencv",
 ) -> VerifiedMatches:
     """Keep the matches that agree with one geometry.
 
@@ -33,8 +42,9 @@ def verify(
         geometry: "homography" (planes, and distant things), "fundamental" (any rigid scene), or "none".
         tolerance: how far a point may lie from where the model has it, as a share of the longer side of the part of
             the image that was read.
+        estimator: a key of `ESTIMATORS`.
     """
-    left, right = query.xy[matches.rows[:, 0]], image.xy[matches.rows[:, 1]]
+    left, right = matches.places(query, image)
     if geometry == "none":
         return VerifiedMatches(
             left, right, matches.scores, np.ones(len(matches), np.bool_), None, geometry, query.region
@@ -43,7 +53,8 @@ def verify(
     if len(matches) >= _LEAST[geometry]:
         scales = _scale(query), _scale(image)
         order = np.argsort(-matches.scores, kind="stable")  # the sampler tries confident matches first
-        found, mask = _estimate(left[order] * scales[0], right[order] * scales[1], geometry, tolerance * _SIDE)
+        points = left[order] * scales[0], right[order] * scales[1]
+        found, mask = _estimate(*points, geometry, tolerance * _SIDE, ESTIMATORS[estimator])
         if found is not None and mask.sum() >= _LEAST[geometry]:
             inliers[order] = mask
             model = _in_pixels(found, *scales, geometry)
@@ -56,14 +67,22 @@ def _scale(points: Keypoints) -> np.float32:
     return np.float32(_SIDE / max(x1 - x0, y1 - y0, 1.0))
 
 
-def _estimate(
-    left: FloatArray, right: FloatArray, geometry: Geometry, threshold: float
+def estimate_with_opencv(
+    left: FloatArray, right: FloatArray, geometry: Geometry, threshold: float, iterations: int, confidence: float
 ) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.bool_]]:
-    """The model and its inliers; None where the points determine none."""
+    """The model [3, 3] of points [k, 2] and which of them agree [k] with it; None where they determine none.
+
+    Args:
+        left, right: points in the order of their confidence.
+        geometry: "homography" or "fundamental".
+        threshold: how far a point may lie from where the model has it.
+        iterations: samples, at most.
+        confidence: that no better model would have been found, with which it stops earlier.
+    """
     settings = cv2.UsacParams()
     settings.threshold = threshold
-    settings.confidence = _CONFIDENCE
-    settings.maxIterations = _ITERATIONS
+    settings.confidence = confidence
+    settings.maxIterations = iterations
     settings.score = cv2.SCORE_METHOD_MAGSAC
     settings.sampler = cv2.SAMPLING_PROSAC
     settings.randomGeneratorState = 0
@@ -71,11 +90,26 @@ def _estimate(
     try:
         model, mask = find(left, right, settings)
     except cv2.error:  # OpenCV 5 throws where the points are degenerate, such as all equal
+        model, mask = None, None
+    if model is None or mask is None:
         return None, np.zeros(len(left), np.bool_)
-    if model is None or model.shape != (3, 3) or not np.isfinite(model).all():
-        return None, np.zeros(len(left), np.bool_)
-    inliers, found = np.asarray(mask).reshape(-1).astype(np.bool_), np.asarray(model, np.float64)
-    if geometry == "homography" and not _plausible(found, left[inliers]):
+    return np.asarray(model, np.float64), np.asarray(mask).reshape(-1).astype(np.bool_)
+
+
+Estimator = Callable[
+    [FloatArray, FloatArray, Geometry, float, int, float],
+    tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.bool_]],
+]
+ESTIMATORS: dict[str, Estimator] = {"opencv": estimate_with_opencv, "poselib": estimate_with_poselib}
+
+
+def _estimate(
+    left: FloatArray, right: FloatArray, geometry: Geometry, threshold: float, estimator: Estimator
+) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.bool_]]:
+    """The model and its inliers; None where there is none, or none that a camera can have made."""
+    found, inliers = estimator(left, right, geometry, threshold, _ITERATIONS, _CONFIDENCE)
+    fits = found is not None and found.shape == (3, 3) and bool(np.isfinite(found).all()) and bool(found.any())
+    if found is None or not fits or (geometry == "homography" and not _plausible(found, left[inliers])):
         return None, np.zeros(len(left), np.bool_)
     return found, inliers
 

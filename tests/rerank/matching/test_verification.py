@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.errors import RelookError, UsageError
+from pipeline.rerank import load_reranker
+from pipeline.rerank.matching import poselib_estimator
 from pipeline.rerank.matching.verification import verify
 from pipeline.types import Geometry, Keypoints, Matches, VerifiedMatches
 
 GEOMETRIES: tuple[Geometry, ...] = ("homography", "fundamental", "none")
+both_estimators = pytest.mark.parametrize(
+    "estimator",
+    [
+        "opencv",
+        pytest.param("poselib", marks=pytest.mark.skipif(find_spec("poselib") is None, reason="poselib is optional")),
+    ],
+)
 
 
 def keypoints(xy: np.ndarray, region: tuple[float, float, float, float] = (0, 0, 640, 480)) -> Keypoints:
@@ -42,12 +54,14 @@ def scene(count: int, wrong: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray
     return left, right
 
 
+@both_estimators
 @pytest.mark.parametrize("factor", [1.0, 0.05, 30.0])
-def test_a_homography_is_found_in_pixels_of_the_originals(factor: float) -> None:
+def test_a_homography_is_found_in_pixels_of_the_originals(factor: float, estimator: str) -> None:
     left, right = scene(60, 20)
     region = (0.0, 0.0, 640.0, 480.0)
     larger = tuple(value * factor for value in region)
-    found = verify(keypoints(left, region), keypoints(right * factor, larger), pairwise(60), "homography", 0.005)
+    images = keypoints(left, region), keypoints(right * factor, larger)
+    found = verify(*images, pairwise(60), "homography", 0.005, estimator)
     assert found.inliers[:40].all()
     assert found.inliers.sum() <= 43
     assert found.model is not None
@@ -66,7 +80,8 @@ def test_the_outline_is_that_of_the_part_that_was_read() -> None:
     np.testing.assert_allclose(outline[0], moved(np.array([[100.0, 50.0]]), MODEL)[0], atol=1)
 
 
-def test_a_fundamental_matrix_is_found_for_points_at_many_depths() -> None:
+@both_estimators
+def test_a_fundamental_matrix_is_found_for_points_at_many_depths(estimator: str) -> None:
     random = np.random.default_rng(1)
     points = random.uniform((-2, -1.5, 4), (2, 1.5, 9), (80, 3))
     camera = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1]])
@@ -76,7 +91,7 @@ def test_a_fundamental_matrix_is_found_for_points_at_many_depths() -> None:
     seen = points @ turn.T + (0.6, 0.05, 0.1)
     right = moved(seen[:, :2] / seen[:, 2:], camera)
     right[60:] = random.uniform((0, 0), (640, 480), (20, 2))
-    found = verify(keypoints(left), keypoints(right), pairwise(80), "fundamental", 0.003)
+    found = verify(keypoints(left), keypoints(right), pairwise(80), "fundamental", 0.003, estimator)
     assert found.inliers[:60].mean() > 0.95
     assert found.inliers[60:].mean() < 0.35  # a point near its epipolar line by chance agrees
     assert found.model is not None
@@ -93,6 +108,7 @@ def test_without_verification_every_match_counts() -> None:
     assert (found.inlier_count, found.model) == (3, None)
 
 
+@both_estimators
 @pytest.mark.parametrize("geometry", ["homography", "fundamental"])
 @pytest.mark.parametrize(
     "points",
@@ -104,31 +120,48 @@ def test_without_verification_every_match_counts() -> None:
     ],
     ids=["none", "one", "one place", "one line"],
 )
-def test_degenerate_points_are_zero_inliers_or_a_finite_model(geometry: Geometry, points: np.ndarray) -> None:
-    found = verify(keypoints(points), keypoints(points[::-1].copy()), pairwise(len(points)), geometry, 0.01)
+def test_degenerate_points_are_zero_inliers_or_a_finite_model(
+    geometry: Geometry, points: np.ndarray, estimator: str
+) -> None:
+    images = keypoints(points), keypoints(points[::-1].copy())
+    found = verify(*images, pairwise(len(points)), geometry, 0.01, estimator)
     assert len(found.inliers) == len(points)
     assert found.model is None or np.isfinite(found.model).all()
     if len(np.unique(points, axis=0)) < 4:
         assert found.inlier_count == 0
 
 
-def test_a_mirrored_photo_has_no_homography() -> None:
+@both_estimators
+def test_a_mirrored_photo_has_no_homography(estimator: str) -> None:
     """Nothing that a camera sees of a plane from its front is mirrored; docs/matching.md says so."""
     left, _ = scene(60, 0)
-    found = verify(keypoints(left), keypoints(left * (-1, 1) + (640, 0)), pairwise(60), "homography", 0.005)
+    found = verify(keypoints(left), keypoints(left * (-1, 1) + (640, 0)), pairwise(60), "homography", 0.005, estimator)
     assert (found.inlier_count, found.model) == (0, None)
 
 
+@both_estimators
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 60), st.integers(0, 2**31 - 1), st.sampled_from(GEOMETRIES), st.sampled_from([0.001, 0.01, 0.1]))
-def test_any_points_give_a_defined_result(count: int, seed: int, geometry: Geometry, tolerance: float) -> None:
+def test_any_points_give_a_defined_result(
+    estimator: str, count: int, seed: int, geometry: Geometry, tolerance: float
+) -> None:
     random = np.random.default_rng(seed)
     left, right = (random.integers(0, 40, (count, 2)).astype(np.float32) for _ in range(2))
-    once, again = (_found(left, right, geometry, tolerance) for _ in range(2))
+    once, again = (_found(left, right, geometry, tolerance, estimator) for _ in range(2))
     assert np.array_equal(once.inliers, again.inliers)  # random numbers are seeded
     assert once.model is None or np.isfinite(once.model).all()
     assert once.to_json()["inliers"] == once.inlier_count <= count
 
 
-def _found(left: np.ndarray, right: np.ndarray, geometry: Geometry, tolerance: float) -> VerifiedMatches:
-    return verify(keypoints(left), keypoints(right), pairwise(len(left)), geometry, tolerance)
+def _found(
+    left: np.ndarray, right: np.ndarray, geometry: Geometry, tolerance: float, estimator: str
+) -> VerifiedMatches:
+    return verify(keypoints(left), keypoints(right), pairwise(len(left)), geometry, tolerance, estimator)
+
+
+def test_without_the_package_there_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(poselib_estimator, "find_spec", lambda name: None)
+    with pytest.raises(RelookError, match=r"pip install 'relook\[poselib\]'"):
+        load_reranker("matching", matcher="mutual", estimator="poselib")
+    with pytest.raises(UsageError, match="estimator"):
+        load_reranker("matching", matcher="mutual", estimator="magsac")
