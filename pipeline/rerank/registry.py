@@ -78,7 +78,7 @@ def kind_named(name: str) -> RerankerKind:
 
 
 RERANKERS: dict[str, RerankerKind] = {
-    "superglobal": RerankerKind("pipeline.rerank.superglobal:SuperGlobalReranker", SuperGlobalSettings),
+    "superglobal": RerankerKind("pipeline.rerank.superglobal_light:SuperGlobal", SuperGlobalSettings),
     "matching": RerankerKind("pipeline.rerank.matching.reranker:MatchingReranker", MatchingSettings),
     "rrt": RerankerKind("pipeline.rerank.rrt.reranker:RRTReranker", RRTSettings),
     "rrt_sop": RerankerKind("pipeline.rerank.rrt_sop.reranker:RRTSOPReranker", RRTSOPSettings),
