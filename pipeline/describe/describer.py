@@ -66,6 +66,7 @@ class NetworkDescriber:
         self._ames: AMESProjection | None = None
         self._runtime: str | None = None  # one that is not opened yet
         self._opening = threading.Lock()
+        self._exported: ExportedNetwork | None = None
         if config.locals.projection:
             self._use_ames(AMESProjection.read(config.locals.projection))
 
@@ -127,9 +128,11 @@ class NetworkDescriber:
         self._runtime = name
 
     def export(self) -> ExportedNetwork:
-        """The network as a graph. Raises RelookError where torch cannot export it."""
-        with torch.inference_mode(False):
-            return export_network(self.network, self._pass, self._image.multiple or 1)
+        """The network as a graph, made once. Raises RelookError where torch cannot export it."""
+        if self._exported is None:
+            with torch.inference_mode(False):
+                self._exported = export_network(self.network, self._pass, self._image.multiple or 1)
+        return self._exported
 
     @property
     def to_fit(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """SuperGlobal's re-ranking as searches load it: NumPy for a few queries on a CPU, torch for many and on CUDA.
 
-What the registry names. Loading torch takes longer, and more memory, than re-ranking some queries in NumPy; for many
-`superglobal.py` is faster. Both compute the same equations, to the last digits of float32.
+What the registry names for searches. Loading torch takes longer, and more memory, than re-ranking some queries in
+NumPy; for many `superglobal.py` is faster. Both compute the same equations, to the last digits of float32.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +39,7 @@ class _Refinement:
 
 
 class SuperGlobal:
-    """See `superglobal.SuperGlobalReranker`, whose arguments and further methods it has."""
+    """See `superglobal.SuperGlobalReranker`, whose arguments it has."""
 
     needs = frozenset({"globals"})
     scores_lists = True  # a score depends on which other candidates there are
@@ -132,12 +132,6 @@ class SuperGlobal:
         return SuperGlobalReranker(
             self._k, self._beta, self._power, self._expansion, self._normalise, device=self._device
         )
-
-    def __getattr__(self, name: str) -> Any:
-        """Methods of `SuperGlobalReranker` that take tensors."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._whole, name)
 
 
 def _largest(values: FloatArray, count: int) -> npt.NDArray[np.intp]:

@@ -172,7 +172,7 @@ def open_chain(config: Config, card: ModelCard, keypoints: KeypointsCard | None 
 def open_reranker(config: Config, name: str, card: ModelCard, keypoints: KeypointsCard | None = None) -> RerankStep:
     """One of them, with its settings in the configuration. Raises as `open_chain` does."""
     options = reranker_options(config, name, keypoints)
-    reranker = load_reranker(name, device=choose_device(config), **options).bind(card)
+    reranker = load_reranker(name, device=choose_device(config), searching=True, **options).bind(card)
     settings = config.rerank.settings_of(name)
     if isinstance(settings, MatchingSettings):
         matching: Any = reranker
