@@ -235,7 +235,7 @@ def fuse(similarity: _Scores, reranked: _Scores, weight: float) -> FloatArray:
     return np.asarray(weight * similarity + (1 - weight) * reranked, dtype=np.float32)
 
 
-def _parts(query_ids: list[str], parts: Sequence[tuple[_List, slice]]) -> Candidates:
+def _parts(query_ids: Sequence[str], parts: Sequence[tuple[_List, slice]]) -> Candidates:
     """A part of each list, with what earlier links gave it."""
     earlier = [one.earlier(window) for one, window in parts]
     return Candidates(

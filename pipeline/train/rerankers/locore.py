@@ -103,6 +103,7 @@ class LoCoReRecipe:
 
     task: LoCoReTask
     reranker: LoCoReReranker
+    temperatures: tuple[float, ...] = (0.25, 1.0)
 
     def __init__(self, training_set: TrainingSet, settings: TrainRerankConfig, seed: int, device: str) -> None:
         card, model = training_set.card, settings.locore
