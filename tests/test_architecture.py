@@ -54,7 +54,7 @@ RULES: dict[str, set[str]] = {
 # Parts of a room that do not know each other: each is a choice beside the others, named in the room's registry.
 APART: dict[str, set[str]] = {
     "stores": {"table", "ann", "pinecone", "exchange"},
-    "rerank": {"superglobal", "rrt", "rrt_sop", "ames", "cvnet", "matching"},
+    "rerank": {"superglobal", "rrt", "rrt_sop", "ames", "elvis", "cvnet", "matching"},
 }
 
 
