@@ -51,6 +51,8 @@ RERANKERS: dict[str, tuple[str, str, list[str] | None]] = {
     "ames, binarised": ("ames", "parts", [*SHORT, "train_rerank.ames.binarised=true"]),
     "ames, whole locals": ("ames", "whole", SHORT),
     "ames, bits stored": ("ames", "whole", [*SHORT, "train_rerank.ames.binarised=true"]),
+    "elvis": ("elvis", "parts", SHORT),
+    "elvis, whole locals": ("elvis", "whole", SHORT),
     "rrt_sop": ("rrt_sop", "grid", SHORT),
     "cvnet": ("cvnet", "parts", [*SHORT, "train_rerank.batch_size=32", "train_rerank.warmup=0.2"]),
 }

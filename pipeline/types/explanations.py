@@ -116,7 +116,7 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class Attended:
-    """How much each local descriptor of a pair adds to the score of a transformer.
+    """How much each local descriptor of a pair adds to the score of a transformer, or its vote (ELViS).
 
     Attributes:
         query_xy, image_xy: [n, 2] and [m, 2] float32, where they lie.

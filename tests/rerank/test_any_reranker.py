@@ -18,6 +18,8 @@ from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.rerank.checkpoints import save_checkpoint
 from pipeline.rerank.cvnet.network import CVLearner
 from pipeline.rerank.cvnet.reranker import CVNetReranker
+from pipeline.rerank.elvis.network import ELViSNetwork, ELViSShape
+from pipeline.rerank.elvis.reranker import ELViSReranker
 from pipeline.rerank.locore.network import LoCoReNetwork
 from pipeline.rerank.locore.reranker import LoCoReReranker
 from pipeline.rerank.locore.shape import LoCoReShape
@@ -92,13 +94,15 @@ def checkpoint_for(name: str, index: Index, path: Path) -> Path:
         made = LoCoReReranker(LoCoReNetwork(shape), card, 0.5)
     elif name == "ames":
         made = AMESReranker(AMESNetwork(AMESShape(card.local_dimension, 32, 2, 1, 64)), card, 0.5)
+    elif name == "elvis":
+        made = ELViSReranker(ELViSNetwork(ELViSShape(card.local_dimension, 32)), card, 0.5)
     else:
         made = CVNetReranker(CVLearner(2), card=card, weight=0.5)
     save_checkpoint(path, made.to_checkpoint())
     return path
 
 
-@pytest.mark.parametrize("name", ["rrt", "ames", "locore", "cvnet"])
+@pytest.mark.parametrize("name", ["rrt", "ames", "elvis", "locore", "cvnet"])
 def test_every_reranker_ranks_what_every_describer_gives(
     indexed: tuple[Path, list[str]], name: str, collection: SmallCollection, tmp_path: Path
 ) -> None:
