@@ -10,8 +10,8 @@ often a near copy of the query, and no measure of the others.) What is not score
 the one that it would have with the lowest score that the reranker gave: the list's scores never rise.
 
 A reranker of lists may say `windows`. Then a head that is longer than one of them is scored window by window, and each
-is sorted by the fused scores before the next: what a candidate had before the link moves with it, and its place is the
-one that the last of its windows gave it.
+is sorted by the fused scores before the next: what a candidate had before the link moves with it, its place is the
+one that the last of its windows gave it, and its score is at most that of the candidate before it.
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ def apply_chain(
         for number, reranked in enumerate(_sort_heads(step, queries, candidates, gallery, orders, scores)):
             seen[number][step.name] = _spread(reranked, orders[number][: len(reranked)], len(orders[number]))
             scores[number] = step.fused(scores[number], reranked)
+            head = slice(len(reranked))
+            scores[number][head] = np.minimum.accumulate(scores[number][head])  # other windows may have scored higher
     return [_ranking(candidates, number, order, scores[number], seen[number]) for number, order in enumerate(orders)]
 
 
