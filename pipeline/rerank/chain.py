@@ -14,8 +14,8 @@ image that was no candidate of the store has its cosine with the query as its sc
 candidates in "global_rank".
 
 A reranker of lists may say `windows`. Then a head that is longer than one of them is scored window by window, and each
-is sorted by the fused scores before the next: what a candidate had before the link moves with it, and its place is the
-one that the last of its windows gave it.
+is sorted by the fused scores before the next: what a candidate had before the link moves with it, its place is the
+one that the last of its windows gave it, and its score is at most that of the candidate before it.
 """
 
 from __future__ import annotations
@@ -195,6 +195,8 @@ class _List:
         """The link has scored the whole head; the scores are the fused ones from now on."""
         self._seen[step.name] = _spread(self._own, self.order[: len(self._own)], len(self.order))
         self.scores = step.fused(self.scores, self._own)
+        head = slice(len(self._own))
+        self.scores[head] = np.minimum.accumulate(self.scores[head])  # other windows may have scored higher
 
     def ranking(self, query_id: str) -> Ranking:
         """The list as a result."""

@@ -318,7 +318,7 @@ def test_an_unknown_option_is_named_and_a_defect_is_not_hidden(monkeypatch: pyte
         load_reranker("superglobal")
 
 
-@pytest.mark.parametrize("name", ["rrt", "rrt_sop", "ames", "elvis", "cvnet"])
+@pytest.mark.parametrize("name", ["rrt", "rrt_sop", "ames", "elvis", "locore", "cvnet"])
 def test_every_trainable_reranker_says_how_it_is_trained(name: str, tmp_path: Path) -> None:
     for checkpoint in (None, tmp_path / "none.safetensors"):
         with pytest.raises(RelookError, match=f"relook train-rerank --reranker {name}, or give --set"):

@@ -54,5 +54,6 @@ def test_the_order_of_a_list_says_nothing() -> None:
     assert np.abs(same.mean(axis=0) - 0.5).max() < 0.08
 
 
+@pytest.mark.slow
 def test_it_learns_eight_things_by_heart() -> None:
     overfit("locore", [*QUICK, *SMALL], ["locals.count=8"])
