@@ -16,6 +16,7 @@ import typer
 
 # Imported for their verbs.
 from pipeline.cli import (
+    adapt,
     calibrate,
     compact,
     compare,
@@ -47,6 +48,7 @@ from pipeline.cli.run import app, is_first
 from pipeline.errors import FailedElsewhereError, RelookError
 
 __all__ = [
+    "adapt",
     "calibrate",
     "compact",
     "compare",

@@ -112,8 +112,8 @@ class NetworkPass:
         if network.reduce is not None and self._config.locals.count:
             locals_ = network.reduce(locals_)
         levels = network.maps(maps["maps"]) if network.maps else [final]
-        pooled = network.head.pool(final)
-        return {"globals": pooled.shape[1], "locals": locals_.shape[1], "maps": levels[0].shape[1]}
+        vector = network.head.combine([network.head.pool(final).float()])
+        return {"globals": vector.shape[1], "locals": locals_.shape[1], "maps": levels[0].shape[1]}
 
     def _find_taps(self) -> dict[str, Tap | None]:
         """Which stage locals and maps come from; None: the final map."""

@@ -19,7 +19,16 @@ from pipeline.config.loading import with_values
 from pipeline.errors import RelookError
 from pipeline.stores import GlobalStore, Index, open_store
 from pipeline.stores.once import once_property
-from pipeline.types import Describer, Description, FeatureMaps, FloatArray, Keypoints, LocalDescriptors, VectorStore
+from pipeline.types import (
+    Describer,
+    Description,
+    FeatureMaps,
+    FloatArray,
+    Keypoints,
+    KeypointsCard,
+    LocalDescriptors,
+    VectorStore,
+)
 from pipeline.workflow.rerank_chain import Rerank, chosen_rerankers
 
 if TYPE_CHECKING:
@@ -118,6 +127,11 @@ class OpenedIndex:
     def keypoints(self, ids: Sequence[str]) -> list[Keypoints]:
         """See `DescriptorSource.keypoints`; those that were extracted for a search are kept in `INDEX/cache/`."""
         return self._keypoint_source.read(ids)
+
+    @property
+    def keypoints_card(self) -> KeypointsCard:
+        """What made the keypoints that `keypoints` returns. Raises RelookError when their weights cannot be had."""
+        return self._keypoint_source.extractor.card
 
     def describe(self, ids: Sequence[str], needs: Collection[str]) -> list[Description]:
         """The index's own images as queries: their global descriptors, and of the rest what rerankers need."""
