@@ -16,6 +16,7 @@ import typer
 
 # Imported for their verbs.
 from pipeline.cli import (
+    adapt,
     calibrate,
     compact,
     compare,
@@ -47,6 +48,7 @@ from pipeline.cli.streams import err, escape_unencodable, use_utf8_names
 from pipeline.errors import FailedElsewhereError, RelookError
 
 __all__ = [
+    "adapt",
     "calibrate",
     "compact",
     "compare",

@@ -19,6 +19,7 @@ from pipeline.config.rerank import RerankConfig, parse_chain
 from pipeline.config.run import EXCLUDE, Config, EvaluateConfig
 from pipeline.config.serve import ServeConfig, ThumbnailsConfig
 from pipeline.config.train import (
+    AdaptConfig,
     AMESModelConfig,
     AugmentConfig,
     ClassificationConfig,
@@ -38,6 +39,7 @@ from pipeline.config.train import (
 __all__ = [
     "EXCLUDE",
     "AMESModelConfig",
+    "AdaptConfig",
     "AugmentConfig",
     "CVNetModelConfig",
     "ClassificationConfig",

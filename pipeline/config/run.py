@@ -15,7 +15,7 @@ from pipeline.config.paths import SOURCE
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.serve import ServeConfig
 from pipeline.config.store import StoreConfig
-from pipeline.config.train import TrainGlobalConfig, TrainRerankConfig
+from pipeline.config.train import AdaptConfig, TrainGlobalConfig, TrainRerankConfig
 from pipeline.settings import Positive, PositiveFloat, Section
 
 # What operating systems, network drives and photo software keep beside photos: thumbnails, deleted files, snapshots.
@@ -174,5 +174,6 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
     train_global: TrainGlobalConfig = TrainGlobalConfig()
     train_rerank: TrainRerankConfig = TrainRerankConfig()
+    adapt: AdaptConfig = AdaptConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     serve: ServeConfig = ServeConfig()

@@ -41,7 +41,8 @@ def save_describer(
     Raises:
         RelookError: it cannot be written.
     """
-    header: dict[str, Any] = {"kind": "describer", "name": name, "layout": _layout(name), "training": dict(training)}
+    layout = _layout(name) if network.head.adapted is None else None  # official files have no place for that layer
+    header: dict[str, Any] = {"kind": "describer", "name": name, "layout": layout, "training": dict(training)}
     if reranker is not None:
         header["reranker"] = dict(reranker)
     write_checkpoint(path, {**kept_state(network), **_constants(name, network), **(more or {})}, header)

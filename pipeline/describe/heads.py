@@ -22,6 +22,8 @@ class GlobalHead(nn.Module):
 
     Attributes:
         p: [1] float32, the exponent of GeM; papers learn it.
+        fc: of the pooled vector of each scale; None: there is none.
+        adapted: of the whole descriptor, after its scales are combined, as `relook adapt` learns it; None: none.
 
     Args:
         p: exponent of GeM.
@@ -34,6 +36,7 @@ class GlobalHead(nn.Module):
         self.register_buffer("p", torch.tensor([float(p)]))
         self.p: torch.Tensor
         self.fc = projection
+        self.adapted: nn.Linear | None = None
         self.modules_used = modules
 
     def pool(self, maps: torch.Tensor) -> torch.Tensor:
@@ -51,7 +54,11 @@ class GlobalHead(nn.Module):
 
     def combine(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
         """All scales: vectors [B, D] each to one [B, D] of unit length."""
-        return functional.normalize(self.join(vectors), dim=1)
+        descriptor = functional.normalize(self.join(vectors), dim=1)
+        if self.adapted is None:
+            return descriptor
+        with torch.autocast(descriptor.device.type, enabled=False):  # a product of bfloat16 would be a coarse one
+            return functional.normalize(self.adapted(descriptor.float()), dim=1)
 
     def join(self, vectors: Sequence[torch.Tensor]) -> torch.Tensor:
         """`combine` before it gives unit length.

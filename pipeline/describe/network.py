@@ -94,13 +94,13 @@ def network_to_train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if config.name not in PRESETS:
-            network = build_network(config)
+            network = _not_adapted(build_network(config), config)
             if network.head.fc is not None or dimension is None:
                 return network, False
             network.head.fc = nn.Linear(network.backbone.channels, dimension)
             return network, True
         if config.checkpoint is not None:
-            return build_network(config), False
+            return _not_adapted(build_network(config), config), False
         if config.weights == "random":
             return build_network(config), True
         published = NETWORKS[config.name]
@@ -111,6 +111,16 @@ def network_to_train(
     network.backbone.model.load_state_dict(body)
     network.backbone.weights = hash_weights(network.state_dict())
     return network, True
+
+
+def _not_adapted(network: DescriberNetwork, config: DescribeConfig) -> DescriberNetwork:
+    """`network`. Raises RelookError where it was adapted: training changes what its last layer was learnt for."""
+    if network.head.adapted is not None:
+        raise RelookError(
+            f"{config.checkpoint}: an adapted describer is not trained further; train the one that it was made from, "
+            "then run relook adapt on an index of the result"
+        )
+    return network
 
 
 def _from_timm(config: DescribeConfig) -> DescriberNetwork:
@@ -173,8 +183,16 @@ def add_heads(network: DescriberNetwork, state: Mapping[str, torch.Tensor]) -> N
     if "head.fc.weight" in state:
         outputs, inputs = state["head.fc.weight"].shape
         network.head.fc = nn.Linear(inputs, outputs)
+    add_adapted(network, state)
     if "reduce.weight" in state:
         network.reduce = nn.Conv2d(state["reduce.weight"].shape[1], state["reduce.weight"].shape[0], 1)
+
+
+def add_adapted(network: DescriberNetwork, state: Mapping[str, torch.Tensor]) -> None:
+    """Give a network the layer that `relook adapt` learnt, where `state` has it, still without its weights."""
+    if "head.adapted.weight" in state:
+        outputs, inputs = state["head.adapted.weight"].shape
+        network.head.adapted = nn.Linear(inputs, outputs)
 
 
 def _published(config: DescribeConfig) -> DescriberNetwork:
@@ -240,7 +258,9 @@ def _empty(published: PublishedNetwork, config: DescribeConfig, state: dict[str,
         if projected and family not in ("cvnet", "superglobal"):
             raise RelookError(f"describe.maps.projection = checkpoint: {config.name} has no conv2ds; use pca or none")
         maps = MapsHead(config.maps.levels, 1024, width("maps.conv2ds.0.weight", _MAPS) if projected else None)
-    return DescriberNetwork(backbone, head, attention, reduce, maps, classifier)
+    network = DescriberNetwork(backbone, head, attention, reduce, maps, classifier)
+    add_adapted(network, state)
+    return network
 
 
 def _load(network: DescriberNetwork, file: Checkpoint, *, fixed_p: bool) -> None:

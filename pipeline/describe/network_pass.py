@@ -174,9 +174,10 @@ class NetworkPass:
         if network.reduce is not None and self._config.locals.count and self._config.locals.kind != "detector":
             locals_ = network.reduce(locals_)
         levels = network.maps(found.maps["maps"]) if network.maps else [found.final]
-        pooled = {"locals": locals_, "weighted_map": raw}.get(self._global)
-        pooled = self._pooled(found, None) if pooled is None else pooled
-        return {"globals": pooled.shape[1], "locals": locals_.shape[1], "maps": levels[0].shape[1]}
+        averaged = {"locals": locals_, "weighted_map": raw}.get(self._global)
+        pooled = self._pooled(found, None) if averaged is None else averaged.mean(dim=(2, 3))
+        vector = network.head.combine([pooled.float()])
+        return {"globals": vector.shape[1], "locals": locals_.shape[1], "maps": levels[0].shape[1]}
 
     def _find_taps(self) -> dict[str, Tap | None]:
         """Which stage locals and maps come from; None: the final map."""

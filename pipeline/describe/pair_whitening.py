@@ -43,15 +43,19 @@ def whitening_from_pairs(
     samples = vectors[used].astype(np.float64)
     mean = samples.mean(axis=0)
     residuals = np.concatenate([vectors[rows] - vectors[rows].mean(axis=0) for rows in groups]).astype(np.float64)
-    within = residuals.T @ residuals / len(used)
+    return mean, whiten(samples - mean, residuals.T @ residuals / len(used), dimension, shrinkage)
+
+
+def whiten(centred: Doubles, within: Doubles, dimension: int, shrinkage: float) -> Doubles:
+    """P [D, d] of samples [n, D] without their mean, and of half the covariance [D, D] of matching pairs."""
     # Labels of one image each, or of copies, do not vary at all; then all directions have the same weight.
     spread = np.trace(within) / len(within) or 1.0
     within = (1 - shrinkage) * within + shrinkage * spread * np.eye(len(within))
     variances, directions = np.linalg.eigh(within)
-    whiten = directions / np.sqrt(variances)
-    whitened = (samples - mean) @ whiten
-    _, axes = np.linalg.eigh(whitened.T @ whitened / len(used))
-    return mean, np.asarray(whiten @ axes[:, ::-1][:, :dimension])
+    equalised = directions / np.sqrt(variances)
+    samples = centred @ equalised
+    _, axes = np.linalg.eigh(samples.T @ samples / len(samples))
+    return np.asarray(equalised @ axes[:, ::-1][:, :dimension])
 
 
 def _rows_by_label(labels: Sequence[str]) -> dict[str, npt.NDArray[np.int64]]:

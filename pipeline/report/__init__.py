@@ -3,6 +3,7 @@
 Beside the flow: it shows what stages return and computes nothing.
 """
 
+from pipeline.report.adaptation import show_adaptation
 from pipeline.report.bars import Bars
 from pipeline.report.console import (
     show_calibration,
@@ -21,6 +22,7 @@ from pipeline.report.figures.style import check_ending
 from pipeline.report.hits_tsv import write_hits
 from pipeline.report.inventory import show_duplicates, show_info, show_settings
 from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches, write_match
+from pipeline.report.pages.adaptation import write_adaptation
 from pipeline.report.pages.comparison import write_comparison
 from pipeline.report.pages.duplicates import write_duplicates
 from pipeline.report.pages.evaluation import write_evaluation_page
@@ -37,6 +39,7 @@ __all__ = [
     "draw_matches",
     "save_comparison_figure",
     "save_evaluation_figure",
+    "show_adaptation",
     "show_calibration",
     "show_comparison",
     "show_duplicates",
@@ -48,6 +51,7 @@ __all__ = [
     "show_sweep",
     "show_training",
     "show_verification",
+    "write_adaptation",
     "write_comparison",
     "write_duplicates",
     "write_evaluation",

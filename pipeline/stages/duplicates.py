@@ -17,8 +17,8 @@ import numpy.typing as npt
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
 from pipeline.stores import GlobalStore, Index
-from pipeline.stores.exact.near_groups import near_groups
-from pipeline.types import FloatArray, ImageRecord
+from pipeline.types import ImageRecord
+from pipeline.workflow.duplicate_images import all_records, duplicate_rows, equal_rows
 from pipeline.workflow.progress import Reporter, Silent
 
 # Copies and other views overlap; docs/duplicates.md has what each threshold finds.
@@ -92,9 +92,8 @@ def duplicates(
     images = index.manifest.counts.get("images", 0)
     if not images:
         raise RelookError(f"{config.index}: the index is empty; run: relook extract PHOTOS")
-    equal = _equal_rows(index)
-    near = None if equal_only else _near(index, images, threshold, reporter or Silent())
-    components = equal if near is None else near[equal]  # equal photos are one, whatever their descriptors
+    equal = equal_rows(index)
+    components = equal if equal_only else duplicate_rows(index, threshold, reporter or Silent())
     groups = _groups(index, components, equal)
     return DuplicatesResult(
         index=str(config.index),
@@ -106,37 +105,11 @@ def duplicates(
     )
 
 
-def _equal_rows(index: Index) -> npt.NDArray[np.int64]:
-    """Of each image the number of the first one with its bytes and box; imported images have no known bytes."""
-    first: dict[tuple[str, object], int] = {}
-    found = []
-    for row, record in enumerate(_records(index)):
-        found.append(first.setdefault((record.sha256, record.bbox), row) if record.sha256 else row)
-    return np.array(found, dtype=np.int64)
-
-
-def _near(index: Index, images: int, threshold: float, reporter: Reporter) -> npt.NDArray[np.int64]:
-    first_rows = np.cumsum([0, *(part.rows - len(part.deleted) for part in index.manifest.parts)])
-
-    def stream(first: int) -> Iterator[FloatArray]:
-        for part, start in zip(index.manifest.parts, first_rows.tolist(), strict=False):
-            row = start
-            if first >= start + part.rows - len(part.deleted):
-                continue
-            for _, vectors in index.stream_globals(part):
-                if first < row + len(vectors):
-                    yield vectors[max(0, first - row) :]
-                row += len(vectors)
-
-    with reporter.bar("compare", images, "images") as bar:
-        return near_groups(stream, images, threshold, bar.advance)
-
-
 def _groups(index: Index, components: npt.NDArray[np.int64], equal: npt.NDArray[np.int64]) -> list[Group]:
     _, number, counts = np.unique(components, return_inverse=True, return_counts=True)
     wanted = np.flatnonzero(counts[number] > 1)
     chosen = set(wanted.tolist())
-    records = {row: record for row, record in enumerate(_records(index)) if row in chosen}
+    records = {row: record for row, record in enumerate(all_records(index)) if row in chosen}
     rows_of: dict[int, list[int]] = {}
     for row in wanted.tolist():
         rows_of.setdefault(int(number[row]), []).append(row)
@@ -166,9 +139,3 @@ def _similarity(source: GlobalStore, groups: Sequence[Sequence[str]]) -> Iterato
 
 def _member(index: Index, record: ImageRecord, similarity: float) -> Member:
     return Member(record.id, str(index.image_file(record)), record.label, round(similarity, 4))
-
-
-def _records(index: Index) -> Iterator[ImageRecord]:
-    """Every image in the order of the global descriptors, part by part."""
-    for part in index.manifest.parts:
-        yield from index.records_of(part)

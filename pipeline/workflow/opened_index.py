@@ -26,6 +26,7 @@ from pipeline.types import (
     FeatureMaps,
     FloatArray,
     Keypoints,
+    KeypointsCard,
     LocalDescriptors,
     ModelCard,
     VectorStore,
@@ -135,6 +136,11 @@ class OpenedIndex:
     def regions(self, ids: Sequence[str]) -> list[Box]:
         """See `DescriptorSource.regions`."""
         return [record.region for record in self.index.find_records(ids)]
+
+    @property
+    def keypoints_card(self) -> KeypointsCard:
+        """What made the keypoints that `keypoints` returns. Raises RelookError when their weights cannot be had."""
+        return self._keypoint_source.extractor.card
 
     def describe(self, ids: Sequence[str], needs: Collection[str]) -> list[Description]:
         """The index's own images as queries: their global descriptors, and of the rest what rerankers need."""

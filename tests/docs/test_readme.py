@@ -33,6 +33,7 @@ PAGES = [
     "docs/reference/python.md",
     "docs/troubleshooting.md",
     "docs/training.md",
+    "docs/adapt.md",
     "docs/architecture.md",
     "docs/exchange.md",
     "docs/python-api.md",

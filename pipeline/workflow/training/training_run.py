@@ -40,7 +40,7 @@ def run_training(
     """
     steps = len(task.plan(np.random.default_rng(seed)))
     first = reporter if rank() == 0 else Silent()
-    with _locked(out), first.bar("train", settings.epochs * steps, "steps") as bar:
+    with lock_beside(out), first.bar("train", settings.epochs * steps, "steps") as bar:
         return fit(
             task,
             settings,
@@ -76,7 +76,7 @@ class _BarReport:
 
 
 @contextmanager
-def _locked(out: Path) -> Iterator[None]:
+def lock_beside(out: Path) -> Iterator[None]:
     """Hold the lock on `out`, and remove partial files of a killed training."""
     if rank() != 0:
         yield

@@ -1,0 +1,290 @@
+"""What `relook adapt` brings without labels, beside controls: whitening alone, k-means, unverified pairs, true labels.
+
+    python benchmarks/adapt.py --work FOLDER [--sets scenes landmarks grocery unseen] [--third] [--set KEY=VALUE]
+
+Sets: `scenes`, the validation photos of the demo, and `landmarks` learn from the photos that are searched; `grocery`
+learns from the train list (a third of it with `--third`) and is measured on `val` and on the photos that it learnt
+from; `unseen` learns from the photos of classes not divisible by 3 and is measured on the others. The photos of
+Grocery and of the landmarks lie in `RELOOK_SHARED` (or `../shared`).
+
+Labels are read to measure, and by the rows that say so. Indexes and verified pairs stay in `--work`, so that a run that
+was stopped goes on. Every row but the first two is learnt by the procedure of `relook adapt`, from other groups.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import Config, load_config
+from pipeline.describe.projections import fit_pca
+from pipeline.evaluate import by_labels
+from pipeline.report import Bars
+from pipeline.stages.adapt import pairs_beside
+from pipeline.stages.extract import extract
+from pipeline.train.adaptation.group_pairs import Groups
+from pipeline.train.init.whitening import Whitening
+from pipeline.train.mining.graph import number_groups
+from pipeline.train.mining.pair_file import PairFile
+from pipeline.types import FloatArray, Ranking
+from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.progress import Silent
+from pipeline.workflow.training.adaptation import Material, choose_map, unit
+from pipeline.workflow.training.mined_groups import MinedGroups, group_pairs
+from pipeline.workflow.training.mining import MinedPairs, mine_pairs, way_of_matching
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("RELOOK_SHARED") or ROOT.parent / "shared") / "data"
+PCA = 128
+# Photos of a cluster of k-means, on average.
+CLUSTER = 4
+# Of the photos of Grocery one scale of 320 pixels is measured, as in docs/training.md.
+ONE_SCALE = ("describe.image.size=320", "describe.globals.scales=[1.0]")
+Row = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Photos:
+    """A set: photos to learn from, and those that query each other, as (path, label); settings of its indexes."""
+
+    learn: list[Row]
+    measured: dict[str, list[Row]]
+    settings: tuple[str, ...] = ()
+
+
+def main() -> None:
+    """Print one table per set and measurement."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--sets", nargs="+", default=["scenes", "landmarks"], choices=sorted(SETS))
+    parser.add_argument("--third", action="store_true", help="a third of the photos that Grocery is learnt from")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--set", action="append", default=[], dest="settings")
+    options = parser.parse_args()
+    console = Console(width=150)
+    for name in options.sets:
+        photos = SETS[name](3 if options.third else 1)
+        for table in tables(name, photos, options):
+            console.print(table)
+
+
+def tables(name: str, photos: Photos, options: argparse.Namespace) -> Iterator[Table]:
+    """One table per measurement of a set."""
+    work = options.work / f"{name}-third" if options.third else options.work / name
+    config = indexed(work / "learn", photos.learn, (*photos.settings, *options.settings))
+    mined = mine(config, work / "learn.safetensors")
+    labels = [record.label for record in mined.records]
+    learnt = {what: Learnt(what, mined, labels, config, options.seeds) for what in SOURCES}
+    for what, rows in photos.measured.items():
+        measured = config if rows == photos.learn else indexed(work / what, rows, photos.settings)
+        with open_gallery(measured) as gallery:
+            records = list(gallery.index.records.values())
+            vectors = gallery.globals([record.id for record in records])
+        own = [record.label for record in records]
+        title = f"{name}: learnt from {len(mined.place_of)} photos, {what}: {len(records)} photos"
+        table = Table(title=title, title_justify="left")
+        for heading in ("learnt from", "pairs", "true", "groups", "pure", "taken", "mAP", "R@1", "difference in mAP"):
+            table.add_column(heading, justify="left" if heading in ("learnt from", "taken") else "right")
+        frozen = scores(vectors, own)
+        table.add_row("nothing", *[""] * 5, *means([frozen]), "")
+        pca = fit_pca(mined.vectors, min(PCA, len(mined.records) // 2), whiten=True, what="PCA")
+        whitened = scores(unit((vectors - pca.mean) @ pca.matrix), own)
+        table.add_row(
+            f"PCA-whitening to {pca.matrix.shape[1]}", *[""] * 5, *means([whitened]), gain(frozen, [whitened])
+        )
+        for one in learnt.values():
+            seeds = [scores(vectors if map_ is None else unit(map_.apply(vectors)), own) for map_ in one.maps]
+            table.add_row(one.what, *one.cells, *means(seeds), gain(frozen, seeds))
+        yield table
+
+
+class Learnt:
+    """What is learnt from one kind of pairs, for each seed."""
+
+    def __init__(
+        self, what: str, mined: MinedPairs, labels: Sequence[str], config: Config, seeds: Sequence[int]
+    ) -> None:
+        self.what = what
+        self.maps: list[Whitening | None] = []
+        taken = []
+        for seed in seeds:
+            material = SOURCES[what](mined, labels, config, seed)
+            chosen = choose_map(material, config.adapt, seed, Silent())
+            self.maps.append(chosen.whitening)
+            taken.append([trial.name for trial in chosen.trials if trial.taken][-1])
+            for trial in chosen.trials:
+                print(what, seed, trial, file=sys.stderr)
+        groups = material.groups
+        names = np.array(labels)
+        true = (names[groups.pairs[:, 0]] == names[groups.pairs[:, 1]]) & (names[groups.pairs[:, 0]] != "")
+        self.cells = [
+            *(f"{len(groups.pairs):,}", f"{100 * true.mean():.1f} %", f"{groups.count:,}"),
+            *(f"{100 * purity(groups, names):.1f} %", ", ".join(dict.fromkeys(taken))),
+        ]
+
+
+def purity(groups: Groups, names: np.ndarray) -> float:
+    """Of the pairs of photos in one group, verified or not, the share that has one label."""
+    same = total = 0
+    for group in range(groups.count):
+        own = names[groups.number == group]
+        total += len(own) * (len(own) - 1)
+        for name, count in zip(*np.unique(own, return_counts=True), strict=True):
+            same += count * (count - 1) if name else 0
+    return same / total
+
+
+def verified(mined: MinedPairs, labels: Sequence[str], config: Config, seed: int) -> Material:
+    """What `relook adapt` learns from."""
+    return mined_groups(mined, config).material
+
+
+def mined_groups(mined: MinedPairs, config: Config) -> MinedGroups:
+    """The groups of verified pairs."""
+    return group_pairs(mined, config.adapt)
+
+
+def unverified(mined: MinedPairs, labels: Sequence[str], config: Config, seed: int) -> Material:
+    """Each photo and its nearest one, where both say so: neighbours without geometry."""
+    nearest = np.full(len(mined.records), -1)
+    best = np.full(len(mined.records), -1.0)
+    for (left, right), value in zip(mined.pairs.tolist(), mined.similarity.tolist(), strict=True):
+        for row, other in ((left, right), (right, left)):
+            if value > best[row]:
+                nearest[row], best[row] = other, value
+    chosen = [number for number, (a, b) in enumerate(mined.pairs.tolist()) if nearest[a] == b and nearest[b] == a]
+    return alike(mined, mined.pairs[chosen])
+
+
+def clusters(mined: MinedPairs, labels: Sequence[str], config: Config, seed: int) -> Material:
+    """Pseudo-labels by k-means on descriptors alone."""
+    from sklearn.cluster import KMeans
+
+    count = max(2, len(mined.records) // CLUSTER)
+    return alike(mined, inside(KMeans(count, random_state=seed, n_init=3).fit_predict(mined.vectors)))
+
+
+def true_labels(mined: MinedPairs, labels: Sequence[str], config: Config, seed: int) -> Material:
+    """The labels, for comparison."""
+    names = np.array(labels)
+    numbers = np.unique(names, return_inverse=True)[1]
+    pairs = inside(numbers)
+    return alike(mined, pairs[names[pairs[:, 0]] != ""])
+
+
+def inside(numbers: np.ndarray) -> np.ndarray:
+    """All pairs of rows with one number."""
+    left, right = np.triu_indices(len(numbers), 1)
+    same = numbers[left] == numbers[right]
+    return np.stack([left[same], right[same]], axis=1).astype(np.int64)
+
+
+def alike(mined: MinedPairs, pairs: np.ndarray) -> Material:
+    """Material of pairs that all count the same."""
+    none = [np.zeros(0, np.int64)] * len(mined.records)
+    groups = Groups(number_groups(len(mined.records), pairs), pairs, np.full(len(pairs), 60.0))
+    return Material(mined.vectors, groups, none, none)
+
+
+SOURCES = {
+    "mutual nearest, unverified": unverified,
+    f"k-means, {CLUSTER} photos a cluster": clusters,
+    "verified pairs (relook adapt)": verified,
+    "true labels": true_labels,
+}
+
+
+def indexed(directory: Path, rows: Sequence[Row], settings: Sequence[str]) -> Config:
+    """The configuration of an index of these photos, which is made where it is not there."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    manifest = directory.with_suffix(".csv")
+    with manifest.open("w", newline="") as stream:
+        csv.writer(stream).writerows([("path", "label"), *rows])
+    kept = ("describe.locals.count=0", "catalog.outside=allow", f"index={directory}")
+    config = load_config(overrides=[*kept, *settings])
+    extract(config, str(manifest), Bars(Console(stderr=True)))
+    return config
+
+
+def mine(config: Config, out: Path) -> MinedPairs:
+    """Verified pairs of an index, kept beside `out`."""
+    with open_gallery(config, partial="error") as gallery:
+        file = PairFile(pairs_beside(out), way_of_matching(gallery, config))
+        return mine_pairs(gallery, config, file, Bars(Console(stderr=True)))
+
+
+def scores(vectors: FloatArray, labels: Sequence[str]) -> dict[str, np.ndarray]:
+    """Values of each query: every labelled photo that has a positive queries all others."""
+    ids = [f"{row:06}" for row in range(len(labels))]
+    names = dict(zip(ids, labels, strict=True))
+    queries = [row for row, label in enumerate(labels) if label and labels.count(label) > 1]
+    rankings = []
+    for row in queries:
+        similarity = vectors @ vectors[row]
+        order = [place for place in np.argsort(-similarity, kind="stable").tolist() if place != row]
+        rankings.append(Ranking(ids[row], [ids[place] for place in order], similarity[order]))
+    own = [labels[row] for row in queries]
+    return dict(by_labels(rankings, own, names, [{ids[row]} for row in queries])[0].per_query)
+
+
+def means(seeds: Sequence[dict[str, np.ndarray]]) -> list[str]:
+    """mAP with its spread over seeds, and R@1, in percent."""
+    each = [100 * one["mAP"].mean() for one in seeds]
+    spread = f" ({np.std(each, ddof=1):.1f})" if len(each) > 1 else ""
+    return [f"{np.mean(each):.1f}{spread}", f"{np.mean([100 * one['R@1'].mean() for one in seeds]):.1f}"]
+
+
+def gain(frozen: dict[str, np.ndarray], seeds: Sequence[dict[str, np.ndarray]]) -> str:
+    """The mean paired difference, and its standard error over queries."""
+    difference = 100 * (np.mean([one["mAP"] for one in seeds], axis=0) - frozen["mAP"])
+    return f"{difference.mean():+.1f} ±{difference.std(ddof=1) / len(difference) ** 0.5:.1f}"
+
+
+def scenes(step: int) -> Photos:
+    """The demo's validation photos."""
+    folder = ROOT / "data" / "samples"
+    with (folder / "manifest.csv").open() as stream:
+        rows = [(str(folder / row["path"]), row["label"]) for row in csv.DictReader(stream) if row["split"] == "val"]
+    return Photos(rows, {"themselves": rows})
+
+
+def landmarks(step: int) -> Photos:
+    """Places among holiday photos."""
+    folder = SHARED / "landmarks"
+    with (folder / "manifest.csv").open() as stream:
+        rows = [(str(folder / row["path"]), row["label"]) for row in csv.DictReader(stream)]
+    return Photos(rows, {"themselves": rows})
+
+
+def grocery(step: int) -> Photos:
+    """The train list, measured on `val` and on itself."""
+    learn, val = grocery_list("train")[::step], grocery_list("val")
+    return Photos(learn, {"val": val, "themselves": learn}, ONE_SCALE)
+
+
+def unseen(step: int) -> Photos:
+    """Classes that are not divisible by 3, measured on the others."""
+    train, val = grocery_list("train"), grocery_list("val")
+    seen = [row for row in train if int(row[1]) % 3]
+    return Photos(seen[::step], {"other classes": [row for row in [*train, *val] if not int(row[1]) % 3]}, ONE_SCALE)
+
+
+def grocery_list(name: str) -> list[Row]:
+    """The photos of a published list and their fine labels."""
+    lines = (SHARED / "grocery" / f"{name}.txt").read_text().splitlines()
+    return [(str(SHARED / "grocery" / line.split(", ")[0]), line.split(", ")[1]) for line in lines if line.strip()]
+
+
+SETS = {"scenes": scenes, "landmarks": landmarks, "grocery": grocery, "unseen": unseen}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""Choosing what `adapt` learns: each map is tried on photos and on groups that it was not learnt from.
+
+Held-out groups say what a map does to things that it has never seen, held-out photos of the other groups what it does
+to more photos of things that it has: most queries show something that the collection holds. Held-out photos alone
+would promise too much, and a dozen held-out groups alone show nothing. From the cheapest to the dearest, a map is taken
+where it is better over both by more than the standard error over groups, and no worse than that on held-out groups.
+Labels play no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.config import AdaptConfig
+from pipeline.describe.projections import fit_pca
+from pipeline.evaluate import average_precision
+from pipeline.train.adaptation.group_pairs import Groups, weighted_pairs
+from pipeline.train.adaptation.linear_head import train_head
+from pipeline.train.init.whitening import Whitening, pair_whitening
+from pipeline.train.loop.task import Rows
+from pipeline.types import FloatArray
+from pipeline.workflow.progress import Reporter
+
+# What whitening is tried with: how much of the covariance is replaced, and shares of the largest dimension.
+SHRINKAGES, SHARES = (0.1, 0.3, 0.6, 0.9), (1, 2, 4)
+# The support at which a verified pair weighs one half.
+HALF = 30.0
+# Principal axes of the collection that maps are learnt in: those beyond say next to nothing, and cost most of the time.
+_AXES = 512
+# Groups that maps are tried on, and queries of each, at most.
+_GROUPS, _QUERIES = 500, 4
+
+Learn = Callable[[Groups], Whitening]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What maps are learnt from and tried on.
+
+    Attributes:
+        vectors: [N, D] float32, of all photos but near duplicates; not all of unit length where they are on other axes.
+        groups: of them.
+        negatives: of each photo its hard negatives, the nearest first.
+        unsure: of each photo those that it may show the same thing as: they are neither right nor wrong.
+    """
+
+    vectors: FloatArray
+    groups: Groups
+    negatives: Sequence[Rows]
+    unsure: Sequence[Rows]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One kind of map.
+
+    Attributes:
+        name: "as it is", "whitening" or "linear head".
+        settings: those that were best.
+        photos, groups: mAP in percent of photos, and of groups, that were held out; means over groups.
+        gain, error: points over what was taken before, the mean of both, and its standard error over groups.
+        taken: whether it was.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    photos: float
+    groups: float
+    gain: float
+    error: float
+    taken: bool
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The map that was taken, learnt from all groups; None: descriptors stay as they are."""
+
+    whitening: Whitening | None
+    trials: list[Trial]
+
+
+def choose_map(material: Material, settings: AdaptConfig, seed: int, reporter: Reporter) -> Adapted:
+    """Try maps, and learn the one that is taken from all groups."""
+    count, width = material.vectors.shape
+    axes = fit_pca(material.vectors, min(_AXES, width, count - 1), whiten=False, what="adapt")
+    inside = replace(material, vectors=np.asarray((material.vectors - axes.mean) @ axes.matrix, np.float32))
+    largest = min(settings.dimension, axes.matrix.shape[1])
+    trials = _Trials(material, inside, settings.folds, seed)
+    sizes = sorted({max(1, largest // share) for share in SHARES})
+    with reporter.bar("learn", len(SHRINKAGES) + 1, "maps") as bar:
+        tried: list[tuple[_Values, float, int]] = []
+        for shrinkage in SHRINKAGES:
+            found = trials.values(partial(whiten, inside, largest, shrinkage, seed), sizes)
+            tried += [(values, shrinkage, size) for size, values in found.items()]
+            bar.advance()
+        values, shrinkage, size = max(tried, key=lambda one: float(one[0].both.mean()))
+        learn: Learn = partial(whiten, inside, size, shrinkage, seed)
+        trials.take_if_better("whitening", {"dimension": size, "shrinkage": shrinkage}, values, learn)
+        head: Learn = partial(learn_head, inside, learn, seed)
+        trials.take_if_better("linear head", {"dimension": size}, trials.values(head, [size])[size], head)
+        bar.advance()
+    if trials.taken is None:
+        return Adapted(None, trials.done)
+    learnt = trials.taken(material.groups)
+    weight = learnt.weight @ axes.matrix.T
+    return Adapted(Whitening(weight, np.asarray(learnt.bias - weight @ axes.mean, np.float32)), trials.done)
+
+
+def whiten(material: Material, dimension: int, shrinkage: float, seed: int, groups: Groups) -> Whitening:
+    """The closed form, from the pairs of groups."""
+    pairs, weights = weighted_pairs(groups, HALF, seed)
+    return pair_whitening(material.vectors, pairs, weights, dimension, shrinkage)
+
+
+def learn_head(material: Material, start: Learn, seed: int, groups: Groups) -> Whitening:
+    """The linear head, from groups."""
+    return train_head(material.vectors, groups, material.negatives, start(groups), seed)
+
+
+@dataclass(frozen=True)
+class _Values:
+    """[G] each: of each tested group the mean average precision of its photos by a map learnt without them, and by one
+    learnt without the group."""
+
+    photos: npt.NDArray[np.float64]
+    groups: npt.NDArray[np.float64]
+
+    @property
+    def both(self) -> npt.NDArray[np.float64]:
+        """[G], their means."""
+        return (self.photos + self.groups) / 2
+
+
+class _Trials:
+    """Tries maps on what is held out, and keeps what was taken."""
+
+    def __init__(self, material: Material, inside: Material, folds: int, seed: int) -> None:
+        self._material, self._folds = inside, folds
+        number = material.groups.number
+        rng = np.random.default_rng(seed)
+        tested = np.sort(rng.permutation(material.groups.count)[:_GROUPS])
+        self._queries = np.concatenate(
+            [np.sort(rng.permutation(np.flatnonzero(number == group))[:_QUERIES]) for group in tested.tolist()]
+        )
+        self._group = number[self._queries]
+        group_fold = rng.permutation(material.groups.count) % folds
+        # The photos of a group are spread over the folds.
+        order = np.lexsort((rng.permutation(len(number)), number))
+        photo_fold = np.empty(len(number), np.int64)
+        photo_fold[order] = np.arange(len(number)) % folds
+        self._fold = {"groups": np.where(number >= 0, group_fold[number], -1), "photos": photo_fold}
+        plain = self._per_group(precisions(material, material.vectors, self._queries))
+        self.taken: Learn | None = None
+        self.best = _Values(plain, plain)
+        self.done = [Trial("as it is", {}, _percent(plain), _percent(plain), 0.0, 0.0, True)]
+
+    def values(self, learn: Learn, sizes: Sequence[int]) -> dict[int, _Values]:
+        """What a map gives with each of some numbers of its first dimensions."""
+        found = {(size, way): np.zeros(len(self._queries)) for size in sizes for way in self._fold}
+        for way, fold in self._fold.items():
+            for part in range(self._folds):
+                places = np.flatnonzero(fold[self._queries] == part)
+                mapped = learn(self._material.groups.without(fold == part)).apply(self._material.vectors)
+                for size in sizes:
+                    vectors = unit(mapped[:, :size])
+                    found[size, way][places] = precisions(self._material, vectors, self._queries[places])
+        return {size: _Values(*(self._per_group(found[size, way]) for way in ("photos", "groups"))) for size in sizes}
+
+    def take_if_better(self, name: str, settings: dict[str, Any], values: _Values, learn: Learn) -> None:
+        """Take a map where its gain is larger than the standard error, and held-out groups are no worse by theirs."""
+        gain, error = _mean_and_error(values.both - self.best.both)
+        seen, doubt = _mean_and_error(values.groups - self.best.groups)
+        better = gain > max(error, 1e-6) and seen > -doubt
+        scores = _percent(values.photos), _percent(values.groups)
+        self.done.append(Trial(name, settings, *scores, 100 * gain, 100 * error, better))
+        if better:
+            self.taken, self.best = learn, values
+
+    def _per_group(self, values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Means [G] of the values of queries."""
+        sums = np.bincount(self._group, values)
+        counts = np.bincount(self._group)
+        return np.asarray(sums[counts > 0] / counts[counts > 0])
+
+
+def _mean_and_error(gains: npt.NDArray[np.float64]) -> tuple[float, float]:
+    return float(gains.mean()), float(gains.std(ddof=1) / len(gains) ** 0.5)
+
+
+def precisions(material: Material, vectors: FloatArray, queries: Rows) -> npt.NDArray[np.float64]:
+    """[Q]: the average precision of each photo among all others; vectors [N, d] are of unit length."""
+    return np.array([_precision(material, vectors, query) for query in queries.tolist()])
+
+
+def _precision(material: Material, vectors: FloatArray, query: int) -> float:
+    """The average precision of one photo among all others; positives are those of its group."""
+    number = material.groups.number
+    out = np.zeros(len(vectors), np.bool_)
+    out[material.unsure[query]] = out[query] = True
+    others = np.flatnonzero(~out)
+    order = others[np.argsort(-(vectors[others] @ vectors[query]), kind="stable")]
+    places = np.flatnonzero(number[order] == number[query])
+    return average_precision(places, len(places))
+
+
+def unit(vectors: FloatArray) -> FloatArray:
+    """Rows of unit length."""
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12), np.float32)
+
+
+def _percent(values: npt.NDArray[np.float64]) -> float:
+    return 100 * float(values.mean())

@@ -1,0 +1,140 @@
+"""What `adapt` learns: whitening from pairs, the linear head, and the layer that a describer keeps it in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from pipeline.describe import load_describer
+from pipeline.describe.checkpoints import save_describer
+from pipeline.describe.describer import NetworkDescriber
+from pipeline.describe.heads import GlobalHead
+from pipeline.describe.network import network_to_train
+from pipeline.errors import RelookError
+from pipeline.train.adaptation.group_pairs import Groups, weighted_pairs
+from pipeline.train.adaptation.linear_head import contrast, train_head
+from pipeline.train.init.whitening import Whitening, pair_whitening, within_class_whitening
+from pipeline.types import FloatArray
+
+
+def photos(seed: int = 0, groups: int = 20, size: int = 4, width: int = 24) -> tuple[FloatArray, Groups]:
+    """Groups whose photos differ along a few loud directions that say nothing of the group; each pair is verified."""
+    rng = np.random.default_rng(seed)
+    centres = np.repeat(rng.standard_normal((groups, width)), size, axis=0)
+    noise = np.zeros((groups * size, width))
+    noise[:, :4] = 4 * rng.standard_normal((groups * size, 4))
+    vectors = centres + noise + 0.3 * rng.standard_normal(noise.shape)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    number = np.repeat(np.arange(groups), size)
+    left, right = np.triu_indices(len(number), 1)
+    same = number[left] == number[right]
+    pairs = np.stack([left[same], right[same]], axis=1).astype(np.int64)
+    return vectors.astype(np.float32), Groups(number, pairs, np.full(len(pairs), 30.0))
+
+
+def nearest_is_right(vectors: FloatArray, number: np.ndarray) -> float:
+    scores = vectors @ vectors.T / np.outer(*[np.linalg.norm(vectors, axis=1)] * 2)
+    np.fill_diagonal(scores, -1)
+    return float((number[scores.argmax(axis=1)] == number).mean())
+
+
+def test_all_pairs_of_labels_whiten_as_the_labels_do() -> None:
+    vectors, groups = photos()
+    labels = [f"{number}" for number in groups.number]
+    by_labels = within_class_whitening(vectors, labels, 12, 0.3).apply(vectors)
+    by_pairs = pair_whitening(vectors, groups.pairs, np.ones(len(groups.pairs)), 12, 0.3).apply(vectors)
+    # Of groups of one size the covariance of differences is that within labels, up to a factor.
+    np.testing.assert_allclose(by_pairs @ by_pairs.T, by_labels @ by_labels.T, atol=1e-4)
+
+
+def test_whitening_takes_away_what_differs_within_pairs() -> None:
+    vectors, groups = photos()
+    other, same = photos(seed=1)
+    learnt = pair_whitening(vectors, groups.pairs, np.ones(len(groups.pairs)), 16, 0.1)
+    assert nearest_is_right(learnt.apply(other), same.number) > nearest_is_right(other, same.number) + 0.3
+
+
+def test_pairs_that_follow_weigh_less_and_no_group_outvotes_the_others() -> None:
+    number = np.array([0, 0, 0, 1, 1, -1])
+    pairs = np.array([(0, 1), (1, 2), (3, 4)])
+    both, weights = weighted_pairs(Groups(number, pairs, np.array([30.0, 30.0, 10.0])), 10.0, 0)
+    assert both.tolist() == [[0, 1], [1, 2], [0, 2], [3, 4]]
+    assert weights == pytest.approx([0.75, 0.75, 0.375, 0.5])
+    _, groups = photos(groups=2, size=60)
+    both, weights = weighted_pairs(groups, 10.0, 0)
+    assert len({tuple(pair) for pair in both.tolist()}) == len(both) == 2 * 60 * 59 // 2
+    assert weights.sum() == pytest.approx(2 * 59)
+
+
+def test_the_loss_is_that_of_a_plain_loop() -> None:
+    mapped = functional.normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    labels = torch.tensor([0, 0, 0, 1, 1, 2, -1])
+    expected = []
+    for row in range(7):
+        positives = [other for other in range(7) if other != row and labels[other] == labels[row] >= 0]
+        if positives:
+            scores = {other: float(mapped[row] @ mapped[other]) / 0.1 for other in range(7) if other != row}
+            total = np.log(sum(np.exp(value) for value in scores.values()))
+            expected.append(np.mean([total - scores[other] for other in positives]))
+    assert float(contrast(mapped, labels, 0.1)) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_the_head_is_better_than_its_start_and_the_same_each_time() -> None:
+    vectors, groups = photos()
+    other, same = photos(seed=1)
+    start = Whitening(np.eye(12, 24, dtype=np.float32), np.zeros(12, np.float32))
+    none = [np.zeros(0, np.int64)] * len(vectors)
+    learnt = train_head(vectors, groups, none, start, 0)
+    assert nearest_is_right(learnt.apply(other), same.number) > nearest_is_right(start.apply(other), same.number)
+    np.testing.assert_array_equal(learnt.weight, train_head(vectors, groups, none, start, 0).weight)
+
+
+# --- the layer in a describer -----------------------------------------------------------------------------------------
+
+
+def adapted_describer(path: Path) -> tuple[NetworkDescriber, Path]:
+    """The default describer, and its checkpoint with a layer of 8 values."""
+    describer = load_describer("efficientnet_lite0", image={"size": 64}, locals={"count": 0})
+    assert isinstance(describer, NetworkDescriber)
+    plain = load_describer("efficientnet_lite0", image={"size": 64}, locals={"count": 0})
+    layer = torch.nn.Linear(1280, 8)
+    describer.network.head.adapted = layer
+    save_describer(path, "efficientnet_lite0", describer.network, {})
+    assert isinstance(plain, NetworkDescriber)
+    return plain, path
+
+
+def test_a_checkpoint_maps_the_whole_descriptor(tmp_path: Path) -> None:
+    plain, path = adapted_describer(tmp_path / "mine.safetensors")
+    loaded = load_describer("efficientnet_lite0", path, image={"size": 64}, locals={"count": 0})
+    assert isinstance(loaded, NetworkDescriber)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    before, after = (one.describe([one.prepare(picture)])[0].vector for one in (plain, loaded))
+    layer = loaded.network.head.adapted
+    assert layer is not None
+    with torch.inference_mode():
+        expected = functional.normalize(layer(torch.from_numpy(before)), dim=0)
+    np.testing.assert_allclose(after, expected, atol=1e-5)
+    assert loaded.card.dimension == 8
+    assert loaded.card.fingerprint != plain.card.fingerprint
+
+
+def test_an_adapted_describer_is_not_trained_further(tmp_path: Path) -> None:
+    _, path = adapted_describer(tmp_path / "mine.safetensors")
+    config = load_describer("efficientnet_lite0", path, locals={"count": 0})._config  # type: ignore[attr-defined]
+    with pytest.raises(RelookError, match="an adapted describer is not trained further"):
+        network_to_train(config, None, None, 0)
+
+
+def test_bfloat16_does_not_reach_the_layer() -> None:
+    head = GlobalHead(1.0, None, None)
+    head.adapted = torch.nn.Linear(6, 3)
+    vector = functional.normalize(torch.randn(2, 6, generator=torch.Generator().manual_seed(0)), dim=1)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        inside = head.combine([vector])
+    with torch.inference_mode():
+        torch.testing.assert_close(inside, head.combine([vector]))

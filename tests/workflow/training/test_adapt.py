@@ -1,0 +1,184 @@
+"""`relook adapt` on the sample scenes without their labels: pure groups, a better search, vetoes, kills, refusals."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_helpers import ROOT, document, refused, relook
+
+from pipeline.config import load_config
+from pipeline.stores import GlobalStore, Index
+from pipeline.train.mining.evidence import Evidence
+from pipeline.workflow.training.adaptation import unit
+from pipeline.workflow.training.mined_groups import group_pairs
+from pipeline.workflow.training.mining import MinedPairs
+
+SAMPLES = ROOT / "data" / "samples"
+SMALL = ["--set", "describe.image.size=192", "--set", "describe.globals.scales=[1.0]"]
+SMALL += ["--set", "describe.locals.count=0"]
+KEYPOINTS = ["--set", "describe.keypoints.kind=xfeat", "--set", "describe.keypoints.count=192"]
+KEYPOINTS += ["--set", "describe.keypoints.size=416"]
+QUICK = ["--set", "adapt.neighbours=5", "--set", "adapt.keypoints=192", "--set", "adapt.folds=3"]
+QUICK += ["--set", "rerank.matching.depth_confidence=0.8", "--set", "rerank.matching.width_confidence=0.9"]
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The label of each validation photo of the demo, by id."""
+    with (SAMPLES / "manifest.csv").open() as stream:
+        return {row["path"]: row["label"] for row in csv.DictReader(stream) if row["split"] == "val"}
+
+
+@pytest.fixture(scope="module")
+def index(scenes: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of these photos without labels."""
+    folder = tmp_path_factory.mktemp("scenes")
+    for name in scenes:
+        (folder / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(SAMPLES / name, folder / "photos" / name)
+    document("extract", folder / "photos", "--index", folder / "index", *SMALL, *KEYPOINTS)
+    return folder / "index"
+
+
+@pytest.fixture(scope="module")
+def adapted(index: Path) -> dict[str, Any]:
+    """What a run found and wrote."""
+    out = index.parent / "mine.safetensors"
+    return document("adapt", "--index", index, "--out", out, "--html", index.parent / "groups.html", *QUICK)
+
+
+def test_groups_are_pure(adapted: dict[str, Any], scenes: dict[str, str]) -> None:
+    pairs = [pair for group in adapted["groups"] for pair in combinations([one["id"] for one in group["members"]], 2)]
+    same = [bool(scenes[a]) and scenes[a] == scenes[b] for a, b in pairs]
+    assert np.mean(same) >= 0.98
+    assert len(adapted["groups"]) == adapted["found"]["groups"] >= 8
+    weakest = [group["weakest"] for group in adapted["groups"]]
+    assert weakest == sorted(weakest)
+
+
+def test_the_checkpoint_searches_better(index: Path, adapted: dict[str, Any], scenes: dict[str, str]) -> None:
+    assert adapted["checkpoint"] == str(index.parent / "mine.safetensors")
+    other = index.parent / "adapted"
+    settings = ["--set", f"describe.checkpoint={adapted['checkpoint']}"]
+    document("extract", index.parent / "photos", "--index", other, *SMALL, *settings)
+    assert mean_precision(other, scenes) >= mean_precision(index, scenes) + 3
+    trials = [trial for trial in adapted["trials"] if trial["taken"]]
+    assert trials[0]["name"] == "as it is"
+    assert all(trial["gain"] > trial["error"] for trial in trials[1:])
+    line = refused(1, "adapt", "--index", other, "--out", index.parent / "other.safetensors")
+    assert "made by a describer that was adapted; give the index of the one that it was made from" in line
+
+
+def test_the_page_shows_groups_and_their_ids(index: Path, adapted: dict[str, Any]) -> None:
+    page = (index.parent / "groups.html").read_text()
+    assert page.count('<section class="query">') == len(adapted["groups"])
+    assert adapted["groups"][0]["members"][0]["id"] in page
+
+
+def test_a_second_run_matches_nothing_again_and_a_veto_leaves_a_group_out(index: Path, adapted: dict[str, Any]) -> None:
+    veto, out = index.parent / "veto.txt", index.parent / "mine.safetensors"
+    refused_group = adapted["groups"][0]
+    veto.write_text(f"# not one thing\n{refused_group['members'][-1]['id']}\ngone.jpg\n")
+    again = document("adapt", "--index", index, "--out", out, "--veto", veto, *QUICK)
+    assert again["found"]["known"] == again["found"]["candidates"] == adapted["found"]["candidates"]
+    assert again["found"]["vetoed"] == 1
+    assert len(again["groups"]) == len(adapted["groups"]) - 1
+    assert refused_group["members"] not in [group["members"] for group in again["groups"]]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_where_it_was(index: Path, adapted: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "mine.safetensors"
+    words = ["adapt", "--index", str(index), "--out", str(out), *QUICK]
+    code = (
+        "import os, signal, sys\n"
+        "from pipeline.train.mining.pair_file import PairFile\n"
+        "keep, calls = PairFile.keep, []\n"
+        "def killed(self, found):\n"
+        "    keep(self, found)\n"
+        "    calls.append(len(found))\n"
+        "    if len(calls) == 2: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "PairFile.keep = killed\n"
+        "from pipeline.cli import main\n"
+        "sys.argv = ['relook', *sys.argv[1:]]\n"
+        "main()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert not out.exists()
+    result = document(*words)
+    assert result["found"]["known"] == 2 * 64
+    assert result["groups"] == adapted["groups"]
+
+
+def test_too_little_is_said_and_changes_nothing(index: Path, adapted: dict[str, Any]) -> None:
+    out = index.parent / "mine.safetensors"
+    before = out.read_bytes()
+    line = refused(1, "adapt", "--index", index, "--out", out, *QUICK, "--set", "adapt.pairs=100000")
+    assert f"{adapted['found']['groups']} groups and {adapted['found']['pairs']} verified pairs" in line
+    assert "8 groups and 100000 pairs, so nothing was learnt and nothing was written" in line
+    assert out.read_bytes() == before
+
+
+def mean_precision(directory: Path, labels: dict[str, str]) -> float:
+    """mAP in percent: every labelled photo queries all others."""
+    index = Index(directory)
+    ids = list(index.records)
+    vectors = GlobalStore(index).read(ids)
+    names = np.array([labels[name] for name in ids])
+    counts = Counter(names.tolist())
+    found = []
+    for row in [row for row, name in enumerate(names) if name and counts[name] > 1]:
+        order = [place for place in np.argsort(-(vectors @ vectors[row])) if place != row]
+        right = np.flatnonzero(names[order] == names[row])
+        found.append(np.mean((np.arange(len(right)) + 1) / (right + 1)))
+    return 100 * float(np.mean(found))
+
+
+# --- without photos ---------------------------------------------------------------------------------------------------
+
+
+def mined(pairs: list[tuple[int, int, float, float]], count: int = 7) -> MinedPairs:
+    """Pairs of (row, row, support, spread)."""
+    vectors = unit(np.random.default_rng(0).standard_normal((count, 6)).astype(np.float32))
+    rows = np.array([pair[:2] for pair in pairs], np.int64)
+    evidence = [Evidence(int(support), support, spread) for _, _, support, spread in pairs]
+    records: list[Any] = [None] * count
+    place_of = {f"{row}": row for row in range(count)} | {"copy of 3": 3}
+    similarity = np.einsum("pd,pd->p", vectors[rows[:, 0]], vectors[rows[:, 1]])
+    return MinedPairs(records, vectors, rows, evidence, similarity, place_of, 0)
+
+
+def test_pairs_become_groups_negatives_and_doubtful_neighbours() -> None:
+    found = mined(
+        [(0, 1, 60, 0.2), (1, 2, 20, 0.2), (3, 4, 50, 0.2), (0, 3, 1, 0.2), (0, 5, 9, 0.2), (5, 6, 90, 0.001)]
+    )
+    groups = group_pairs(found, load_config().adapt)
+    assert groups.groups.number.tolist() == [0, 0, -1, 1, 1, -1, -1]
+    assert (groups.cut, groups.degenerate, groups.vetoed) == (1, 1, 0)
+    assert groups.negatives == 1
+    assert [rows.tolist() for rows in groups.material.negatives] == [[3], [], [], [0], [], [], []]
+    assert [sorted(rows.tolist()) for rows in groups.material.unsure] == [[5], [2], [1], [], [], [0, 6], [5]]
+    without = group_pairs(found, load_config().adapt, ["copy of 3", "gone"])
+    assert without.groups.number.tolist() == [0, 0, -1, -1, -1, -1, -1]
+    assert without.vetoed == 1
+
+
+def test_two_processes_do_not_write_one_checkpoint(index: Path, adapted: dict[str, Any]) -> None:
+    from pipeline.workflow.training.training_run import lock_beside
+
+    out = index.parent / "mine.safetensors"
+    with lock_beside(out):
+        assert relook("adapt", "--index", index, "--out", out, *QUICK).returncode == 75
