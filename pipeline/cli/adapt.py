@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import ConfigFile, Device, HtmlPage, IndexDir, Json, Quiet, Settings, Store, Verbose
-from pipeline.cli.output import out
 from pipeline.cli.run import Run, app
+from pipeline.cli.streams import out
 from pipeline.report import show_adaptation, write_adaptation
 
 
