@@ -100,7 +100,7 @@ def refuse_sharpness(corner: torch.Tensor, sharpness: float) -> None:
     """Raises RelookError when float32 cannot hold the exponentials of such scores."""
     if not 0 < sharpness * (1 + top_score(corner)) <= _MOST:
         raise RelookError(
-            f"elvis: sharpness = {sharpness:g} with dust_bin = {float(corner.detach()):g} is out of the range of float32; "
+            f"elvis: sharpness = {sharpness:g} with dust_bin = {float(corner.detach()):g} is beyond float32; "
             f"the authors' sharpness is 10, and sharpness * (1 + dust_bin) must be above 0 and at most {_MOST:g}"
         )
 
