@@ -19,7 +19,7 @@ from pipeline.describe import load_keypoints
 from pipeline.describe.keypoints import KEYPOINTS, extractor_for_card
 from pipeline.errors import RelookError, UsageError
 from pipeline.imaging import read_image
-from pipeline.types import KeypointExtractor, Keypoints
+from pipeline.types import PICTURE, KeypointExtractor, Keypoints
 
 PHOTO = ROOT / "data/samples/images/brick_house_a/brick_house_a_00.jpg"
 PACKAGED = ("xfeat", "sift")
@@ -206,7 +206,8 @@ def test_a_licence_has_to_be_accepted(tmp_path: Path) -> None:
 
 def test_the_configuration_knows_every_kind() -> None:
     field = KeypointsConfig.model_fields["kind"].annotation
-    assert {name for part in get_args(field) for name in get_args(part)} == set(KEYPOINTS)
+    # Pictures are no keypoints that an index keeps.
+    assert {name for part in get_args(field) for name in get_args(part)} == set(KEYPOINTS) - {PICTURE}
 
 
 def test_unknown_names_and_options_are_usage_errors() -> None:
