@@ -23,6 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
+from pipeline.checkpoints.names import split_key
 from pipeline.checkpoints.state_dicts import SAFE_CLASSES, find_state_dict, plain_names
 from pipeline.errors import RelookError
 from pipeline.files import atomic_path, write_bytes, write_errors
@@ -111,14 +112,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if key is not None:
         raise RelookError(f"{path}: a safetensors file holds one state dict; leave #{key} out")
     return _read_safetensors(file)
-
-
-def split_key(path: Path) -> tuple[Path, str | None]:
-    """The file of a checkpoint's path, and the key after "#"; a file whose own name has a "#" is taken as it is."""
-    name, separator, key = path.name.rpartition("#")
-    if not separator or not name or path.exists():
-        return path, None
-    return path.with_name(name), key
 
 
 def read_header(path: Path) -> Mapping[str, Any] | None:

@@ -166,6 +166,11 @@ class DescribeConfig(Section):
     )
     fit_images: Positive = Field(128, description="images that the projections are fitted on, drawn by the seed")
     precision: Precision = Field("float32", description="of the network")
+    runtime: Literal["auto", "torch", "onnxruntime", "openvino"] = Field(
+        "auto",
+        description="what runs the network; auto: onnxruntime on a CPU in float32, torch for the papers' networks and "
+        "on CUDA. Descriptors are the same",
+    )
     image: ImageConfig = ImageConfig()
     globals: GlobalsConfig = GlobalsConfig()
     superglobal: SuperGlobalModulesConfig | None = Field(None, description="null: plain GeM")

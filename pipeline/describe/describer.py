@@ -6,9 +6,11 @@ card.
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +20,22 @@ from torch.nn import functional
 from pipeline.checkpoints import hash_weights
 from pipeline.config import DescribeConfig
 from pipeline.describe.ames_projection import AMESProjection
+from pipeline.describe.backbones import Backbone
+from pipeline.describe.export import export_network
 from pipeline.describe.local_descriptors import Cells, to_local_descriptors
 from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.network_pass import NetworkOutput, NetworkPass
 from pipeline.describe.preprocessing import prepare, scaled_size, ways_to_original, with_input_of
 from pipeline.describe.presets import PRESETS
 from pipeline.describe.projections import Fitted, Samples
+from pipeline.describe.runtimes.compiled_backbone import CompiledBackbone
+from pipeline.describe.runtimes.export import ExportedNetwork
+from pipeline.describe.runtimes.registry import check_runtime, open_session
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared
+
+logger = logging.getLogger("relook")
 
 
 class NetworkDescriber:
@@ -55,6 +64,9 @@ class NetworkDescriber:
         self._widths = self._pass.measure_widths(device)
         self._fitted = Fitted(config, self._widths)
         self._ames: AMESProjection | None = None
+        self._runtime: str | None = None  # one that is not opened yet
+        self._opening = threading.Lock()
+        self._exported: ExportedNetwork | None = None
         if config.locals.projection:
             self._use_ames(AMESProjection.read(config.locals.projection))
 
@@ -88,6 +100,39 @@ class NetworkDescriber:
     def icc(self) -> ColourRule:
         """What the pictures that `prepare` takes are read with: see `pipeline.imaging.read_image`."""
         return self._image.icc
+
+    @property
+    def network_pass(self) -> NetworkPass:
+        """The passes of the network over batches."""
+        return self._pass
+
+    def use_runtime(self, name: str) -> None:
+        """Have a compiled runtime of `runtimes.registry` run the backbone, from the next pass on.
+
+        Where the network cannot be exported, or is something else when it is, torch goes on, and a warning says so.
+
+        Raises:
+            UsageError: no such runtime.
+            RelookError: it is not installed, or the network is not in float32 on a CPU.
+        """
+        check_runtime(name)
+        for key, value, needed in (
+            ("device", self._device.type, "cpu"),
+            ("describe.precision", self._config.precision, "float32"),
+        ):
+            if value != needed:
+                raise RelookError(
+                    f"describe.runtime = {name}: runs with {key} = {needed} only, not {value}; choose describe.runtime "
+                    "= torch"
+                )
+        self._runtime = name
+
+    def export(self) -> ExportedNetwork:
+        """The network as a graph, made once. Raises RelookError where torch cannot export it."""
+        if self._exported is None:
+            with torch.inference_mode(False):
+                self._exported = export_network(self.network, self._pass, self._image.multiple or 1)
+        return self._exported
 
     @property
     def to_fit(self) -> tuple[str, ...]:
@@ -127,6 +172,7 @@ class NetworkDescriber:
     @torch.inference_mode()
     def observe(self, batch: Sequence[Prepared]) -> NetworkOutput:
         """Run the network on pictures of one `shape`; `fit_on` and `describe_output` take the result."""
+        self._open_runtime()
         with self._autocast():
             ways = [ways_to_original(item, self._pass.local_scales, self._image, self._patch) for item in batch]
             return self._pass.run(self.pyramid(batch), ways)
@@ -177,6 +223,23 @@ class NetworkDescriber:
                         images, size, mode="bilinear", align_corners=False, antialias=self._image.antialias
                     ),
                 )
+
+    def _open_runtime(self) -> None:
+        """Open the requested runtime, where that has not been done; other threads wait meanwhile."""
+        if self._runtime is None:
+            return
+        with self._opening:
+            name = self._runtime
+            if name is None:
+                return
+            try:
+                exported = self.export()
+                session = open_session(name, exported.graph)
+                exported.check(session)
+                self.network.backbone = cast(Backbone, CompiledBackbone(self.network.backbone, session))
+            except RelookError as error:
+                logger.warning("%s: described with torch instead of %s: %s", self._config.name, name, error)
+            self._runtime = None
 
     def _use_ames(self, projection: AMESProjection) -> None:
         """Project locals for AMES, instead of by a fitted PCA. Raises RelookError when they are not as wide."""

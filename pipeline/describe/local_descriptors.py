@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from pipeline.describe.local_places import located
 from pipeline.types import LocalDescriptors
 
 
@@ -80,15 +81,7 @@ def to_local_descriptors(
     """
     descriptors, weight = features.cpu().numpy(), cells.weight.cpu().numpy()
     xy, numbers = cells.xy.cpu().numpy(), cells.scale.cpu().numpy()
-    sizes = 1 / np.array(scales, dtype=np.float32)
-    result = []
-    for row, ways in enumerate(to_original):
-        kept = weight[row] >= threshold
-        way = ways[numbers[row]]
-        places = xy[row] * way[:, :2] + way[:, 2:]
-        seen = sizes[numbers[row]]
-        result.append(LocalDescriptors(descriptors[row][kept], places[kept], seen[kept], weight[row][kept]))
-    return result
+    return located(descriptors, weight, xy, numbers, to_original, scales, threshold)
 
 
 def _flat(

@@ -102,6 +102,22 @@ class NetworkPass:
         chosen = self._choose(cells, sizes) if cells else None
         return NetworkOutput(network.head.combine(vectors), chosen, levels, to_original)
 
+    @property
+    def taps(self) -> list[Tap]:
+        """The stages whose maps are read beside the final one."""
+        return sorted({tap for tap in self._taps.values() if tap})
+
+    @property
+    def local_tap(self) -> Tap | None:
+        """The stage that local descriptors come from; None: the final map, or there are none."""
+        return self._taps["locals"]
+
+    @property
+    def weighs_by_attention(self) -> bool:
+        """Whether the network says how much each cell matters."""
+        attends = self._config.locals.kind == "attention" and self._network.attention is not None
+        return bool(self.local_scales) and attends
+
     @torch.inference_mode()
     def measure_widths(self, device: torch.device) -> dict[str, int]:
         """Channels of the global descriptor, of the map that locals come from, and of the maps."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import DescribeConfig, ImageConfig
-from pipeline.describe.backbones import Backbone
 from pipeline.errors import RelookError
 from pipeline.imaging import resize, resize_by, target_size
 from pipeline.types import Box, Prepared
+
+if TYPE_CHECKING:
+    from pipeline.describe.backbones import Backbone
 
 log = logging.getLogger(__name__)
 

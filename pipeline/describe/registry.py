@@ -16,6 +16,7 @@ from pipeline.config import DescribeConfig, parse_config
 from pipeline.describe.describer import NetworkDescriber, settings_of
 from pipeline.describe.network import build_network
 from pipeline.describe.presets import PRESETS
+from pipeline.describe.runtimes.registry import INSTALLED
 from pipeline.errors import RelookError, UsageError
 from pipeline.types import FittableDescriber, FloatArray, ModelCard
 
@@ -42,7 +43,7 @@ def load_describer(
         checkpoint: a local file of weights: relook's own, the official one, or one with timm's names.
         device: "cpu", "cuda" or another that torch knows.
         options: fields of `pipeline.config.DescribeConfig`, such as image={"size": 224}, globals={"p": 3}; what is not
-            given is as published for published models.
+            given is as published for published models. `runtime` is torch unless it is given.
 
     Returns:
         A `NetworkDescriber`, or what the class in `DESCRIBERS` makes.
@@ -54,9 +55,17 @@ def load_describer(
     if "keypoints" in options:
         raise UsageError("keypoints are no option of a describer; use with_keypoints(describer, load_keypoints(...))")
     if name in DESCRIBERS:
+        runtime = options.pop("runtime", "torch")
+        if runtime not in ("auto", "torch"):
+            raise RelookError(f"describe.runtime = {runtime}: {name} has no network to compile; leave it out")
         return DESCRIBERS[name].load(checkpoint, device, **options)
-    config = resolved(name, checkpoint, options)
-    return NetworkDescriber(build_network(config), config, torch.device(device))
+    # Compared to the last digits, descriptors are those of torch unless another runtime is requested.
+    config = resolved(name, checkpoint, {"runtime": "torch", **options})
+    describer = NetworkDescriber(build_network(config), config, torch.device(device))
+    runtime = _runtime_of(config, device)
+    if runtime != "torch":
+        describer.use_runtime(runtime)
+    return describer
 
 
 def resolved(name: str, checkpoint: str | Path | None, options: Mapping[str, Any]) -> DescribeConfig:
@@ -79,19 +88,31 @@ def describer_for_card(
     fitted: Mapping[str, FloatArray],
     checkpoint: str | Path | None = None,
     device: str = "cpu",
+    runtime: str = "torch",
 ) -> FittableDescriber:
     """Build the describer that a card describes, so that queries match a gallery.
+
+    `runtime` is `describe.runtime`.
 
     Raises:
         RelookError: what is built is not what is on the card, usually because the weights are other ones.
     """
     options = card.settings if card.name in DESCRIBERS else settings_of(card)
-    describer = load_describer(card.name, checkpoint, device, **options)
+    describer = load_describer(card.name, checkpoint, device, runtime=runtime, **options)
     describer.use_fitted(fitted)
     if describer.card.fingerprint != card.fingerprint:
         differences = "; ".join(describer.card.differences(card)[:3])
         raise RelookError(f"the describer is not the one that made the index ({differences})")
     return describer
+
+
+def _runtime_of(config: DescribeConfig, device: str) -> str:
+    """What runs the network: for "auto" the installed runtime where it may, else torch."""
+    if config.runtime != "auto":
+        return config.runtime
+    published = config.name in PRESETS  # compared with the papers' figures
+    compiled = torch.device(device).type == "cpu" and config.precision == "float32" and not published
+    return INSTALLED if compiled else "torch"
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

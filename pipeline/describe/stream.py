@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
-
+from pipeline.describe.cores import use_one_core
 from pipeline.describe.prefetch import In, Out, Patience, prefetch
 from pipeline.errors import ImageError, RelookError
 from pipeline.imaging import ColourRule, ImageFile, Picture, read_picture, too_slow
@@ -188,12 +187,7 @@ def _described(describer: Describer, batch: list[Ready] | Failed) -> list[Descri
 
 
 def _threads_of(reading: ReadOptions) -> Callable[[], None] | None:
-    return _use_one_core if reading.models > 1 else None
-
-
-def _use_one_core() -> None:
-    """For the calling thread only: OpenMP keeps the number of threads per thread."""
-    torch.set_num_threads(1)
+    return use_one_core if reading.models > 1 else None
 
 
 def _with_facts(record: ImageRecord, file: ImageFile) -> ImageRecord:

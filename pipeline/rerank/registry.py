@@ -33,36 +33,42 @@ class RerankerKind:
         made_by: the class, or "MODULE:CLASS", which is imported when a reranker is loaded. Its class method
             `load(checkpoint, device, **options)` makes one.
         settings: its section of the configuration; "top", "weight" and "margin" are the chain's, others options.
+        searching: "MODULE:CLASS" that searches use in its place, where it scores a few queries without torch.
     """
 
     made_by: type | str
     settings: type[RerankerSettings]
+    searching: str | None = None
 
-    def loader(self) -> Callable[..., Reranker]:
+    def loader(self, *, searching: bool = False) -> Callable[..., Reranker]:
         """The function that makes one."""
-        if isinstance(self.made_by, str):
-            module, _, name = self.made_by.partition(":")
+        wanted = self.searching if searching and self.searching else self.made_by
+        if isinstance(wanted, str):
+            module, _, name = wanted.partition(":")
             made_by: Any = getattr(import_module(module), name)
         else:
-            made_by = self.made_by
+            made_by = wanted
         load: Callable[..., Reranker] = made_by.load
         return load
 
 
-def load_reranker(name: str, checkpoint: str | Path | None = None, device: str = "cpu", **options: Any) -> Reranker:
+def load_reranker(
+    name: str, checkpoint: str | Path | None = None, device: str = "cpu", *, searching: bool = False, **options: Any
+) -> Reranker:
     """Build a reranker.
 
     Args:
         name: a key of `RERANKERS`.
         checkpoint: relook's own file or an official one; untrained rerankers take none.
         device: "cpu" or "cuda".
+        searching: make the one that starts soonest for a few queries, where there is one.
         options: of the reranker, such as k=9 and beta=0.15 for superglobal, batch_size=128 for rrt.
 
     Raises:
         UsageError: the name or an option is unknown.
         RelookError: the checkpoint is missing or of another network.
     """
-    load = kind_named(name).loader()
+    load = kind_named(name).loader(searching=searching)
     known = [key for key in signature(load).parameters if key not in ("checkpoint", "device")]
     for key in options:
         if key not in known:
@@ -78,7 +84,11 @@ def kind_named(name: str) -> RerankerKind:
 
 
 RERANKERS: dict[str, RerankerKind] = {
-    "superglobal": RerankerKind("pipeline.rerank.superglobal:SuperGlobalReranker", SuperGlobalSettings),
+    "superglobal": RerankerKind(
+        "pipeline.rerank.superglobal:SuperGlobalReranker",
+        SuperGlobalSettings,
+        searching="pipeline.rerank.superglobal_light:SuperGlobal",
+    ),
     "matching": RerankerKind("pipeline.rerank.matching.reranker:MatchingReranker", MatchingSettings),
     "rrt": RerankerKind("pipeline.rerank.rrt.reranker:RRTReranker", RRTSettings),
     "rrt_sop": RerankerKind("pipeline.rerank.rrt_sop.reranker:RRTSOPReranker", RRTSOPSettings),

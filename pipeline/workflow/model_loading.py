@@ -1,25 +1,23 @@
 """The describer and the rerankers that a configuration and an index name, loaded and checked.
 
-Loads torch; `gallery.py` imports it when a model is needed, so that verbs that move vectors alone start without torch.
+torch is imported where a network needs it: a search with an index that carries its describer loads none.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pipeline.config import Config
-from pipeline.describe import ReadOptions, describer_for_card, load_describer
+from pipeline.describe import ReadOptions
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
 from pipeline.rerank import RerankStep, load_reranker
-from pipeline.rerank.matching.reranker import MatchingReranker
 from pipeline.rerank.matching.settings import MatchingSettings
 from pipeline.rerank.registry import kind_named
 from pipeline.rerank.settings import PairSettings
@@ -31,20 +29,46 @@ from pipeline.workflow.rerank_chain import configured_chain
 
 logger = logging.getLogger("relook")
 
+# What drivers of NVIDIA, of NVIDIA in WSL, and of AMD make.
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+
 
 def choose_device(config: Config) -> str:
     """The device to compute on. Raises RelookError when CUDA is requested and is not there."""
-    if config.device == "cuda" and not torch.cuda.is_available():
+    if config.device not in ("cuda", "auto") or (config.device == "auto" and not may_have_cuda()):
+        return "cpu" if config.device == "auto" else config.device
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if config.device == "cuda":
         raise RelookError("device = cuda, but torch sees no CUDA device; use --device cpu or auto")
-    if config.device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return config.device
+    return "cpu"
 
 
-def open_describer(config: Config, index: Index) -> Describer:
+def may_have_cuda() -> bool:
+    """Whether this machine may have a device that torch calls CUDA: False where its driver is not there.
+
+    Looked at without torch, which takes seconds to load.
+    """
+    if sys.platform == "darwin" or os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    if sys.platform == "linux":
+        return any(Path(file).exists() for file in _DRIVERS)
+    return True
+
+
+def open_describer(config: Config, index: Index, *, carried: bool = True) -> Describer:
     """The describer that made an index, for its queries.
 
-    Weights come from `describe.checkpoint` where that is set, else from the file that the index was made with.
+    It is the one that the index carries, which needs neither torch nor the weights, unless `describe.runtime` is
+    torch, `describe.checkpoint` is set, or there is a GPU. Otherwise weights come from `describe.checkpoint` where that
+    is set, else from the file that the index was made with.
+
+    Args:
+        config: `describe` and `device` matter here.
+        index: whose model it is.
+        carried: False: a describer with its network, such as training needs.
 
     Raises:
         RelookError: the configuration requests another describer, and the message says what differs; the file of
@@ -73,9 +97,35 @@ def open_describer(config: Config, index: Index) -> Describer:
         checkpoint = None
     elif differences:
         raise RelookError(f"{index.directory}: made by another model ({'; '.join(differences[:3])})")
+    device = choose_device(config)
+    if carried and checkpoint is None and device == "cpu" and config.describe.runtime != "torch":
+        found = _carried(index, config.describe.runtime)
+        if found is not None:
+            return found
     if checkpoint is None:
         checkpoint = remembered_checkpoint(index)
-    return describer_for_card(card, index.fitted(), checkpoint, choose_device(config))
+    from pipeline.describe import describer_for_card
+
+    runtime = config.describe.runtime if carried else "torch"
+    return describer_for_card(card, index.fitted(), checkpoint, device, runtime)
+
+
+def _carried(index: Index, runtime: str) -> Describer | None:
+    """The describer that an index carries; None: it carries none, or, which is said, one that cannot be used."""
+    from pipeline.describe.exported import ExportedDescriber, ExportedSpec
+    from pipeline.describe.runtimes.registry import INSTALLED, check_runtime, open_session
+
+    name = INSTALLED if runtime == "auto" else runtime
+    check_runtime(name)
+    try:
+        stored = index.carried_describer()
+        if stored is None:
+            return None
+        session = open_session(name, stored.graph)
+        return ExportedDescriber(index.card, index.fitted(), ExportedSpec.from_json(stored.spec), session)
+    except (RelookError, KeyError, TypeError, ValueError) as error:
+        logger.warning("%s; the describer is loaded from its weights instead", error)
+        return None
 
 
 def new_describer(config: Config) -> FittableDescriber:
@@ -84,6 +134,9 @@ def new_describer(config: Config) -> FittableDescriber:
     options = config.describe.model_dump(exclude={"name", "checkpoint", "keypoints"}, exclude_unset=True)
     if "icc" not in config.describe.image.model_fields_set and (icc := _icc_of_index(config)):
         options["image"] = {**options.get("image", {}), "icc": icc}
+    options["runtime"] = config.describe.runtime
+    from pipeline.describe import load_describer
+
     describer = load_describer(config.describe.name, config.describe.checkpoint, choose_device(config), **options)
     if config.describe.fit_from is not None:
         describer.use_fitted(Index(config.describe.fit_from).fitted())
@@ -119,10 +172,12 @@ def open_chain(config: Config, card: ModelCard, keypoints: KeypointsCard | None 
 def open_reranker(config: Config, name: str, card: ModelCard, keypoints: KeypointsCard | None = None) -> RerankStep:
     """One of them, with its settings in the configuration. Raises as `open_chain` does."""
     options = reranker_options(config, name, keypoints)
-    reranker = load_reranker(name, device=choose_device(config), **options).bind(card)
-    if isinstance(reranker, MatchingReranker) and keypoints is not None and keypoints.kind == reranker.features:
-        reranker.check_keypoints(keypoints)
+    reranker = load_reranker(name, device=choose_device(config), searching=True, **options).bind(card)
     settings = config.rerank.settings_of(name)
+    if isinstance(settings, MatchingSettings):
+        matching: Any = reranker
+        if keypoints is not None and keypoints.kind == matching.features:
+            matching.check_keypoints(keypoints)
     weight = settings.weight
     if weight is None:
         weight = getattr(reranker, "weight", None)

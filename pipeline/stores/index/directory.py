@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.errors import RelookError
 from pipeline.files import sha256_of
+from pipeline.stores.index.carried_describer import StoredDescriber, read_describer
 from pipeline.stores.index.image_rows import ImageRows
 from pipeline.stores.index.keypoint_store import KeypointStore
 from pipeline.stores.index.local_store import LocalStore
@@ -189,6 +190,10 @@ class Index:
             raise RelookError(f"{path}: cannot be read ({error})") from None
         return arrays
 
+    def carried_describer(self) -> StoredDescriber | None:
+        """The describer of its queries that the index carries; None: it carries none. RelookError: it is damaged."""
+        return read_describer(self.directory, self.manifest.fingerprint)
+
     def verify(self, *, quick: bool = False) -> list[str]:
         """Check every file of this generation against its length and checksum; one line per file that is wrong.
 
@@ -207,6 +212,11 @@ class Index:
                     wrong.append(f"{path}: damaged (its checksum differs)")
             except OSError as error:  # a bad disk, of all things, must not end the check
                 wrong.append(f"{path}: cannot be read ({error.strerror})")
+        if not quick:
+            try:
+                self.carried_describer()
+            except RelookError as error:
+                wrong.append(f"{error}; remove model/describer-*, the next run makes them again")
         return wrong
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.once import once_property
 
 _ROWS_AT_ONCE = 65536
@@ -29,7 +30,7 @@ class IdColumn:
 
     def at(self, rows: npt.NDArray[np.integer]) -> list[str]:
         """The ids of some rows."""
-        names: list[str] = self._column.take(pa.array(rows)).to_pylist()
+        names: list[str] = self._column.take(arrow_rows(rows)).to_pylist()
         return names
 
     def rows_of(self, names: Sequence[str]) -> npt.NDArray[np.intp]:
@@ -54,7 +55,8 @@ class IdColumn:
     @once_property
     def rank(self) -> npt.NDArray[np.int32]:
         """Where each row's id stands when ids are sorted by code point (which is the order of their UTF-8 bytes)."""
-        order = pc.sort_indices(self._column).to_numpy()
+        found = pc.sort_indices(self._column)
+        order = np.frombuffer(found.buffers()[1], np.uint64, len(found), 8 * found.offset)  # `to_numpy` imports pandas
         rank = np.empty(len(order), np.int32)
         rank[order] = np.arange(len(order), dtype=np.int32)
         return rank

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.index.id_column import IdColumn
 from pipeline.stores.index.manifest import Part
 from pipeline.stores.index.tables import read_id_column
@@ -59,4 +60,4 @@ class ImageRows:
         column = read_id_column(self._directory / part.files["catalog"].path)
         if not part.deleted:
             return column
-        return column.take(pa.array(np.setdiff1d(np.arange(part.rows), part.deleted)))
+        return column.take(arrow_rows(np.setdiff1d(np.arange(part.rows), part.deleted)))

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.errors import RelookError
+from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.index.image_rows import ImageRows, Numbers
 from pipeline.stores.index.tables import read_record_rows, read_record_table, records_of_table
 from pipeline.types import ImageRecord
@@ -64,4 +65,4 @@ class RecordLookup:
             self._tables[number] = table
             while len(self._tables) > _KEPT_PARTS:
                 self._tables.popitem(last=False)
-        return table.take(pa.array(rows))
+        return table.take(arrow_rows(rows))

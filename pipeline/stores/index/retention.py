@@ -15,6 +15,7 @@ from pathlib import Path
 from pipeline.errors import RelookError
 from pipeline.faults import fault_point
 from pipeline.files import TEMPORARY, write_errors
+from pipeline.stores.index.carried_describer import describer_files
 from pipeline.stores.index.lock import HOLDER
 from pipeline.stores.index.manifest import NAME, STAGED, IndexManifest, PartFile, as_bytes, read_manifest
 from pipeline.stores.index.part_files import write_file
@@ -30,7 +31,7 @@ _LEFTOVERS = {
     "locals": rf"{_PART}({_TEMPORARY})?",
     "maps": rf"{_PART}({_TEMPORARY})?",
     "keypoints": rf"{_PART}({_TEMPORARY})?",
-    "model": rf"fitted(-[0-9a-f]{{16}})?\.safetensors({_TEMPORARY})?",
+    "model": rf"(fitted(-[0-9a-f]{{16}})?\.safetensors|describer-[0-9a-f]{{16}}\.(onnx|json))({_TEMPORARY})?",
     "generations": rf"\d{{6,}}\.json({_TEMPORARY})?",
     "runs": rf".+\.json{_TEMPORARY}",
     ".": rf"({re.escape(NAME)}|{re.escape(STAGED)}|{re.escape(HOLDER)}|failures\.(parquet|csv)){_TEMPORARY}",
@@ -100,7 +101,8 @@ def _needed(directory: Path, head: IndexManifest | None, staged: IndexManifest |
     manifests = _manifests(directory, head, staged)
     if manifests is None:
         return None
-    return {file.path for manifest in manifests for file in (*manifest.files(), *manifest.earlier)}
+    named = {file.path for manifest in manifests for file in (*manifest.files(), *manifest.earlier)}
+    return named.union(*(describer_files(manifest.fingerprint) for manifest in manifests))
 
 
 def _manifests(directory: Path, head: IndexManifest | None, staged: IndexManifest | None) -> list[IndexManifest] | None:

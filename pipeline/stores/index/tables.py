@@ -169,10 +169,13 @@ def _matrix(path: Path, table: pa.Table, dimension: int) -> FloatArray:
     """The column `values` as [N, D]."""
     values = table["values"].combine_chunks()
     flat = values.flatten()
-    if flat.null_count or (values.value_lengths().to_numpy(zero_copy_only=False) != dimension).any():
+    if not len(values):
+        return np.empty((0, dimension), np.float32)
+    # The columns' own memory, as `to_numpy` would give it; but that and most of pyarrow's functions import pandas.
+    ends = np.frombuffer(values.buffers()[1], np.int32, len(values) + 1, 4 * values.offset)
+    if flat.null_count or (np.diff(ends) != dimension).any():
         raise RelookError(f"{path}: its vectors do not have {dimension} values each")
-    matrix: FloatArray = flat.to_numpy(zero_copy_only=False).reshape(len(table), dimension)
-    return matrix
+    return np.frombuffer(flat.buffers()[1], np.float32, len(flat), 4 * flat.offset).reshape(len(table), dimension)
 
 
 def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:

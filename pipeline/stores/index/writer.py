@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.errors import LockedError, RelookError
+from pipeline.stores.index.carried_describer import write_describer
 from pipeline.stores.index.commits import Commits
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.keypoint_store import EncodedKeypoints, nothing_encoded
@@ -145,6 +146,10 @@ class IndexWriter:
         if records:
             part = PartFiles(self.directory, self._current).write(records, descriptions)
             self._commit_part(part, [record.id for record in records])
+
+    def carry_describer(self, graph: bytes, spec: Mapping[str, Any]) -> None:
+        """Write the describer that searches of this model use; see `carried_describer.py`."""
+        write_describer(self.directory, self._current.fingerprint, graph, spec)
 
     def add_vectors(self, ids: Sequence[str], vectors: FloatArray, metadata: Sequence[Mapping[str, str]]) -> None:
         """Write and commit a part of global descriptors alone; earlier rows of the same ids are deleted."""

@@ -15,6 +15,7 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.registry import table_format
 from pipeline.types import FittableDescriber
+from pipeline.workflow.indexing.describer_carrying import carry_describer
 from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.requested_model import requested_model, with_settings_of
@@ -83,6 +84,7 @@ class ModelChoice:
             assert index is not None
             self._describer = new_describer(self._config)
             self._describer.use_fitted(index.fitted())
+        carry_describer(self._writer, self._describer, self._config)
         return self._keypoints.added_to(self._describer)
 
     def _load(self, catalog: Catalog) -> FittableDescriber:

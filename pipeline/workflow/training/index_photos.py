@@ -28,7 +28,7 @@ def index_photos(gallery: OpenedIndex, config: Config) -> Photos:
     index, limits = gallery.index, read_options(config)
 
     def describer() -> NetworkDescriber:
-        made = open_describer(config, index)
+        made = open_describer(config, index, carried=False)
         assert isinstance(made, NetworkDescriber)
         return made
 

@@ -170,6 +170,7 @@ def _describe(folder: Path, count: int, name: str, monkeypatch: pytest.MonkeyPat
         "index": str(folder / name),
         "device": "cpu",
         "describe": {
+            "runtime": "torch",  # a graph that is carried is compared on two pictures more
             "image": {"size": 64},
             "fit_images": count,
             "globals": {"scales": [1.0], "whiten": 4},

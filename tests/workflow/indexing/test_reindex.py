@@ -308,7 +308,7 @@ class TestModel:
         self, home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         caplog.set_level("INFO", logger="relook")
-        monkeypatch.setattr(loading, "describer_for_card", lambda card, *others: card)
+        monkeypatch.setattr("pipeline.describe.describer_for_card", lambda card, *others: card)
         index = Index(home / "index")
         with pytest.raises(RelookError, match="made by another model"):
             loading.open_describer(tiny_config(home, 200), index)

@@ -1,0 +1,55 @@
+"""Which runtime a name stands for. A new one is a file in this folder and a line here.
+
+The classes are named as text: a runtime is imported when a graph is opened.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module, util
+from pathlib import Path
+from typing import NamedTuple
+
+from pipeline.describe.runtimes.base import Session
+from pipeline.errors import RelookError, unknown_name
+
+
+class RuntimeKind(NamedTuple):
+    """An entry: "MODULE:CLASS" of its session, the package that it needs, and what installs it."""
+
+    session: str
+    package: str
+    install: str
+
+
+# The one that is installed with relook, which `auto` chooses.
+INSTALLED = "onnxruntime"
+
+RUNTIMES: dict[str, RuntimeKind] = {
+    INSTALLED: RuntimeKind("pipeline.describe.runtimes.onnx_runtime:OnnxRuntimeSession", "onnxruntime", "relook"),
+    "openvino": RuntimeKind("pipeline.describe.runtimes.openvino:OpenVINOSession", "openvino", "relook[openvino]"),
+}
+
+
+def check_runtime(name: str) -> None:
+    """Raises UsageError for an unknown runtime, RelookError for one that is not installed."""
+    if name not in RUNTIMES:
+        raise unknown_name("runtime", name, ("torch", *RUNTIMES))
+    kind = RUNTIMES[name]
+    if util.find_spec(kind.package) is None:
+        raise RelookError(
+            f"describe.runtime = {name}: the package {kind.package} is not installed; run: pip install "
+            f"'{kind.install}', or choose another runtime"
+        )
+
+
+def open_session(name: str, graph: bytes | Path) -> Session:
+    """Open a graph with a runtime of `RUNTIMES`.
+
+    Raises:
+        UsageError: no such runtime.
+        RelookError: it is not installed, or cannot open the graph.
+    """
+    check_runtime(name)
+    module, _, cls = RUNTIMES[name].session.partition(":")
+    session: Session = getattr(import_module(module), cls)(graph)
+    return session
