@@ -100,13 +100,18 @@ def test_every_setting_that_is_a_path_is_known_to_be_one() -> None:
     assert SOURCE in Config.model_fields["catalog"].annotation.model_fields["images"].metadata  # type: ignore[union-attr]
 
 
+# Settings that another one has to allow.
+ALLOWED_BY = {"describe.locals.detector": "describe.locals.kind=detector"}
+
+
 @pytest.mark.parametrize("key", path_settings())
 def test_each_is_expanded_from_a_file_and_from_set(key: str, tmp_path: Path) -> None:
     *sections, name = key.split(".")
     text = "".join(f"{'  ' * depth}{section}:\n" for depth, section in enumerate(sections))
     file = tmp_path / "c.yaml"
     file.write_text(f"{text}{'  ' * len(sections)}{name}: ~/$PHOTOS\n")
-    for config in (load_config(file), load_config(None, [f"{key}=~/${{PHOTOS}}"])):
+    allowing = [ALLOWED_BY[key]] if key in ALLOWED_BY else []
+    for config in (load_config(file, allowing), load_config(None, [*allowing, f"{key}=~/${{PHOTOS}}"])):
         assert Path(value_at(config, key)) == Path("/home/ann//mnt/photos")
     with pytest.raises(UsageError, match=rf"^--set: {key} = \$GONE: the variable 'GONE' is not set"):
         load_config(None, [f"{key}=$GONE"])
