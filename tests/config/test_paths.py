@@ -101,7 +101,7 @@ def test_every_setting_that_is_a_path_is_known_to_be_one() -> None:
 
 
 # Settings that another one has to allow.
-ALLOWED_BY = {"describe.locals.detector": "describe.locals.kind=detector"}
+ALLOWED_BY = {"describe.locals.detector": ("kind", "detector")}
 
 
 @pytest.mark.parametrize("key", path_settings())
@@ -109,9 +109,13 @@ def test_each_is_expanded_from_a_file_and_from_set(key: str, tmp_path: Path) -> 
     *sections, name = key.split(".")
     text = "".join(f"{'  ' * depth}{section}:\n" for depth, section in enumerate(sections))
     file = tmp_path / "c.yaml"
-    file.write_text(f"{text}{'  ' * len(sections)}{name}: ~/$PHOTOS\n")
-    allowing = [ALLOWED_BY[key]] if key in ALLOWED_BY else []
-    for config in (load_config(file, allowing), load_config(None, [*allowing, f"{key}=~/${{PHOTOS}}"])):
+    indent, allowing = "  " * len(sections), []
+    if key in ALLOWED_BY:
+        other, value = ALLOWED_BY[key]
+        text += f"{indent}{other}: {value}\n"
+        allowing = [f"{'.'.join([*sections, other])}={value}"]
+    file.write_text(f"{text}{indent}{name}: ~/$PHOTOS\n")
+    for config in (load_config(file), load_config(None, [*allowing, f"{key}=~/${{PHOTOS}}"])):
         assert Path(value_at(config, key)) == Path("/home/ann//mnt/photos")
     with pytest.raises(UsageError, match=rf"^--set: {key} = \$GONE: the variable 'GONE' is not set"):
         load_config(None, [f"{key}=$GONE"])
