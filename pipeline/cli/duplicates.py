@@ -10,6 +10,7 @@ import typer
 from pipeline.cli.options import ConfigFile, HtmlPage, IndexDir, Json, Quiet, Settings, Verbose
 from pipeline.cli.run import Run, app
 from pipeline.cli.streams import out
+from pipeline.config.near_equal import NEAR_EQUAL
 from pipeline.report import show_duplicates, write_duplicates
 
 
@@ -17,7 +18,7 @@ from pipeline.report import show_duplicates, write_duplicates
 def duplicates(
     threshold: Annotated[
         float, typer.Option("--threshold", min=0.0, max=1.0, help="Least cosine of a near-equal pair.")
-    ] = 0.95,
+    ] = NEAR_EQUAL,
     equal_only: Annotated[bool, typer.Option("--equal-only", help="Compare the bytes of files alone.")] = False,
     html: HtmlPage = None,
     config: ConfigFile = None,

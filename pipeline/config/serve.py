@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline.config.near_equal import NEAR_EQUAL
 from pipeline.settings import Positive, PositiveFloat, Section
 
 
@@ -44,6 +45,6 @@ class ServeConfig(Section):
         None, description="rerankers that are offered; null: every one that can be used with the index"
     )
     near: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.95, description="cosine of two results from which they are shown as one group (docs/duplicates.md)"
+        NEAR_EQUAL, description="cosine of two results from which they are shown as one group (docs/duplicates.md)"
     )
     thumbnails: ThumbnailsConfig = ThumbnailsConfig()

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.config.near_equal import NEAR_EQUAL
 from pipeline.settings import Fraction, Positive, PositiveFloat, Section
 
 NotNegative = Annotated[float, Field(ge=0)]
@@ -336,7 +337,7 @@ class AdaptConfig(Section):
     )
     neighbours: Positive = Field(8, description="nearest photos of each photo that are verified")
     duplicates: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.95, description="cosine from which photos count as one, as in relook duplicates"
+        NEAR_EQUAL, description="cosine from which photos count as one, as in relook duplicates"
     )
     keypoints: Positive = Field(512, description="keypoints compared per image, the strongest")
     least: PositiveFloat = Field(15.0, description="least support of a verified pair (docs/matching.md)")

@@ -15,14 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import Config
+from pipeline.config.near_equal import NEAR_EQUAL
 from pipeline.errors import RelookError, UsageError
 from pipeline.stores import GlobalStore, Index
 from pipeline.types import ImageRecord
 from pipeline.workflow.duplicate_images import all_records, duplicate_rows, equal_rows
 from pipeline.workflow.progress import Reporter, Silent
 
-# Copies and other views overlap; docs/duplicates.md has what each threshold finds.
-THRESHOLD = 0.95
 # Members of groups whose vectors are in memory together.
 _MEMBERS = 8192
 
@@ -71,7 +70,7 @@ class DuplicatesResult:
 
 
 def duplicates(
-    config: Config, threshold: float = THRESHOLD, *, equal_only: bool = False, reporter: Reporter | None = None
+    config: Config, threshold: float = NEAR_EQUAL, *, equal_only: bool = False, reporter: Reporter | None = None
 ) -> DuplicatesResult:
     """Find the groups.
 

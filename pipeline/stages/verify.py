@@ -19,8 +19,8 @@ from pipeline.types import GlobalDescriptors, VectorStore
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.store_sync.comparison import Compared, compare_parts, compare_rows, extra_ids, own_parts
-from pipeline.workflow.store_sync.extra_vectors import Removals
 from pipeline.workflow.store_sync.sync import wait_until_settled
+from pipeline.workflow.store_sync.vector_removal_guard import Removals
 
 # Ids that a result names per kind of difference.
 _EXAMPLES = 5

@@ -1,6 +1,6 @@
 """The guard against a large loss: how much of an index one run may remove (`reindex.max_removed`).
 
-Called by the engine before anything is written. `store_sync/extra_vectors.py` holds the same rule for a store.
+Called by the engine before anything is written. `store_sync/vector_removal_guard.py` holds the same rule for a store.
 """
 
 from __future__ import annotations

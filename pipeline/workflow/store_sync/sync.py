@@ -18,8 +18,8 @@ from pipeline.stores.index.manifest import Part
 from pipeline.types import GlobalDescriptors, VectorStore, WriteCost, is_hosted
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.store_sync.comparison import CHUNK, Compared, compare_parts, extra_ids
-from pipeline.workflow.store_sync.extra_vectors import Removals
 from pipeline.workflow.store_sync.journal import Journal
+from pipeline.workflow.store_sync.vector_removal_guard import Removals
 
 
 @dataclass(frozen=True)
