@@ -26,6 +26,7 @@ from pipeline.train.mining.graph import weakest_links
 from pipeline.train.mining.pair_file import PairFile
 from pipeline.train.mining.veto import read_veto
 from pipeline.workflow.gallery import Gallery, open_gallery
+from pipeline.workflow.model_loading import open_describer
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.training.adaptation import Trial, choose_map
 from pipeline.workflow.training.mined_groups import MinedGroups, check_enough, group_pairs
@@ -112,7 +113,7 @@ def pairs_beside(out: Path) -> Path:
 def _describer(gallery: Gallery) -> NetworkDescriber:
     """The describer of the index. Raises RelookError where a map of its descriptors has no place in a checkpoint."""
     card, where = gallery.index.card, gallery.config.index
-    describer = gallery.describer
+    describer = open_describer(gallery.config, gallery.index, carried=False)
     if not isinstance(describer, NetworkDescriber) or card.random:
         raise RelookError(f"{where}: made by {card.name} ({card.weights}), which has no checkpoint to adapt")
     if describer.network.head.adapted is not None:

@@ -125,7 +125,7 @@ class TestSearch:
         document("train-rerank", "--reranker", "rrt", *csv, "--set", "train_rerank.epochs=1")
         assert document("evaluate", "--rerank", "rrt", *csv)["reranked"]
         kinds = {path.suffix for path in folder.rglob("*") if path.is_file() and "rrt-log" not in path.parts}
-        assert kinds - {".json", ".lock", ".safetensors", ""} == {".csv", ".h5"}
+        assert kinds - {".json", ".lock", ".onnx", ".safetensors", ""} == {".csv", ".h5"}
 
 
 class TestTrainAndEvaluate:
