@@ -30,7 +30,7 @@ from pipeline.workflow.rerank_chain import set_default_chain
 @app.command("train-rerank")
 def train_rerank(
     reranker: Annotated[
-        str | None, setting("train_rerank.reranker", "--reranker", "rrt, rrt_sop, ames, cvnet or locore.")
+        str | None, setting("train_rerank.reranker", "--reranker", "rrt, rrt_sop, ames, elvis, locore or cvnet.")
     ] = None,
     checkpoint: Annotated[
         Path | None,
