@@ -25,7 +25,7 @@ def test_queries_of_many_labels_are_found_in_one_pass(monkeypatch: pytest.Monkey
     records = [ImageRecord(str(row), "", label) for row, label in enumerate(validator._labels)]
     monkeypatch.setattr(RerankerValidator, "_as_stored", lambda self: None)
     made = RerankerValidator(
-        cast(Any, None), records, "rrt", cast(Any, SimpleNamespace()), load_config(overrides=["seed=1"])
+        cast(Any, None), records, "rrt", cast(Any, SimpleNamespace(reranker=None)), load_config(overrides=["seed=1"])
     )
     assert made.count == load_config().train_rerank.validation_queries
     assert time.process_time() - started < 60
