@@ -23,7 +23,7 @@ def export_network(network: DescriberNetwork, run: NetworkPass, multiple: int) -
     Args:
         network: on any device.
         run: the passes of that network.
-        multiple: the sides of its input are multiples of so many pixels.
+        multiple: pixels; the sides of its input are multiples of it.
 
     Raises:
         RelookError: torch cannot export it.

@@ -50,7 +50,7 @@ def strongest_cells(
         sizes: per scale the (height, width) in pixels of the network's input.
         count: n.
         weights: one [B, h, w] per scale, how strong each cell is; None: its L2 norm.
-        stride: a cell lies at its row and column times so many pixels, as in AMES's code for CVNet; None: its centre.
+        stride: pixels; a cell lies at its row and column times this, as in AMES's code for CVNet; None: its centre.
     """
     features, xy, scale = _flat(maps, sizes, stride)
     strength = features.norm(dim=-1) if weights is None else torch.cat([w.flatten(1) for w in weights], dim=1)

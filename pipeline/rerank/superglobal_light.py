@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import RelookError, UsageError
-from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ModelCard, Neighbours
+from pipeline.errors import RelookError
+from pipeline.rerank.superglobal_base import SuperGlobalBase
+from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, Neighbours
 
 if TYPE_CHECKING:
     from pipeline.rerank.superglobal import SuperGlobalReranker
@@ -38,44 +38,14 @@ class _Refinement:
         return np.asarray((self.weights * (self.vectors @ query)[self.neighbours]).sum(axis=1), np.float32)
 
 
-class SuperGlobal:
-    """See `superglobal.SuperGlobalReranker`, whose arguments it has."""
-
-    needs = frozenset({"globals"})
-    scores_lists = True  # a score depends on which other candidates there are
-
-    def __init__(self, k: int, beta: float, power: float, expansion: float, normalise: bool, device: str) -> None:
-        self._k, self._beta, self._power = k, beta, power
-        self._expansion, self._normalise, self._device = expansion, normalise, device
-
-    @classmethod
-    def load(
-        cls,
-        checkpoint: str | Path | None = None,
-        device: str = "cpu",
-        k: int = 9,
-        beta: float = 0.15,
-        power: float = 1.0,
-        expansion: float = 0.5,
-        normalise: bool = False,
-    ) -> Self:
-        """See `SuperGlobalReranker.load`. Raises UsageError for a checkpoint."""
-        if checkpoint is not None:
-            raise UsageError(f"reranker superglobal is not trained; it takes no checkpoint ({checkpoint})")
-        return cls(k, beta, power, expansion, normalise, device)
-
-    def check(self, card: ModelCard) -> None:
-        """See `Reranker.check`; every global descriptor can be read."""
-
-    def bind(self, card: ModelCard) -> Self:
-        """See `Reranker.bind`."""
-        return self
+class SuperGlobal(SuperGlobalBase):
+    """As `superglobal.SuperGlobalReranker`; see `SuperGlobalBase` for the arguments."""
 
     def score(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
     ) -> list[FloatArray]:
         """The mix of the two similarities of equation 10, one [K] float32 array per query."""
-        if self._device != "cpu" or len(queries) > _FEW:
+        if self._device_name != "cpu" or len(queries) > _FEW:
             return self._whole.score(queries, candidates, gallery)
         if len(queries) != len(candidates.ids):
             raise RelookError(f"{len(queries)} queries for {len(candidates.ids)} lists of candidates")
@@ -88,7 +58,7 @@ class SuperGlobal:
         self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
     ) -> list[Neighbours]:
         """See `ExplainingReranker.explain`: the candidates that refined each image, and what that changed."""
-        if self._device != "cpu":
+        if self._device_name != "cpu":
             return self._whole.explain(query, candidates, ids, gallery)
         refinement = self._refinement(gallery.globals(candidates))
         before, after = refinement.vectors @ query.vector, refinement.similarity(query.vector)
@@ -130,7 +100,7 @@ class SuperGlobal:
         from pipeline.rerank.superglobal import SuperGlobalReranker
 
         return SuperGlobalReranker(
-            self._k, self._beta, self._power, self._expansion, self._normalise, device=self._device
+            self._k, self._beta, self._power, self._expansion, self._normalise, device=self._device_name
         )
 
 

@@ -1,4 +1,4 @@
-"""Sliding windows: a long list of candidates for a reranker that scores only so many together.
+"""Sliding windows: a long list of candidates for a reranker that scores a limited number together.
 
 Between the chain and rerankers of lists (`locore`), which say their windows. The chain scores, fuses and sorts one
 window after the other, so that a candidate can move on through windows that overlap. Xiao et al., "LoCoRe: Image

@@ -17,7 +17,7 @@ from pipeline.rerank.ames.reranker import AMESReranker
 from pipeline.stores.exchange import Options, open_external
 from pipeline.types import Candidates, Description, LocalDescriptors
 
-# The scores are compared as logits, which probabilities near 0 or 1 lose; so they are asked for at a mild temperature.
+# The scores are compared as logits, which probabilities near 0 or 1 lose; so they are requested at a mild temperature.
 TEMPERATURE = 0.25
 NAMES = {"medium": "M", "hard": "H"}
 
@@ -63,7 +63,7 @@ def test_from_files_to_figures(official: Any, files: Files, reranker: AMESRerank
     top = max(official.config["num_rerank"])
     logits = np.full(rankings.shape, np.nan)
     for name, setup in NAMES.items():
-        # Where the setup ignores so many that fewer than `top` are left, the first of the ignored ones are scored too.
+        # Where fewer than `top` images are left that the setup does not ignore, the first ignored ones are scored too.
         places = [
             np.argsort(np.isin(ranking, truth.ignored(setup)), kind="stable")[:top]
             for ranking, truth in zip(rankings, truths, strict=True)

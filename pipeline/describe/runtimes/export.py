@@ -68,7 +68,7 @@ class ExportedNetwork:
         backbone: of that network.
         taps: stages whose maps are outputs.
         heads: further outputs.
-        multiple: the sides of images are multiples of so many pixels.
+        multiple: pixels; the sides of images are multiples of it.
 
     Attributes:
         graph: the ONNX graph.
