@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 from preloaded import PRELOADED
@@ -30,12 +27,7 @@ def commands(page: str) -> list[str]:
 
 
 def succeeds(home: Path, what: str, *words: str) -> None:
-    """Run Python on `words`, which begin with a file or `-c`; a command of relook is forked (`preloaded`)."""
-    if words[0] == str(ROOT / "cli.py"):
-        done = PRELOADED.run(list(words[1:]), home, {"COLUMNS": "120"})
-    else:
-        environment = {**os.environ, "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, *words], cwd=home, capture_output=True, text=True, env=environment, check=False
-        )
+    """Run `cli.py` or `-c` with what follows, forked from a process that has loaded the libraries (`preloaded`)."""
+    own = words[1:] if words[0] == str(ROOT / "cli.py") else words
+    done = PRELOADED.run(list(own), home, {"COLUMNS": "120"})
     assert done.returncode == 0, f"{what}\n{done.stdout}{done.stderr}"

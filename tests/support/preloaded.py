@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Preloaded:
         self._lock = threading.Lock()
 
     def run(self, words: list[str], cwd: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        """Run `relook` with `words`; `environment` is added to the one that the tests have now."""
+        """Run `relook` with `words`, or Python code after `-c`; `environment` is added to that of the tests."""
         with tempfile.TemporaryDirectory(prefix="relook-") as name, self._lock:
             out, err = Path(name) / "out", Path(name) / "err"
             job: dict[str, Any] = {"words": words, "cwd": str(cwd), "out": str(out), "err": str(err)}
@@ -90,11 +91,16 @@ def _become(job: dict[str, Any]) -> None:
         for descriptor, path in ((0, os.devnull), (1, job["out"]), (2, job["err"])):
             os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), descriptor)
         sys.stdin, sys.argv = open(0, encoding="utf-8", closefd=False), [str(ROOT / "cli.py"), *job["words"]]  # noqa: SIM115
-        command()
+        if job["words"][0] == "-c":
+            exec(compile(job["words"][1], "<code>", "exec"), {"__name__": "__main__"})
+            code = 0
+        else:
+            command()
     except SystemExit as error:
         code = error.code
-    except BaseException as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
     if code is not None and not isinstance(code, int):
         print(code, file=sys.stderr)
     atexit._run_exitfuncs()

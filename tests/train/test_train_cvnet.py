@@ -288,6 +288,7 @@ def test_a_checkpoint_scores_as_what_was_trained(tmp_path: Path, project: bool) 
         again.check(card_with(channels=99))
 
 
+@pytest.mark.slow
 def test_it_learns_eight_things_by_heart() -> None:
     overfit(
         "cvnet",

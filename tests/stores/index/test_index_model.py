@@ -132,7 +132,7 @@ def run(examples: int, steps: int) -> None:
 
 
 def test_random_nights() -> None:
-    run(4, 15)
+    run(2, 15)
 
 
 @pytest.mark.slow

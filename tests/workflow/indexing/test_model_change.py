@@ -106,17 +106,21 @@ def change_models(forks: Forks, home: Path, kind: str, rounds: int, steps: int) 
     return searches
 
 
-def test_searches_beside_ten_changes_of_model_with_kills(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_searches_beside_changes_of_model_with_kills(tmp_path: Path, rounds: int) -> None:
     with Forks() as forks:
-        searches = change_models(forks, tmp_path, "ann", rounds=10, steps=60)
+        searches = change_models(forks, tmp_path, "ann", rounds, steps=60)
     assert searches.wrong == []
     assert len(searches.done) == 2
     assert min(searches.done.values()) > 0
 
 
-def test_searches_of_a_service_beside_changes_of_model_with_kills(server: PineconeServer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_searches_of_a_service_beside_changes_of_model_with_kills(
+    server: PineconeServer, tmp_path: Path, rounds: int
+) -> None:
     with Forks() as forks:
-        searches = change_models(forks, tmp_path, "pinecone", rounds=4, steps=60)
+        searches = change_models(forks, tmp_path, "pinecone", rounds, steps=60)
     assert searches.wrong == []
     assert len(searches.done) == 2
 
