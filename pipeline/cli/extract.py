@@ -41,6 +41,11 @@ def extract(
         str | None,
         typer.Option("--images", help="The same as PHOTOS.", metavar="PHOTOS", parser=expanded_source),
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="K/N", help="Describe the K-th of N shares, beside the other processes."),
+    ] = None,
+    join: Annotated[bool, typer.Option("--join", help="Commit what all shards described.")] = False,
     labels: LabelsFile = None,
     max_removed: MaxRemoved = None,
     accept_license: AcceptLicense = None,
@@ -66,9 +71,14 @@ def extract(
         "accept_license": accept_license or None,
     }
     run = Run(config, settings, flags, as_json, verbose, quiet)
+    if shard is not None:
+        _one_shard(run, shard, photos or images, join)
+        return
+    if join and (photos or images):
+        raise UsageError("--join takes no photos: they are those of the shards")
     stop = Stop()
     with stop_on_signals(stop):
-        result = stage.extract(run.config, photos or images, run.reporter, stop)
+        result = stage.join(run.config) if join else stage.extract(run.config, photos or images, run.reporter, stop)
     run.show(result.to_json(), lambda document: show_rows(out, "extract", _rows_of(document)))
     if result.stopped:
         run.note(f"stopped by {result.stopped}: what was finished is committed; run it again to describe the rest")
@@ -76,6 +86,21 @@ def extract(
         run.note(f"{result.failed} images could not be read; they are listed in {result.index}/failures.*")
     if max_failures is not None and result.failed > max_failures:
         raise TooManyFailuresError(f"{result.failed} images failed, more than --max-failures {max_failures}")
+
+
+def _one_shard(run: Run, shard: str, images: str | None, join: bool) -> None:
+    from pipeline.stages import extract as stage
+
+    if join:
+        raise UsageError("--shard and --join: a shard describes, the join comes when all of them are done")
+    stop = Stop()
+    with stop_on_signals(stop):
+        result = stage.extract_shard(run.config, shard, images, run.reporter, stop)
+    run.show(result.to_json(), lambda document: show_rows(out, "extract", document))
+    if result.stopped:
+        run.note(f"stopped by {result.stopped}: run the shard again to describe the rest")
+    else:
+        run.note(f"when all shards are done: relook extract --index {result.index} --join")
 
 
 def _rows_of(document: dict[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class ReadOptions:
 
     On a CPU one core per network beats all cores on one network, because small maps do not divide well. `max_pixels`,
     `max_bytes` and `seconds` are those of `read_image`.
+
+    No batch has photos of two blocks of `block` records, counted from the first one of a stream; None: one block.
+    float32 rounds as a batch is composed, so descriptors of a block are the same to the last bit in every stream that
+    begins with one of its own blocks.
     """
 
     batch_size: int
@@ -69,6 +73,7 @@ class ReadOptions:
     max_pixels: int
     max_bytes: int
     seconds: float = 60.0
+    block: int | None = None
 
     def read(self, picture: Picture, name: str = "the picture", *, icc: ColourRule) -> ImageFile:
         """An image within these limits.
@@ -168,14 +173,17 @@ def prepare_stream(
     waiting: dict[object, list[Ready]] = {}
     limit = 4 * reading.batch_size
     patience: Patience[ImageRecord, Ready | Failed] = reading.patience(too_late)
-    for item in prefetch(read, records, reading.workers, limit, patience=patience):
+    for number, item in enumerate(prefetch(read, records, reading.workers, limit, patience=patience), start=1):
         if isinstance(item, Failed):
             yield item
-            continue
-        bucket = waiting.setdefault(item.prepared.shape, [])
-        bucket.append(item)
-        if len(bucket) == reading.batch_size or sum(map(len, waiting.values())) >= limit:
-            yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+        else:
+            bucket = waiting.setdefault(item.prepared.shape, [])
+            bucket.append(item)
+            if len(bucket) == reading.batch_size or sum(map(len, waiting.values())) >= limit:
+                yield waiting.pop(max(waiting, key=lambda shape: len(waiting[shape])))
+        if reading.block and number % reading.block == 0:
+            yield from waiting.values()
+            waiting.clear()
     yield from waiting.values()
 
 

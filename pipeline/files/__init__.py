@@ -4,6 +4,7 @@ from pipeline.files.atomic_write import TEMPORARY, atomic_path, write_bytes
 from pipeline.files.checksum import sha256_of
 from pipeline.files.disk_errors import write_errors
 from pipeline.files.formula_cells import escape_formula, unescape_formula
+from pipeline.files.link import link_file
 from pipeline.files.process_lock import NO_LOCKS, exclusive_lock
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "atomic_path",
     "escape_formula",
     "exclusive_lock",
+    "link_file",
     "sha256_of",
     "unescape_formula",
     "write_bytes",

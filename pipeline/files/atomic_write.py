@@ -48,6 +48,11 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def flush_folder(folder: Path) -> None:
+    """Have the names of a folder survive a power cut."""
+    _flush(folder)
+
+
 def _flush(path: Path) -> None:
     if path.is_dir():
         if sys.platform == "win32":  # where a folder cannot be opened

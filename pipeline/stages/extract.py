@@ -1,7 +1,7 @@
 """`extract`: photos to descriptors in an index directory.
 
 First verb of the flow. The engine is that of `reindex`; what differs is in its policy: the index's model stays, and no
-other store is written.
+other store is written. A large collection is divided into shards, which describe apart and are joined in the end.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.workflow.indexing.engine import EXTRACT, SyncSummary, sync_index
+from pipeline.workflow.indexing.sharding.joining import join_shards
+from pipeline.workflow.indexing.sharding.shard_run import ShardSummary, parse_shard, run_shard
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.stop import Stop
 
@@ -28,7 +30,37 @@ def extract(
         UsageError: no photos are given.
         RelookError: see `sync_index`.
     """
+    return sync_index(EXTRACT, config, _given(config, images), reporter or Silent(), stop or Stop())
+
+
+def extract_shard(
+    config: Config,
+    shard: str,
+    images: str | None = None,
+    reporter: Reporter | None = None,
+    stop: Stop | None = None,
+) -> ShardSummary:
+    """Describe one shard of a collection, beside other processes that describe the others.
+
+    Args:
+        config, images, reporter, stop: see `extract`.
+        shard: "K/N".
+
+    Raises:
+        UsageError: no photos are given, or see `run_shard`.
+        RelookError: see `run_shard`.
+    """
+    number, count = parse_shard(shard)
+    return run_shard(config, _given(config, images), number, count, reporter or Silent(), stop or Stop())
+
+
+def join(config: Config) -> SyncSummary:
+    """Commit what all shards described. Raises RelookError: see `join_shards`."""
+    return join_shards(config)
+
+
+def _given(config: Config, images: str | None) -> str:
     images = images or config.catalog.images
     if images is None:
         raise UsageError("no photos are given; write: relook extract PHOTOS, or set catalog.images")
-    return sync_index(EXTRACT, config, images, reporter or Silent(), stop or Stop())
+    return images

@@ -29,6 +29,10 @@ from pipeline.workflow.rerank_chain import configured_chain
 
 logger = logging.getLogger("relook")
 
+# Photos that share batches: at least so many, and so many batches. Small enough to divide a collection into shards,
+# large enough that the last batches of a block, which are not full, cost little.
+_BLOCK, _BLOCK_BATCHES = 64, 16
+
 # What drivers of NVIDIA, of NVIDIA in WSL, and of AMD make.
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
@@ -151,7 +155,8 @@ def read_options(config: Config) -> ReadOptions:
     # On a CPU the maps of two pictures still fit the caches: larger batches take a third longer per picture.
     batch_size = config.extract.batch_size or (2 if on_cpu else 64)
     models = (os.cpu_count() or 1) if on_cpu else 1
-    return ReadOptions(batch_size, workers, models, limits.max_pixels, limits.max_bytes, config.extract.decode_seconds)
+    seconds, block = config.extract.decode_seconds, max(_BLOCK, _BLOCK_BATCHES * batch_size)
+    return ReadOptions(batch_size, workers, models, limits.max_pixels, limits.max_bytes, seconds, block)
 
 
 def open_chain(

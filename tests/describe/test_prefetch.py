@@ -183,3 +183,25 @@ def test_a_photo_on_a_drive_that_never_answers_costs_no_other(
             read += [item.record.id for item in batch]
     assert failed == dict.fromkeys(("2.png", "3.png"), "not read within 1.5 seconds")
     assert sorted(read) == sorted(set(names) - set(failed))
+
+
+@pytest.mark.parametrize("block", [None, 3, 4, 7])
+def test_batches_never_cross_a_block(block: int | None, tmp_path: Path) -> None:
+    names = [f"{number}.png" for number in range(17)]
+    for number, name in enumerate(names):
+        make_photo(tmp_path / name, seed=number)
+    (tmp_path / names[5]).write_bytes(b"no photo")
+    records = [ImageRecord(name, name) for name in names]
+    reading = ReadOptions(4, 2, 1, 10**6, 10**6, block=block)
+
+    def batches_from(first: int) -> list[list[int]]:
+        stream = prepare_stream(Plain(), records[first:], lambda record: tmp_path / record.path, reading)  # type: ignore[arg-type]
+        found = [batch for batch in stream if not isinstance(batch, Failed)]
+        return [[names.index(item.record.id) for item in batch] for batch in found]
+
+    whole = batches_from(0)
+    assert sorted(number for batch in whole for number in batch) == [number for number in range(17) if number != 5]
+    if block:
+        assert all(len({number // block for number in batch}) == 1 for batch in whole)
+        # A stream that begins with a block has the batches of the whole one from there on.
+        assert batches_from(2 * block) == [batch for batch in whole if batch[0] >= 2 * block]

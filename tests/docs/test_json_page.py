@@ -40,6 +40,9 @@ def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     index, photos = ["--index", str(home / "index")], home / "photos"
     return {
         "extract": printed("extract", str(photos / "labels.csv"), *index, *size),
+        "extract --shard": printed(
+            "extract", str(photos / "labels.csv"), "--index", str(home / "two"), "--shard", "1/1", *size
+        ),
         "search": printed("search", str(photos / "vase_a_00.jpg"), *index),
         "evaluate": printed("evaluate", *index),
         "verify": printed("verify", *index),
@@ -54,7 +57,7 @@ def printed(*words: str) -> dict[str, Any]:
         return found
 
 
-@pytest.mark.parametrize("verb", ["extract", "search", "evaluate", "verify", "info"])
+@pytest.mark.parametrize("verb", ["extract", "extract --shard", "search", "evaluate", "verify", "info"])
 def test_keys_of_documents(documents: dict[str, Any], verb: str) -> None:
     assert set(documents[verb]) == documented(verb)
 

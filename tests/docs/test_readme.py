@@ -45,6 +45,7 @@ PAGES = [
     "docs/reports.md",
     "docs/index-format.md",
     "docs/cron.md",
+    "docs/scale.md",
     "docs/inputs.md",
     "docs/papers.md",
     "docs/representations.md",

@@ -62,6 +62,8 @@ def main() -> None:
     """Serve until stdin ends."""
     from tiny import tiny_config, use_tiny
 
+    import pipeline.describe.describer  # what a run that describes imports: here once, not in every process
+    import pipeline.describe.presets
     import pipeline.files.atomic_write
     import pipeline.stages.upload
     import pipeline.workflow.indexing.extraction
@@ -70,7 +72,7 @@ def main() -> None:
     from pipeline.config import Config
     from pipeline.errors import RelookError
     from pipeline.stages.compact import compact
-    from pipeline.stages.extract import extract
+    from pipeline.stages.extract import extract, extract_shard, join
     from pipeline.stages.gc import gc
     from pipeline.stages.reindex import reindex
     from pipeline.workflow.indexing.maintenance import rollback
@@ -83,6 +85,7 @@ def main() -> None:
         "upload": pipeline.stages.upload.upload,
         "compact": compact,
         "gc": gc,
+        "join": join,
         "rollback": rollback,
     }
 
@@ -90,6 +93,10 @@ def main() -> None:
         faults._asked = job.get("kill_at")
         config = tiny_config(Path(job["folder"]), job.get("size", 320), job.get("keypoints"))
         store = config.store.model_copy(update={"kind": job.get("store", "table")})
+        if "block" in job:
+            pipeline.workflow.model_loading._BLOCK = job["block"]
+            pipeline.workflow.model_loading._BLOCK_BATCHES = 1
+        verbs["shard"] = lambda config: extract_shard(config, job["shard"])
         try:
             verbs[job["verb"]](config.model_copy(update={"store": store}))
         except RelookError as error:

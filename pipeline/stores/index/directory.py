@@ -23,7 +23,7 @@ from pipeline.stores.index.local_store import LocalStore
 from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, read_manifest
 from pipeline.stores.index.map_store import MapStore
 from pipeline.stores.index.record_lookup import RecordLookup
-from pipeline.stores.index.run_reports import read_failures, read_reasons
+from pipeline.stores.index.run_reports import read_failure_rows, read_failures, read_reasons
 from pipeline.stores.index.tables import (
     RECORDS_SCHEMA,
     read_globals,
@@ -176,6 +176,10 @@ class Index:
     def failure_reasons(self) -> list[tuple[str, str]]:
         """The ids of what the last extraction could not read, each with its reason."""
         return read_reasons(self.directory / f"failures.{self.manifest.tables}")
+
+    def failure_rows(self) -> list[tuple[str, str, str]]:
+        """What the last extraction could not read: (id, path, reason) of each."""
+        return read_failure_rows(self.directory / f"failures.{self.manifest.tables}")
 
     def fitted(self) -> dict[str, FloatArray]:
         """The projections fitted on the gallery, by name; empty where there are none."""

@@ -15,7 +15,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from pipeline.errors import RelookError
-from pipeline.files import atomic_path, sha256_of, write_errors
+from pipeline.files import atomic_path, link_file, sha256_of, write_errors
 from pipeline.stores.index.keypoint_store import EncodedKeypoints, encode, write_keypoints
 from pipeline.stores.index.local_store import write_locals
 from pipeline.stores.index.manifest import IndexManifest, Part, PartFile, PartKind
@@ -69,6 +69,25 @@ class PartFiles:
     def write_keypoints(self, ids: Sequence[str], items: Sequence[EncodedKeypoints]) -> PartFile:
         """The keypoints of a part's images, one item per row."""
         return self._file("keypoints", lambda path: write_keypoints(path, ids, items))
+
+    def adopt(self, directory: Path, part: Part) -> Part:
+        """A part of another index directory as one of this, under a name of this; its files are linked.
+
+        Raises RelookError where a file is missing, or has another length than its manifest says.
+        """
+        files: dict[PartKind, PartFile] = {}
+        for kind, file in part.files.items():
+            source, path = directory / file.path, f"{kind}/{self._name}.{_suffix(kind, self._manifest)}"
+            try:
+                size = source.stat().st_size
+            except OSError as error:
+                raise RelookError(f"{source}: cannot be read ({error.strerror})") from None
+            if size != file.bytes:
+                raise RelookError(f"{source}: {size} bytes instead of {file.bytes}")
+            with write_errors(self._directory / path):
+                link_file(source, self._directory / path)
+            files[kind] = file.model_copy(update={"path": path})
+        return part.model_copy(update={"name": self._name, "files": files})
 
     def rewrite(self, part: Part, records: Sequence[ImageRecord], vectors: FloatArray | None) -> Part:
         """The same rows under other words: new tables, the HDF5 files as they are.

@@ -58,10 +58,15 @@ def read_failures(path: Path) -> list[str]:
 
 def read_reasons(path: Path) -> list[tuple[str, str]]:
     """(id, reason) of each image in such a file; see `read_failures`."""
+    return [(name, reason) for name, _, reason in read_failure_rows(path)]
+
+
+def read_failure_rows(path: Path) -> list[tuple[str, str, str]]:
+    """What `write_failures` wrote; see `read_failures`."""
     if not path.exists():
         return []
     table = read_table(path, FAILURES_SCHEMA)
-    columns = [table[name].to_pylist() for name in ("id", "reason")]
+    columns = [table[name].to_pylist() for name in ("id", "path", "reason")]
     if path.suffix == ".csv":
         columns = [[unescape_formula(text) for text in column] for column in columns]
     return list(zip(*columns, strict=True))

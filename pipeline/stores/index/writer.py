@@ -213,6 +213,31 @@ class IndexWriter:
             self._commits.commit(parts=revised(self.directory, self._current, places, records, gone))
             self._places = None
 
+    def adopt(self, others: Sequence[Index], records: Mapping[str, ImageRecord], gone: Iterable[str]) -> None:
+        """Commit, in one commit, the parts of other index directories of this model, in their order.
+
+        Rows of the same ids are deleted. The files are linked, so the others stay as they are.
+
+        Args:
+            others: their parts have the kinds of files that this index has.
+            records: new records of images whose descriptors stay, as in `revise`.
+            gone: ids to delete.
+
+        Raises:
+            RelookError: a file is missing or cannot be linked, or two images would have one id.
+        """
+        current, places = self._current, self._living()
+        parts, ids = [], set[str]()
+        for other in others:
+            for part in other.manifest.parts:
+                parts.append(PartFiles(self.directory, current).adopt(other.directory, part))
+                ids.update(other.ids_of(part, "catalog"))
+        stay = revised(self.directory, current, places, records, set(gone) & places.keys())
+        kept = current.model_copy(update={"parts": stay})
+        places = places_of(self.directory, kept)
+        self._commits.commit(parts=(*without(kept, places, ids & places.keys()), *parts))
+        self._places = None
+
     def fold(self, group: Sequence[Part], records: Sequence[ImageRecord], descriptions: Sequence[Description]) -> None:
         """Commit one part in the place of several neighbours: their living rows, in their order."""
         whole = PartFiles(self.directory, self._current).write(records, descriptions)

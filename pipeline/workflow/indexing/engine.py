@@ -14,8 +14,6 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from pipeline.catalog import Catalog, load_catalog
-from pipeline.catalog.labels_file import apply_labels
 from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
@@ -23,6 +21,7 @@ from pipeline.stores.index.compaction import fold_parts, small_parts
 from pipeline.workflow.indexing.changes import Changes, find_changes
 from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
 from pipeline.workflow.indexing.model_choice import ModelChoice
+from pipeline.workflow.indexing.photos import photos_of
 from pipeline.workflow.indexing.removal_guard import check_removed
 from pipeline.workflow.indexing.store_filling import fill_store
 from pipeline.workflow.progress import Reporter
@@ -167,7 +166,7 @@ class _Run:
         self.generation = writer.index.manifest.generation if writer.index else 0
 
     def sync(self, images: str, check_content: bool, promote: bool) -> SyncSummary:
-        catalog, unmatched = self._catalog(images)
+        catalog, unmatched = photos_of(self._config, images)
         self._model.begin(catalog)
         changes = find_changes(catalog, self._index.records, check_content=check_content)
         self._check_removed(changes)
@@ -192,12 +191,6 @@ class _Run:
         index = self._writer.index
         assert index is not None
         return index
-
-    def _catalog(self, images: str) -> tuple[Catalog, int]:
-        """The photos with their labels, and how many rows of the labels file name none of them."""
-        settings = self._config.catalog
-        catalog = load_catalog(images, **settings.options)
-        return (catalog, 0) if settings.labels_file is None else apply_labels(catalog, settings.labels_file)
 
     def _check_removed(self, changes: Changes) -> None:
         if self._head is None:

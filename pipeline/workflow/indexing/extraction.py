@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from pipeline.config import Config
@@ -73,8 +73,7 @@ def describe_changes(
         if sample is None:
             parts.write(stream(network(changes.todo())))
         else:
-            observed = frozenset(sample.ids)
-            rest = (record for record in changes.todo() if record.id not in observed)
+            rest = islice(changes.todo(), sample.count, None)
             parts.write(stream(chain(stop.until(sample.describe(describer)), network(rest))))
         # A photo that took too long would take as long again.
         again = [item.record for item in failed if item.reason != read_options(config).too_slow]

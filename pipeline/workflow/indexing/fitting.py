@@ -5,7 +5,7 @@ Loads torch; imported where there is something to fit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +15,7 @@ from pipeline.catalog import Catalog
 from pipeline.config import Config
 from pipeline.describe import Described, Failed, Observed, observe_stream
 from pipeline.errors import RelookError
-from pipeline.types import FittableDescriber
+from pipeline.types import FittableDescriber, ImageRecord
 from pipeline.workflow.model_loading import read_options
 from pipeline.workflow.progress import Reporter
 
@@ -25,26 +25,40 @@ _KEPT_BYTES = 256 << 20
 
 @dataclass
 class FitSample:
-    """Photos whose network outputs are in memory, in the batches in which the network saw them.
+    """The first photos of a collection, whose network outputs are in memory, in the batches of the network.
 
     Attributes:
         batches: removed one by one as `describe` yields them.
-        ids: of all their photos.
+        failed: those that could not be read.
+        count: photos of the two.
     """
 
     batches: list[Observed] = field(default_factory=list)
-    ids: set[str] = field(default_factory=set)
+    failed: list[Failed] = field(default_factory=list)
+    count: int = 0
     _bytes: int = 0
+    _full: bool = False
 
     def keep(self, batch: Observed) -> None:
-        """Keep a batch as long as there is room."""
-        if self._bytes + batch.output.bytes <= _KEPT_BYTES:
+        """Keep a batch, unless there was no room for it or for one before."""
+        self._full = self._full or self._bytes + batch.output.bytes > _KEPT_BYTES
+        if not self._full:
             self._bytes += batch.output.bytes
             self.batches.append(Observed(batch.records, batch.output.on_cpu()))
-            self.ids.update(record.id for record in batch.records)
 
-    def describe(self, describer: FittableDescriber) -> Iterator[Described]:
+    def end(self, sample: Sequence[ImageRecord], failed: Sequence[Failed], block: int) -> None:
+        """Drop what is kept of a block in part: the rest of the collection then passes the network in whole blocks."""
+        places = {record.id: place for place, record in enumerate(sample)}
+        kept = {record.id for batch in self.batches for record in batch.records}
+        lost = places.keys() - kept - {item.record.id for item in failed}
+        self.count = min((places[name] for name in lost), default=len(sample))
+        self.count -= self.count % block if lost else 0
+        self.batches = [batch for batch in self.batches if places[batch.records[0].id] < self.count]
+        self.failed = [item for item in failed if places[item.record.id] < self.count]
+
+    def describe(self, describer: FittableDescriber) -> Iterator[Described | Failed]:
         """The photos with their descriptions."""
+        yield from self.failed
         while self.batches:
             batch = self.batches.pop(0)
             for record, description in zip(batch.records, describer.describe_output(batch.output), strict=True):
@@ -69,12 +83,11 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
     rows = _by_label(catalog, order)[:count] if describer.fits_on_labels else order[:count]
     sample = [catalog.records[row] for row in sorted(rows)]
     labels: list[str] = []
-    kept = FitSample()
+    kept, failed, reading = FitSample(), list[Failed](), read_options(config)
     with reporter.bar("fit projections", len(sample), "images") as bar:
 
         def outputs() -> Iterator[object]:
-            failed: list[Failed] = []
-            for batch in observe_stream(describer, sample, catalog.file, read_options(config)):
+            for batch in observe_stream(describer, sample, catalog.file, reading):
                 if isinstance(batch, Failed):
                     failed.append(batch)
                     bar.advance()
@@ -93,6 +106,8 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
         if describer.fits_on_labels and not sample:
             raise RelookError("describe.globals.whitening = pairs: the photos have no labels, or no two of one label")
         describer.fit_on(outputs(), labels)
+    if len(sample) == len(catalog):
+        kept.end(sample, failed, reading.block or len(sample))
     return kept
 
 

@@ -93,6 +93,12 @@ class KeypointsChoice:
         elif not self._request.is_of(made):
             self.use()
 
+    @property
+    def changing(self) -> bool:
+        """Whether other keypoints than the index's are requested."""
+        made = self._writer.index.manifest.keypoints if self._writer.index else None
+        return made is not None if self._request is None else not self._request.is_of(made)
+
     def use(self) -> None:
         """Have what is added from here on be of the extractor as it is loaded: its weights may have changed."""
         if self._request is None:

@@ -1,0 +1,165 @@
+"""One shard of a divided extraction: its photos described into a folder of its own.
+
+The folder is an index directory, so a shard that is killed goes on where it was, and one that is started twice at once
+is refused by its lock. It goes on with whole blocks, so its batches, and with them the last bits of its descriptors,
+are those of a shard that was never killed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.catalog import Catalog
+from pipeline.config import Config
+from pipeline.errors import RelookError, UsageError
+from pipeline.stores import Index, IndexWriter
+from pipeline.stores.index.shards import ShardPlan, Shards
+from pipeline.types import FittableDescriber, ImageRecord
+from pipeline.workflow.indexing.changes import Changes
+from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
+from pipeline.workflow.indexing.sharding.planning import agree
+from pipeline.workflow.indexing.sharding.shard_settings import with_common
+from pipeline.workflow.progress import Reporter
+from pipeline.workflow.stop import Stop
+
+
+@dataclass(frozen=True)
+class ShardSummary:
+    """What a run of one shard did; counts are of images.
+
+    Attributes:
+        outcome: "done", or "stopped" when a signal ended it early.
+        stopped: the name of the signal; "" where there was none.
+        index, generation: the index and its committed generation, which shards do not change.
+        shard: "K/N".
+        images: of the shard.
+        described: in this run.
+        failed: could not be read in this run.
+        seconds: of the run.
+    """
+
+    outcome: str
+    stopped: str
+    index: str
+    generation: int
+    shard: str
+    images: int
+    described: int
+    failed: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return asdict(self)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """K and N of "K/N". Raises UsageError unless 1 <= K <= N."""
+    number, slash, count = text.partition("/")
+    if not (slash and number.isascii() and number.isdigit() and count.isascii() and count.isdigit()):
+        raise UsageError(f"--shard {text}: expected K/N, such as 1/8")
+    if not 1 <= int(number) <= int(count):
+        raise UsageError(f"--shard {text}: K must be from 1 to N")
+    return int(number), int(count)
+
+
+def run_shard(config: Config, images: str, number: int, count: int, reporter: Reporter, stop: Stop) -> ShardSummary:
+    """Describe shard `number` of `count`, which nothing else waits for but `join_shards`.
+
+    Raises:
+        UsageError: other photos, another number of shards or other settings than those of the shards before.
+        LockedError: the same shard is running.
+        RelookError: as for `extract`; or none of its photos is there.
+    """
+    started, shards = time.monotonic(), Shards(config.index)
+    plan = agree(config, images, count, reporter, stop)
+    config = with_common(config, plan.settings, shards.directory / "plan.json")
+    index = Index(config.index)
+    with IndexWriter(shards.folder(plan, number)) as writer:
+        run = ShardRun(writer, plan, index, shards.todo(plan, number))
+        described, failed = run.describe(config, reporter, stop)
+    return ShardSummary(
+        outcome="stopped" if stop.reason else "done",
+        stopped=stop.reason,
+        index=str(config.index),
+        generation=index.manifest.generation,
+        shard=f"{number}/{count}",
+        images=len(run.records),
+        described=described,
+        failed=failed,
+        seconds=round(time.monotonic() - started, 2),
+    )
+
+
+class ShardRun:
+    """Fills the folder of a shard.
+
+    Args:
+        writer: of the folder.
+        plan: of all shards.
+        index: what they will be joined into.
+        records: of the photos of this shard.
+    """
+
+    def __init__(self, writer: IndexWriter, plan: ShardPlan, index: Index, records: Sequence[ImageRecord]) -> None:
+        self._writer, self._plan, self._index, self.records = writer, plan, index, records
+        made = index.manifest
+        writer.begin(made.card, {}, Path(made.images_root), made.tables, made.asked)
+        writer.use_keypoints(made.keypoints)
+
+    def describe(self, config: Config, reporter: Reporter, stop: Stop) -> tuple[int, int]:
+        """Describe what the folder does not have, until `stop` has a reason; how many were, and how many failed."""
+        from pipeline.workflow.indexing.extraction import describe_changes
+
+        shard = self._writer.index
+        assert shard is not None
+        if shard.manifest.complete:
+            return 0, 0
+        if not self.records:
+            self._writer.complete(1)
+            return 0, 0
+        catalog = Catalog(Path(shard.manifest.images_root), self.records)
+        changes = Changes(catalog, self._unfinished(shard))
+        outcome = describe_changes(
+            self._writer, shard_describer(self._writer, self._index, config), changes, config, reporter, stop
+        )
+        if len(outcome.failures) == len(self.records) and not any(catalog.file(one).exists() for one in self.records):
+            _, path, reason = outcome.failures[0]
+            raise RelookError(f"none of the {len(self.records)} images of this shard is here, such as {path}: {reason}")
+        self._writer.write_failures(outcome.failures)
+        if not stop.reason:
+            self._writer.complete(1)
+        return outcome.added, len(outcome.failures)
+
+    def _unfinished(self, shard: Index) -> Any:
+        """[N] bool: the photos of blocks that are not in the folder as a whole."""
+        known = shard.has([record.id for record in self.records])
+        blocks = np.arange(len(known)) // self._plan.block
+        return np.isin(blocks, np.unique(blocks[~known]))
+
+
+def shard_describer(writer: IndexWriter, index: Index, config: Config) -> FittableDescriber:
+    """The describer of every shard: with the projections and the keypoints of the index.
+
+    Raises:
+        RelookError: what is installed here makes another model of the same settings.
+    """
+    from pipeline.workflow.model_loading import new_describer
+
+    keypoints = KeypointsChoice(writer, config)
+    keypoints.use()
+    describer = new_describer(config)
+    describer.use_fitted(index.fitted())
+    if describer.card.fingerprint != index.card.fingerprint:
+        differences = "; ".join(describer.card.differences(index.card)[:3])
+        raise RelookError(
+            f"{index.directory}: this machine makes another model of the same settings ({differences}); install the "
+            "same versions of packages and weights on each"
+        )
+    return keypoints.added_to(describer)
