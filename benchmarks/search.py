@@ -3,9 +3,10 @@
     python benchmarks/search.py [--sizes 10000 100000 1000000] [--dimensions 512 2048] [--only exact memory csv]
 
 Vectors lie in clusters, as descriptors do. Both searches take turns in one process with the same threads; of each the
-best of `--repeat` counts. "Of the limit": for one query the bytes that must be read, divided by the time and by what a
-sum over the same array reaches; for 64 the multiplications, divided by the time and by what one large matrix product
-reaches. Needs faiss-cpu, pandas and polars: pip install 'relook[bench]'.
+best of `--repeat` counts. "CPU" is the ratio of CPU seconds, which other work on the machine changes less. "Of the
+limit": for one query the bytes that must be read, divided by the time and by what a sum over the same array reaches;
+for 64 the multiplications, divided by the time and by what one large matrix product reaches. Needs faiss-cpu, pandas
+and polars: pip install 'relook[bench]'. `--json FILE` writes the figures.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from measuring import Claim, take_turns, write_json
 from rich.console import Console
 from rich.table import Table
 
@@ -43,6 +45,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["exact", "memory", "csv"], choices=["exact", "memory", "csv"])
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--csv-rows", type=int, default=100_000)
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--opened", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--precision", default="float32", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -50,7 +53,9 @@ def main() -> None:
         print(open_and_search(arguments.opened, arguments.precision))
         return
     if "exact" in arguments.only:
-        console.print(exact(arguments.sizes, arguments.dimensions, arguments.repeat))
+        claims: list[Claim] = []
+        console.print(exact(arguments.sizes, arguments.dimensions, arguments.repeat, claims))
+        write_json(arguments.json, claims)
     if "memory" in arguments.only:
         console.print(memory(max(arguments.sizes), arguments.dimensions[0]))
     if "csv" in arguments.only:
@@ -70,8 +75,8 @@ def clustered(count: int, dimension: int, seed: int = 0) -> FloatArray:
     return vectors
 
 
-def exact(sizes: Sequence[int], dimensions: Sequence[int], repeat: int) -> Table:
-    """Seconds per batch of both searches, and how far from the machine's limit."""
+def exact(sizes: Sequence[int], dimensions: Sequence[int], repeat: int, claims: list[Claim]) -> Table:
+    """Seconds per batch of both searches, and how far from the machine's limit; `claims` gets the CPU seconds."""
     import faiss
 
     faiss.omp_set_num_threads(os.cpu_count() or 1)
@@ -82,7 +87,9 @@ def exact(sizes: Sequence[int], dimensions: Sequence[int], repeat: int) -> Table
         "FAISS s",
         "relook s",
         "ratio",
+        "CPU",
         "float16 s",
+        "CPU",
         "of the limit",
         "FAISS",
         "ids equal",
@@ -97,11 +104,13 @@ def exact(sizes: Sequence[int], dimensions: Sequence[int], repeat: int) -> Table
             rank = np.arange(size, dtype=np.int32)
             tables = FlatVectors(vectors, rank), FlatVectors(vectors.astype(np.float16), rank)
             for batch in BATCHES:
-                made.add_row(f"{size:,} x {dimension}", str(batch), *compared(other, *tables, batch, repeat))
+                made.add_row(f"{size:,} x {dimension}", str(batch), *compared(other, *tables, batch, repeat, claims))
     return made
 
 
-def compared(other: Any, table: FlatVectors, half: FlatVectors, batch: int, repeat: int) -> list[str]:
+def compared(
+    other: Any, table: FlatVectors, half: FlatVectors, batch: int, repeat: int, claims: list[Claim]
+) -> list[str]:
     """The cells of one row."""
     vectors = table.vectors
     size, dimension = vectors.shape
@@ -110,34 +119,34 @@ def compared(other: Any, table: FlatVectors, half: FlatVectors, batch: int, repe
     double = queries.astype(np.float64)
     square = np.ones((2048, 2048), np.float32)
     limit: Callable[[], Any] = vectors.sum if batch == 1 else lambda: square @ square
-    seconds = taking_turns(
+    taken = take_turns(
+        {
+            "faiss": lambda: other.search(queries, TOP_K),
+            "float32": lambda: table.nearest(double, TOP_K),
+            "float16": lambda: half.nearest(double, TOP_K),
+            "limit": limit,
+        },
         repeat,
-        lambda: other.search(queries, TOP_K),
-        lambda: table.nearest(double, TOP_K),
-        lambda: half.nearest(double, TOP_K),
-        limit,
     )
-    least = seconds[3] if batch == 1 else seconds[3] * size * batch * dimension / 2048**3
+    scale = 1.0 if batch == 1 else size * batch * dimension / 2048**3
+    for name in ("float32", "float16"):
+        what = f"search of {size:,} x {dimension}, {name}, {batch} at once"
+        least = 1000 * scale * taken["limit"].cpu
+        cpu = {key: 1000 * value.cpu for key, value in taken.items()}
+        claims.append(Claim(what, "ms of CPU", cpu[name], cpu["faiss"], least, "FAISS"))
+    seconds = [taken[name].seconds for name in ("faiss", "float32", "float16", "limit")]
+    least = scale * seconds[3]
     found = [set(rows.tolist()) for rows, _ in table.nearest(double, TOP_K)]
     return [
         *(f"{value:.4f}" for value in seconds[:2]),
         f"{seconds[0] / seconds[1]:.1f}x",
+        f"{taken['faiss'].cpu / taken['float32'].cpu:.2f}x",
         f"{seconds[2]:.4f}",
+        f"{taken['faiss'].cpu / taken['float16'].cpu:.2f}x",
         *(f"{100 * least / value:.0f} %" for value in (seconds[1], seconds[0])),
         f"{shared(found, other.search(queries, TOP_K)[1].tolist()):.2f} %",
         f"{shared(found, [rows.tolist() for rows, _ in half.nearest(double, TOP_K)]):.2f} %",
     ]
-
-
-def taking_turns(repeat: int, *functions: Callable[[], Any]) -> list[float]:
-    """The best of some runs of each, one after the other so that all meet the same neighbours."""
-    best = [float("inf")] * len(functions)
-    for _ in range(repeat):
-        for number, function in enumerate(functions):
-            started = time.perf_counter()
-            function()
-            best[number] = min(best[number], time.perf_counter() - started)
-    return best
 
 
 def shared(found: Sequence[set[int]], others: Sequence[Sequence[int]]) -> float:

@@ -1,18 +1,22 @@
 """The first pass of an exact search: which rows of a large array may be near to which queries.
 
-Below `flat.py`. Products of blocks that fit the caches: by numpy for float32 on a CPU, whose matrix products were the
-fastest available for few columns; by torch for float16, which it widens twenty times faster, and on CUDA, where the
-vectors are kept. Never by both in turns: the threads of each would wait for a core while those of the other spin on it.
+Below `search.py`. Products of blocks that fit the caches: on a CPU by NumPy for one query in float32, which takes as
+long as reading the vectors, and otherwise by ONNX Runtime, one core a block (`products.py`); by torch on CUDA, where
+the vectors are kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.stores.exact.products import product_of
 from pipeline.types import FloatArray
 
 Rows = npt.NDArray[np.intp]
@@ -21,8 +25,8 @@ Margin = tuple[int, np.float32]
 
 # Scores of a block: 512 kB, which the second-level cache of a core holds.
 _SCORES = 1 << 17
-# Values of a block of float16 that is widened: 4 MB, which the third-level cache holds.
-_WIDENED = 1 << 20
+# Values of a block that one core multiplies, and widens first where they are halves: 2 MB in float32.
+_VALUES = 1 << 19
 # On CUDA a block's scores take 64 MB: few launches, little memory.
 _CUDA_SCORES = 1 << 24
 
@@ -44,15 +48,13 @@ class Scanner(Protocol):
 
 def open_scanner(vectors: npt.NDArray[np.floating], device: str) -> Scanner:
     """A scanner of [N, D] float32 or float16 vectors on a device."""
-    if device == "cpu" and vectors.dtype == np.float32:
-        return NumpyScanner(vectors)
-    return TorchScanner(vectors, device)
+    return CPUScanner(vectors) if device == "cpu" else TorchScanner(vectors, device)
 
 
-class NumpyScanner:
-    """Products in float32 on the CPU, in the threads of numpy's BLAS."""
+class CPUScanner:
+    """Products in float32 on the CPU."""
 
-    def __init__(self, vectors: FloatArray) -> None:
+    def __init__(self, vectors: npt.NDArray[np.floating]) -> None:
         self._vectors = vectors
 
     def scan(self, queries: FloatArray, thresholds: FloatArray, margin: Margin, among: Rows | None) -> Iterator[Block]:
@@ -60,18 +62,43 @@ class NumpyScanner:
         top_k, slack = margin
         columns = np.ascontiguousarray(queries.T)
         count = len(self._vectors) if among is None else len(among)
+        shared = self._vectors.dtype == np.float32 and len(queries) == 1
+        multiply = np.matmul if shared else product_of(self._vectors.dtype.name)
         size = max(256, _SCORES // len(queries))
-        scores = np.empty((size, len(queries)), np.float32)
-        near = np.empty((size, len(queries)), np.bool_)
-        for start in range(0, count, size):
-            block = self._vectors[start : start + size] if among is None else self._vectors[among[start : start + size]]
-            product = np.matmul(block, columns, out=scores[: len(block)])
+        if not shared:
+            size = max(256, min(size, _VALUES // queries.shape[1]))
+
+        def block_of(start: int) -> Block:
+            part = slice(start, start + size)
+            block = self._vectors[part] if among is None else self._vectors[among[part]]
+            product = multiply(block, columns)
             if start == 0 and len(block) > top_k:
                 np.copyto(thresholds, np.partition(product.T, len(block) - top_k)[:, len(block) - top_k] - slack)
-            hits = np.flatnonzero(np.greater_equal(product, thresholds, out=near[: len(block)]))
+            hits = np.flatnonzero(product >= thresholds)
             rows, which = np.divmod(hits, len(queries))
             found = product.reshape(-1)[hits]
-            yield (rows + start if among is None else among[rows + start]), which, found
+            return (rows + start if among is None else among[rows + start]), which, found
+
+        if count:
+            yield block_of(0)
+        starts = range(size, count, size)
+        yield from map(block_of, starts) if shared else _in_threads(block_of, starts)
+
+
+def _in_threads(work: Callable[[int], Block], starts: Sequence[int]) -> Iterator[Block]:
+    """Blocks in order, computed by as many threads as there are cores, a few ahead of whoever takes them."""
+    threads = min(os.cpu_count() or 1, len(starts))
+    if threads < 2:
+        yield from map(work, starts)
+        return
+    running: deque[Future[Block]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="search") as pool:
+        for start in starts:
+            running.append(pool.submit(work, start))
+            if len(running) > 2 * threads:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
 
 
 class TorchScanner:
@@ -90,10 +117,7 @@ class TorchScanner:
         columns = torch.from_numpy(queries).to(device).T
         chosen = None if among is None else torch.from_numpy(among).to(device)
         count = len(self._vectors) if chosen is None else len(chosen)
-        on_cpu = device.type == "cpu"
-        size = max(256, (_SCORES if on_cpu else _CUDA_SCORES) // len(queries))
-        if on_cpu:
-            size = min(size, _WIDENED // queries.shape[1])
+        size = max(256, _CUDA_SCORES // len(queries))
         for start in range(0, count, size):
             part = slice(start, start + size)
             block = self._vectors[part] if chosen is None else self._vectors[chosen[part]]

@@ -5,16 +5,20 @@ The reference sorts all float64 cosines, rounded as the search rounds them.
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stores_helpers import unit_vectors
 
 from pipeline.stores.exact import search as flat
-from pipeline.stores.exact.scan import NumpyScanner, TorchScanner
+from pipeline.stores.exact.products import product_graph
+from pipeline.stores.exact.scan import CPUScanner, TorchScanner
 from pipeline.stores.exact.search import FlatVectors
 
 
@@ -35,15 +39,19 @@ def assert_exact(search: FlatVectors, rank: Any, queries: Any, top_k: int, among
 
 
 @pytest.mark.parametrize(
-    ("precision", "scanner"), [("float32", NumpyScanner), ("float32", TorchScanner), ("float16", TorchScanner)]
+    ("precision", "scanner"),
+    [("float32", CPUScanner), ("float16", CPUScanner), ("float32", TorchScanner), ("float16", TorchScanner)],
 )
 @pytest.mark.parametrize("queries", [1, 3, 64, 131])
-def test_every_way_of_scanning_is_exact(precision: str, scanner: Any, queries: int) -> None:
+def test_every_way_of_scanning_is_exact(
+    precision: str, scanner: Any, queries: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.stores.exact.scan._CUDA_SCORES", 1 << 17)
     vectors = unit_vectors(5000, 24).astype(precision)
     vectors[1000:1400] = vectors[:400]  # ties
     rank = np.random.default_rng(1).permutation(5000)
     search = FlatVectors(vectors, rank)
-    search._scanner = scanner(vectors) if scanner is NumpyScanner else scanner(vectors, "cpu")
+    search._scanner = scanner(vectors) if scanner is CPUScanner else scanner(vectors, "cpu")
     asked = unit_vectors(queries, 24, seed=2)
     among = np.flatnonzero(np.random.default_rng(3).random(5000) < 0.3)
     for top_k in (1, 100, 4999, 6000):
@@ -68,6 +76,21 @@ def test_nearly_equal_vectors_are_told_apart_however_few_are_kept(
         patch.setattr(flat, "_KEPT", kept)
         patch.setattr("pipeline.stores.exact.scan._SCORES", 1)
         assert_exact(FlatVectors(vectors, rank), rank, unit_vectors(3, 16, seed=8), top_k)
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_the_graph_is_one_that_onnx_accepts(precision: str) -> None:
+    onnx.checker.check_model(onnx.load_from_string(product_graph(precision)), full_check=True)
+
+
+def test_halves_are_searched_without_torch() -> None:
+    program = (
+        "import sys, numpy as np; from pipeline.stores.exact.search import FlatVectors; "
+        "vectors = np.eye(8, dtype=np.float16); found = FlatVectors(vectors, np.arange(8)).nearest(np.eye(8), 1); "
+        "assert [rows.tolist() for rows, _ in found] == [[row] for row in range(8)]; "
+        "sys.exit(bool({'torch', 'onnx'} & sys.modules.keys()))"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_nothing_to_search() -> None:
