@@ -3,10 +3,10 @@
     python tests/parity/official/make_slim.py FULL_FOLDER [ANOTHER ...]
 
 Kept are the arrays that do not come from a photo. Of pairs of local descriptors the first are kept, of the two ground
-truths of Revisited Oxford and Paris the first, of the resized images one at the two scales that resize, of AMES one width
-(`ames_pipeline` has another), of the matchers the small networks: less than 6 MB in all, `MOST_BYTES`. Folders whose
-inputs are pictures of their own (`WHOLE_FOLDERS`) are left out. Nothing is computed: every value is one that the official
-implementations gave (`notes.md` beside the full folders says how).
+truths of Revisited Oxford and Paris the first, of the resized images one at the two scales that resize, of AMES one
+width (`ames_pipeline` has another), of the matchers the small networks: less than 6 MB in all, `MOST_BYTES`. Folders
+whose inputs are pictures of their own (`WHOLE_FOLDERS`) are left out. Nothing is computed: every value is one that the
+official implementations gave (`notes.md` beside the full folders says how).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PAIRS = {"ames_fp": (6, 1), "ames_bin": (6, 1), "rrt_gld": (6, 2)}
 # What is left out for its size: the second ground truth, the pixels of two of three images, the large matchers.
 LEFT_OUT = ("rparis6k", "db_synth0", "db_synth1", "full_")
 LEFT_OUT_FILES = ("rparis6k", "manifest_full")
-# The same by folder, anywhere in the name of an array or file: the scale that does not resize (`cvnet_r50` describes it),
-# and the second width of local descriptors.
+# The same by folder, anywhere in the name of an array or file: the scale that does not resize (`cvnet_r50` has it), and
+# the second width of local descriptors.
 LEFT_OUT_OF = {"cvnet_preproc": "_1.0_", "ames_fp": "_1024", "ames_bin": "_1024"}
 WHOLE_FOLDERS = ("superpoint", "ames_extract_cvnet", "ames_extract_dinov2")
 # What a configuration does not name any more.
