@@ -1,8 +1,9 @@
 """AMES's detector: which cells of a map are worth keeping, and what descriptor each of them has.
 
 An alternative to the strongest cells by norm, run by `network_pass.py` on the map that local descriptors come from. Its
-weights are a file of their own, and an index keeps them beside its projections. Suma et al., ECCV 2024, section 5, with
-the names of the official checkpoints; the attention is DELG's (Cao et al., ECCV 2020, equation 6).
+weights are a file of their own (the authors', or of `train-detector`), and an index keeps them beside its projections.
+Suma et al., ECCV 2024, section 5, with the names of the official checkpoints; the attention is DELG's (Cao et al., ECCV
+2020, equation 6).
 """
 
 from __future__ import annotations
