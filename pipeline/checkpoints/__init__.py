@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         pickle_tensors,
         read_checkpoint,
         read_header,
+        write_bare,
         write_checkpoint,
         write_official,
     )
@@ -27,6 +28,7 @@ __all__ = [
     "read_checkpoint",
     "read_header",
     "split_key",
+    "write_bare",
     "write_checkpoint",
     "write_official",
 ]

@@ -141,6 +141,13 @@ def write_official(path: Path, state: Mapping[str, torch.Tensor], wrapper: str) 
         pickle_tensors({wrapper: dict(state)}, stream)
 
 
+def write_bare(path: Path, state: Mapping[str, torch.Tensor]) -> None:
+    """Write a state dict as official code on transformers reads it: safetensors without relook's header."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
+    with write_errors(path):
+        write_bytes(path, save(tensors, metadata={"format": "pt"}))
+
+
 def pickle_tensors(value: Any, stream: Writable) -> None:
     """`torch.save` to a stream. Raises OSError when the disk is full, which torch itself hides."""
     try:

@@ -34,6 +34,10 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "relook train-rerank --index labelled --reranker ames",
         ),
         "train-global": ("relook train-global --images photos/labels.csv --out mine.safetensors",),
+        "train-detector": (
+            "relook extract --images photos/labels.csv --index maps --config configs/train_detector.yaml",
+            "relook train-detector --index maps --out detector.safetensors",
+        ),
         "adapt": (
             "relook adapt --out adapted.safetensors",
             "relook adapt --out adapted.safetensors --html groups.html",

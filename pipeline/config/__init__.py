@@ -35,6 +35,7 @@ from pipeline.config.train import (
     TrainGlobalConfig,
     TrainRerankConfig,
 )
+from pipeline.config.train_detector import TrainDetectorConfig
 
 __all__ = [
     "EXCLUDE",
@@ -63,6 +64,7 @@ __all__ = [
     "ServeConfig",
     "SuperGlobalModulesConfig",
     "ThumbnailsConfig",
+    "TrainDetectorConfig",
     "TrainGlobalConfig",
     "TrainRerankConfig",
     "expand_argument",

@@ -16,6 +16,7 @@ from pipeline.config.rerank import RerankConfig
 from pipeline.config.serve import ServeConfig
 from pipeline.config.store import StoreConfig
 from pipeline.config.train import AdaptConfig, TrainGlobalConfig, TrainRerankConfig
+from pipeline.config.train_detector import TrainDetectorConfig
 from pipeline.settings import Positive, PositiveFloat, Section
 
 # What operating systems, network drives and photo software keep beside photos: thumbnails, deleted files, snapshots.
@@ -174,6 +175,7 @@ class Config(Section):
     search: SearchConfig = SearchConfig()
     train_global: TrainGlobalConfig = TrainGlobalConfig()
     train_rerank: TrainRerankConfig = TrainRerankConfig()
+    train_detector: TrainDetectorConfig = TrainDetectorConfig()
     adapt: AdaptConfig = AdaptConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     serve: ServeConfig = ServeConfig()

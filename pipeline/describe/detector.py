@@ -1,25 +1,28 @@
 """AMES's detector: which cells of a map are worth keeping, and what descriptor each of them has.
 
 An alternative to the strongest cells by norm, run by `network_pass.py` on the map that local descriptors come from. Its
-weights are a file of their own, and an index keeps them beside its projections. Suma et al., ECCV 2024, section 5, with
-the names of the official checkpoints; the attention is DELG's (Cao et al., ECCV 2020, equation 6).
+weights are a file of their own (the authors', or of `train-detector`), and an index keeps them beside its projections.
+Suma et al., ECCV 2024, section 5, with the names of the official checkpoints; the attention is DELG's (Cao et al., ECCV
+2020, equation 6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint
+from pipeline.checkpoints import Checkpoint, hash_weights, read_checkpoint, write_checkpoint
 from pipeline.errors import RelookError
 from pipeline.types import FloatArray
 
+# What the header of relook's own file says that it is.
+KIND = "detector"
 # Before the names of its arrays in an index.
 _PREFIX = "detector."
 _FIRST = "conv1.weight"
@@ -48,7 +51,7 @@ class Detector(nn.Module):
     def read(cls, path: Path) -> Detector:
         """From a checkpoint, relook's or official, in evaluation mode. Raises RelookError when it is none."""
         file = read_checkpoint(path)
-        if _FIRST not in file.state or file.state[_FIRST].ndim != 4:
+        if not is_detector(file.state):
             raise RelookError(f"{path}: not a checkpoint of AMES's detector (describe.locals.detector): no {_FIRST}")
         return cls._loaded(path, file.state)
 
@@ -68,6 +71,10 @@ class Detector(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return cls(channels).eval().requires_grad_(False)
+
+    def save(self, path: Path, **provenance: Any) -> None:
+        """Write relook's own file, which `read` reads; `provenance` are plain values that say how it was made."""
+        write_checkpoint(path, self.state_dict(), {"kind": KIND, "name": KIND, **provenance})
 
     @property
     def channels(self) -> int:
@@ -101,3 +108,8 @@ class Detector(nn.Module):
         given = {_COUNT: torch.tensor(0), **state}
         Checkpoint(path, given).load_into(detector)
         return detector.eval().requires_grad_(False)
+
+
+def is_detector(state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether tensors are a detector's, by their keys."""
+    return _FIRST in state and state[_FIRST].ndim == 4 and {"bn.running_mean", "conv2.weight"} <= state.keys()

@@ -6,13 +6,14 @@ the model card. Nothing is computed; a tensor that has no place on the other sid
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.checkpoints import Checkpoint, read_checkpoint, write_checkpoint, write_official
+from pipeline.checkpoints import Checkpoint, read_checkpoint, write_bare, write_checkpoint, write_official
 from pipeline.describe import load_describer
+from pipeline.describe.detector import KIND as DETECTOR
+from pipeline.describe.detector import Detector, is_detector
 from pipeline.describe.official_checkpoints import layout_named, recognise, registry_name, to_official, to_relook
 from pipeline.errors import RelookError, UsageError
 from pipeline.files import atomic_path, write_errors
@@ -23,7 +24,22 @@ from pipeline.rerank.checkpoints import save_checkpoint
 OFFICIAL = (".pt", ".pth", ".pyth")
 # What a network's shape says of how it is used, not of what it computes.
 _FREE = ("dropout", "locals")
-_WRAPPERS = {"cvnet": "model_state", "rrt": "state", "rrt_sop": "state", "ames": "state"}
+# The key that a reranker's official file has its tensors under; None: its official file is safetensors, with none.
+_WRAPPERS = {"cvnet": "model_state", "rrt": "state", "rrt_sop": "state", "ames": "state", "elvis": "state"}
+_BARE = ("locore",)
+# What the official code of a reranker is told beside its file: arguments of `load_reranker`, and a shape's names.
+_HEADS = {"heads": "heads"}
+_LOCORE = {
+    **_HEADS,
+    "attention_window": "windows",
+    "positions": "position_rule",
+    "query_global": "query_global",
+    "global_token": "global_token",
+    "locals": "locals",
+    "window": "candidates",
+    "aggregation": "aggregation",
+}
+_TOLD = {"rrt": _HEADS, "rrt_sop": _HEADS, "ames": _HEADS, "locore": _LOCORE}
 
 
 @dataclass(frozen=True)
@@ -31,7 +47,7 @@ class ConvertResult:
     """What was written.
 
     Attributes:
-        name: what load_describer or load_reranker calls it.
+        name: what load_describer or load_reranker calls it, or "detector" (describe.locals.detector).
         left_out: what the source says beside its tensors and the target's format has no place for.
     """
 
@@ -52,7 +68,8 @@ def convert(source: Path, target: Path) -> ConvertResult:
 
     Args:
         source: an official file, or relook's own.
-        target: .safetensors for relook's own format, .pt, .pth or .pyth for the official one.
+        target: .safetensors for relook's own format, .pt, .pth or .pyth for the official one (of locore .safetensors
+            as well).
 
     Raises:
         UsageError: the target has another suffix.
@@ -60,17 +77,24 @@ def convert(source: Path, target: Path) -> ConvertResult:
     """
     file = read_checkpoint(source)
     if target.suffix == ".safetensors":
-        if file.header is not None:
+        if file.header is None:
+            return _to_relook(file, target)
+        if file.header.get("name") not in _BARE:
             raise RelookError(f"{source}: is relook's own format already; give a target that ends in {OFFICIAL[0]}")
-        return _to_relook(file, target)
+        return _to_official(file, target)
     if target.suffix in OFFICIAL:
         if file.header is None:
             raise RelookError(f"{source}: is not in relook's format; give a target that ends in .safetensors")
+        if file.header.get("name") in _BARE:
+            raise RelookError(f"{target}: the official {file.header['name']} is a safetensors file; end it so")
         return _to_official(file, target)
     raise UsageError(f"{target}: expected .safetensors for relook's format, or {', '.join(OFFICIAL)} for the official")
 
 
 def _to_relook(file: Checkpoint, target: Path) -> ConvertResult:
+    if is_detector(file.state):
+        Detector.read(file.path).save(target)
+        return ConvertResult(str(target), DETECTOR, DETECTOR, "relook", len(file.state))
     layout = recognise(file.state)
     if layout is None:
         name = recognise_reranker(file.state)
@@ -96,41 +120,43 @@ def _to_relook(file: Checkpoint, target: Path) -> ConvertResult:
 
 def _to_official(file: Checkpoint, target: Path) -> ConvertResult:
     header = file.header or {}
-    name = str(header.get("name"))
-    if header.get("kind") == "describer":
+    name, kind = str(header.get("name")), header.get("kind", "reranker")
+    if kind == "describer":
         if header.get("layout") is None:
             raise RelookError(f"{file.path}: {name} has no official format")
         layout = layout_named(str(header["layout"]))
         with write_errors(target), atomic_path(target) as temporary:
             write_official(temporary, to_official(file, layout.name), layout.wrapper)
             matcher = header.get("reranker") or {}
-            if matcher:
-                _refuse_variants(load_reranker(matcher["name"], file.path), matcher["name"], temporary)
-        return ConvertResult(str(target), name, "describer", "official", len(file.state), _left_out(matcher))
-    if name not in _WRAPPERS:
+            left_out = _left_out(file.path, matcher["name"], temporary) if matcher else []
+        return ConvertResult(str(target), name, "describer", "official", len(file.state), left_out)
+    if kind == DETECTOR:
+        state = Detector.read(file.path).state_dict()
+        write_official(target, state, "state")
+        return ConvertResult(str(target), name, DETECTOR, "official", len(state))
+    if name not in _WRAPPERS and name not in _BARE:
         raise RelookError(f"{file.path}: {name} has no official format")
-    ours: Any = load_reranker(name, file.path)
     with write_errors(target), atomic_path(target) as temporary:
-        write_official(temporary, file.state, _WRAPPERS[name])
-        _refuse_variants(ours, name, temporary)
-    return ConvertResult(str(target), name, "reranker", "official", len(file.state), _left_out(header))
+        if name in _BARE:
+            write_bare(temporary, file.state)
+        else:
+            write_official(temporary, file.state, _WRAPPERS[name])
+        left_out = _left_out(file.path, name, temporary)
+    return ConvertResult(str(target), name, "reranker", "official", len(file.state), left_out)
 
 
-def _left_out(header: Mapping[str, Any]) -> list[str]:
-    """What a reranker's header says that an official file has no place for."""
-    tuned = {"card": None, "weight": None, "temperature": 1.0}
-    return [key for key, unset in tuned.items() if header.get(key, unset) != unset]
+def _left_out(own: Path, name: str, official: Path) -> list[str]:
+    """What relook's file of a reranker says that the official one has no place for.
 
-
-def _refuse_variants(ours: Any, name: str, official: Path) -> None:
-    """A network that the official code would compute otherwise must not pass for one of its own."""
-    shape = getattr(getattr(ours, "network", None), "shape", None)
-    if shape is None:  # cvnet: its tensors say all
-        return
-    theirs: Any = load_reranker(name, official, heads=shape.heads)
-    there = theirs.network.shape.to_json()
-    differences = [
-        f"{key}: {value!r}" for key, value in shape.to_json().items() if key not in _FREE and there[key] != value
-    ]
+    Raises RelookError for a network that the official code would compute otherwise: it must not pass for its own.
+    """
+    ours: Any = load_reranker(name, own)
+    shape = getattr(getattr(ours, "network", None), "shape", None)  # cvnet has none: its tensors say all
+    has = shape.to_json() if shape is not None else {}
+    told = {key: has[field] for key, field in _TOLD.get(name, {}).items()}
+    theirs: Any = load_reranker(name, official, **told)
+    there = theirs.network.shape.to_json() if has else {}
+    differences = [f"{key}: {value!r}" for key, value in has.items() if key not in _FREE and there[key] != value]
     if differences:
         raise RelookError(f"the official {name} cannot do what this one does ({', '.join(differences)})")
+    return [key for key in ("card", "weight", "temperature") if getattr(ours, key) != getattr(theirs, key)]

@@ -65,3 +65,8 @@ def test_marked_rows_may_change_places(official: Callable[..., Any]) -> None:
         folder.agrees_as_sets("rows", rows[:, [3, 1, 2, 0]], "rows_ambiguous")
     with pytest.raises(AssertionError):
         folder.agrees_as_sets("rows", rows[:, [0, 1, 0, 3]], "rows_ambiguous")
+
+
+def test_the_projects_own_numbers_stay_small() -> None:
+    files = [file for file in parity_ledger.OWN.rglob("*") if file.suffix in (".npz", ".json", ".png")]
+    assert sum(file.stat().st_size for file in files) < 6_000_000

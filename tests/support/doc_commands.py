@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 QUICKER = {
     "extract": ["--set", "describe.image.size=96"],
     "train-rerank": ["--set", "train_rerank.triplets=64", "--set", "train_rerank.epochs=1"],
+    "train-detector": ["--set", "train_detector.triplets=64", "--set", "train_detector.epochs=1"],
     "adapt": ["--set", "adapt.keypoints=256", "--set", "adapt.neighbours=5"],
     "train-global": ["--set", "train_global.epochs=1", "--set", "train_global.augment.size=96"],
 }

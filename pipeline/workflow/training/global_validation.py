@@ -5,9 +5,7 @@ Called by `train-global` after every epoch. Photos are decoded and resized once,
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from functools import cached_property
 
 import numpy as np
 
@@ -16,12 +14,11 @@ from pipeline.config import Config
 from pipeline.describe import Failed, prepare_stream
 from pipeline.describe.describer import NetworkDescriber
 from pipeline.errors import RelookError
-from pipeline.evaluate import by_labels
-from pipeline.stores.exact.named_vectors import NamedVectors
 from pipeline.train import Validation
 from pipeline.train.loop.distributed import rank
-from pipeline.types import FloatArray, ImageRecord, Prepared, Ranking
+from pipeline.types import ImageRecord, Prepared
 from pipeline.workflow.model_loading import read_options
+from pipeline.workflow.training.held_out_retrieval import HeldOutRetrieval
 from pipeline.workflow.training.photo_selection import validation_sample
 
 
@@ -43,8 +40,9 @@ class GlobalValidator:
     ) -> None:
         self._describer = describer
         self._batches: list[list[Prepared]] = []
-        self._ids: list[str] = []
-        self._labels: list[str] = []
+        ids: list[str] = []
+        labels: list[str] = []
+        self._retrieval = HeldOutRetrieval(ids, labels)
         if rank() != 0 or not records:
             return
         sample = validation_sample(records, config.train_global.validation_photos, config.seed)
@@ -52,9 +50,10 @@ class GlobalValidator:
             if isinstance(batch, Failed):
                 continue  # removed since it was read before: one photo less to validate on
             self._batches.append([item.prepared for item in batch])
-            self._ids += [item.record.id for item in batch]
-            self._labels += [item.record.label for item in batch]
-        if not self._queries:
+            ids += [item.record.id for item in batch]
+            labels += [item.record.label for item in batch]
+        self._retrieval = HeldOutRetrieval(ids, labels)
+        if not self.count:
             raise RelookError(
                 "no two validation photos have the same label: train_global.hold_out = labels needs four labels with "
                 "two photos each; train_global.validation=0 trains without validation"
@@ -63,30 +62,12 @@ class GlobalValidator:
     @property
     def count(self) -> int:
         """The number of queries."""
-        return len(self._queries)
+        return len(self._retrieval.queries)
 
     def __call__(self) -> Validation:
         """Describe and score; without photos there is no score."""
-        if not self._ids:
+        if not self.count:
             return Validation(None, {})
         vectors = np.stack([d.vector for batch in self._batches for d in self._describer.describe(batch)])
-        rankings = self._rankings(vectors)
-        labels = [self._labels[row] for row in self._queries]
-        itself = [{self._ids[row]} for row in self._queries]
-        scores = by_labels(rankings, labels, dict(zip(self._ids, self._labels, strict=True)), itself)[0].summary()
-        return Validation(scores["mAP"], {"mAP": scores["mAP"], "R@1": scores["R@1"]})
-
-    @cached_property
-    def _queries(self) -> list[int]:
-        """Rows of the images whose label occurs twice."""
-        counts = Counter(self._labels)
-        return [row for row, label in enumerate(self._labels) if label and counts[label] > 1]
-
-    def _rankings(self, vectors: FloatArray) -> list[Ranking]:
-        """All other images by similarity to each query."""
-        found = NamedVectors(self._ids, vectors).query(vectors[self._queries], len(self._ids))
-        rankings = []
-        for row, (ids, scores) in zip(self._queries, found, strict=True):
-            others = [place for place, name in enumerate(ids) if name != self._ids[row]]
-            rankings.append(Ranking(self._ids[row], [ids[place] for place in others], scores[others]))
-        return rankings
+        scores = self._retrieval.scores(vectors)
+        return Validation(scores["mAP"], scores)
