@@ -149,6 +149,7 @@ class _List:
     def __init__(self, ids: Sequence[str], similarity: FloatArray, query: FloatArray) -> None:
         self._ids, self._similarity, self._query = ids, similarity, query
         self._seen: dict[str, FloatArray] = {}
+        self._before: dict[str, Rows] = {}  # the order that each link was given
         self._own: FloatArray = np.zeros(0, np.float32)  # scores of the link at work, in the order of the head
         self.order: Rows = np.arange(len(ids))
         self.scores = np.array(similarity)
@@ -180,8 +181,9 @@ class _List:
             }
         return depth + len(behind) + len(new)
 
-    def begin(self, depth: int) -> None:
+    def begin(self, step: RerankStep, depth: int) -> None:
         """A link is about to score the first `depth`."""
+        self._before[step.name] = self.order.copy()
         self._own = np.zeros(depth, np.float32)
 
     def sort(self, step: RerankStep, window: slice, reranked: FloatArray) -> None:
@@ -205,7 +207,14 @@ class _List:
             "global_score": self._similarity[self.order],
         }
         explanation |= {name: values[self.order] for name, values in self._seen.items()}
-        return Ranking(query_id, self.ids(slice(None)), self.scores, explanation)
+        places = {name: self._places(before) for name, before in self._before.items()}
+        return Ranking(query_id, self.ids(slice(None)), self.scores, explanation, places)
+
+    def _places(self, before: Rows) -> Rows:
+        """[K] where each image of the list was in an earlier order; behind all where it was not there."""
+        place = np.full(len(self.order), len(self.order), np.int64)
+        place[before] = np.arange(len(before))
+        return place[self.order]
 
 
 def _sort_heads(
@@ -220,7 +229,7 @@ def _sort_heads(
     windows = windows_of(step.reranker)
     passes = [[slice(0, depth)] if windows is None else windows.passes(depth) for depth in depths]
     for one, depth in zip(lists, depths, strict=True):
-        one.begin(depth)
+        one.begin(step, depth)
     for turn in range(max(map(len, passes), default=0)):
         now = [(number, windows[turn]) for number, windows in enumerate(passes) if turn < len(windows)]
         names = [candidates.query_ids[number] for number, _ in now]

@@ -107,7 +107,7 @@ class PairReranker(ABC, Generic[Network]):
         return scores
 
     def explain(
-        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+        self, query: Description, candidates: Candidates, ids: Sequence[str], gallery: DescriptorSource
     ) -> list[Attended]:
         """See `ExplainingReranker.explain`; pairs are compared on their own, whatever the other candidates."""
         return attended(self, query, ids, gallery)

@@ -69,20 +69,21 @@ class SuperGlobalReranker(SuperGlobalBase):
 
     @torch.inference_mode()
     def explain(
-        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+        self, query: Description, candidates: Candidates, ids: Sequence[str], gallery: DescriptorSource
     ) -> list[Neighbours]:
         """See `ExplainingReranker.explain`: the candidates that refined each image, and what that changed."""
-        vectors = torch.from_numpy(np.require(gallery.globals(candidates), np.float32, ["C", "W"]))[None]
+        names = candidates.ids[0]
+        vectors = torch.from_numpy(np.require(gallery.globals(names), np.float32, ["C", "W"]))[None]
         wanted = torch.from_numpy(query.vector)[None].to(self._device)
         refinement = self.neighbourhood(vectors)
         before = (refinement.vectors[0] @ wanted[0]).tolist()
         after = refinement.similarity(wanted)[0].tolist()
         found = []
-        for row in (candidates.index(name) for name in ids):
+        for row in map(names.index, ids):
             others = refinement.neighbours[0, row] != row
             weights, order = refinement.weights[0, row][others].sort(descending=True)
-            names = [candidates[place] for place in refinement.neighbours[0, row][others][order].tolist()]
-            found.append(Neighbours(names, weights.cpu().numpy(), before[row], after[row]))
+            mixed = [names[place] for place in refinement.neighbours[0, row][others][order].tolist()]
+            found.append(Neighbours(mixed, weights.cpu().numpy(), before[row], after[row]))
         return found
 
     @torch.inference_mode()

@@ -55,20 +55,21 @@ class SuperGlobal(SuperGlobalBase):
         ]
 
     def explain(
-        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+        self, query: Description, candidates: Candidates, ids: Sequence[str], gallery: DescriptorSource
     ) -> list[Neighbours]:
         """See `ExplainingReranker.explain`: the candidates that refined each image, and what that changed."""
         if self._device_name != "cpu":
             return self._whole.explain(query, candidates, ids, gallery)
-        refinement = self._refinement(gallery.globals(candidates))
+        names = candidates.ids[0]
+        refinement = self._refinement(gallery.globals(names))
         before, after = refinement.vectors @ query.vector, refinement.similarity(query.vector)
         found = []
-        for row in (candidates.index(name) for name in ids):
+        for row in map(names.index, ids):
             others = refinement.neighbours[row] != row
             weights, places = refinement.weights[row][others], refinement.neighbours[row][others]
             order = np.argsort(-weights, kind="stable")
-            names = [candidates[place] for place in places[order].tolist()]
-            found.append(Neighbours(names, weights[order], float(before[row]), float(after[row])))
+            mixed = [names[place] for place in places[order].tolist()]
+            found.append(Neighbours(mixed, weights[order], float(before[row]), float(after[row])))
         return found
 
     def _scores(self, query: FloatArray, vectors: FloatArray) -> FloatArray:

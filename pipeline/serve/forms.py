@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from pipeline.errors import UsageError
 from pipeline.serve.engine import Plan
 from pipeline.serve.generations import Pinned
-from pipeline.workflow.query_inputs import Query, checked_box, checked_filter
+from pipeline.workflow.query_inputs import Query, checked_box, checked_filter, with_feedback
 from pipeline.workflow.rerank_chain import chosen_rerankers
 from pipeline.workflow.searching import SearchOptions
 
@@ -29,6 +29,12 @@ class SearchForm(BaseModel):
 
     image: UploadFile | None = Field(None, description="the photo to search with; or give an id")
     id: Text | None = Field(None, description="an image of the collection to search with")
+    like: Annotated[list[Text], Field(max_length=100)] = Field(
+        [], description="images of the collection that the query moves towards; without a photo and an id they are it"
+    )
+    unlike: Annotated[list[Text], Field(max_length=100)] = Field(
+        [], description="images of the collection that the query moves away from"
+    )
     box: Annotated[str, Field(max_length=200)] | None = Field(
         None, description="x0,y0,x1,y1 in pixels of the upright photo: search with this part of it"
     )
@@ -56,7 +62,7 @@ class SearchForm(BaseModel):
             raise ValueError("addresses are not fetched; upload the photo as the file `image`, or give an id")
         return values
 
-    @field_validator("label", "split")
+    @field_validator("label", "split", "like", "unlike")
     @classmethod
     def _without_empty_values(cls, values: list[str]) -> list[str]:
         return [value for value in values if value]
@@ -72,7 +78,7 @@ def plan_of(form: SearchForm, photo: bytes | None, pinned: Pinned, stages: bool)
         stages: whether the stages before the last one are wanted.
 
     Raises:
-        KeyError: the id is not in the collection.
+        KeyError: an id is not in the collection.
         UsageError: fields contradict each other, or ask for more than the service allows.
     """
     config = pinned.gallery.config
@@ -89,6 +95,16 @@ def plan_of(form: SearchForm, photo: bytes | None, pinned: Pinned, stages: bool)
 
 
 def _query(form: SearchForm, photo: bytes | None, pinned: Pinned) -> Query:
+    marked = [*form.like, *form.unlike]
+    for name, there in zip(marked, pinned.gallery.index.has(marked), strict=True):
+        if not there:
+            raise KeyError(name)
+    given = [] if photo is None and form.id is None and marked and form.box is None else [_given(form, photo, pinned)]
+    return with_feedback(given, form.like, form.unlike)[0]
+
+
+def _given(form: SearchForm, photo: bytes | None, pinned: Pinned) -> Query:
+    """The photo or the image that is searched with."""
     if (photo is None) == (form.id is None):
         raise UsageError("give a photo as the file `image`, or the id of an image, and not both")
     box = None if form.box is None else checked_box(_numbers(form.box))

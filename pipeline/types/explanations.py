@@ -5,8 +5,8 @@ Made by rerankers on request, shown by reports. All points are in pixels of the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -89,12 +89,14 @@ class VerifiedMatches:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Which other candidates refined the descriptor of an image (SuperGlobal).
+    """Which other images changed the score of an image: SuperGlobal and the classics.
 
     Attributes:
-        ids: of the neighbours, those that count most first; the image itself is not among them.
-        weights: [n] float32, their shares of the refined descriptor; with that of the image itself they add up to 1.
-        before, after: similarity of the query to the image, before and after both were refined.
+        ids: of the neighbours, those that count most first.
+        weights: [n] float32, their shares; with that of the image itself, or of the query, they add up to 1. Of
+            superglobal and dba, of the refined descriptor of the image; of query expansion, of the expanded query; of
+            k_reciprocal, of what the encodings of query and image have in common; of diffusion, of what flows to it.
+        before, after: similarity of the query to the image, before and after its neighbours counted.
     """
 
     ids: Sequence[str]
@@ -122,17 +124,21 @@ class Attended:
         query_xy, image_xy: [n, 2] and [m, 2] float32, where they lie.
         query_effect, image_effect: [n] and [m] float32: the change of the logit per unit of the descriptor, times the
             descriptor (gradient times input); positive values speak for the same thing.
+        candidates: of a reranker of lists, the same of each other candidate, all its descriptors together, by id; those
+            that count most first.
     """
 
     query_xy: FloatArray
     image_xy: FloatArray
     query_effect: FloatArray
     image_effect: FloatArray
+    candidates: Mapping[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; the part "explanation" of `relook search --explain`."""
         sides = {"query": (self.query_xy, self.query_effect), "image": (self.image_xy, self.image_effect)}
-        return {
+        others = [{"id": name, "effect": round(effect, 6)} for name, effect in self.candidates.items()]
+        return ({"candidates": others} if others else {}) | {
             side: [
                 {"xy": place, "effect": effect}
                 for place, effect in zip(xy.round(2).tolist(), values.round(6).tolist(), strict=True)

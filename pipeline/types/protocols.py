@@ -239,9 +239,17 @@ class ExplainingReranker(Reranker, Protocol):
     """A reranker that can say why it scored an image as it did."""
 
     def explain(
-        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+        self, query: Description, candidates: Candidates, ids: Sequence[str], gallery: DescriptorSource
     ) -> list[Explanation]:
-        """The reasons for `ids`, in order; they are among the `candidates` that were scored together."""
+        """The reasons for `ids`, in order.
+
+        Args:
+            query: what was searched.
+            candidates: of this query alone: those that were scored together, in the order that they had then, with
+                what earlier rerankers of the chain gave them; its scores are the global similarities.
+            ids: some of them.
+            gallery: where their descriptors are read.
+        """
 
 
 def explains(reranker: Reranker) -> TypeGuard[ExplainingReranker]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from pipeline.types.descriptors import FloatArray
@@ -56,9 +57,12 @@ class Ranking:
         scores: [K] float32; the re-ranked head of the list has the fused score, the rest the global similarity, or with
             a margin or a calibration the fused score that the lowest score of the reranker would give.
         explanation: arrays of K beside the ids: "global_rank" (from 1), "global_score", and one per reranker.
+        places: by reranker [K] int64, the place from 0 that each image had in the list when it was scored; what joined
+            the list later has a place behind all.
     """
 
     query_id: str
     ids: Sequence[str]
     scores: FloatArray
     explanation: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    places: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)

@@ -232,13 +232,22 @@ def _reasons(
     for step in chain:
         if not explains(step.reranker):
             continue
-        scored = ~np.isnan(ranking.explanation[step.name])
-        candidates = [name for name, known in zip(ranking.ids, scored, strict=True) if known]
-        wanted = [row for row in rows if scored[row]]
+        wanted = [row for row in rows if not np.isnan(ranking.explanation[step.name][row])]
+        earlier = [one.name for one in chain[: chain.index(step)]]
         ids = [ranking.ids[row] for row in wanted]
-        for row, reason in zip(wanted, step.reranker.explain(query, candidates, ids, gallery), strict=True):
+        scored = _scored(ranking, step.name, earlier)
+        for row, reason in zip(wanted, step.reranker.explain(query, scored, ids, gallery), strict=True):
             found[row][step.name] = reason
     return found
+
+
+def _scored(ranking: Ranking, name: str, earlier: Sequence[str]) -> Candidates:
+    """What a reranker scored of a query: in the order that it had then, with what the `earlier` ones gave it."""
+    rows = np.flatnonzero(~np.isnan(ranking.explanation[name]))
+    rows = rows[np.argsort(ranking.places[name][rows], kind="stable")]
+    given = {other: [ranking.explanation[other][rows]] for other in earlier}
+    ids = [ranking.ids[row] for row in rows.tolist()]
+    return Candidates([ranking.query_id], [ids], [ranking.explanation["global_score"][rows]], given)
 
 
 def _hit(index: Index, ranking: Ranking, row: int, record: ImageRecord, reasons: dict[str, Explanation]) -> Hit:

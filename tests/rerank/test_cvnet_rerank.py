@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listed import listed
 from stores_helpers import make_card
 from torch.nn import functional
 
@@ -213,7 +214,7 @@ def test_an_effect_is_the_change_of_the_log_odds(reranker: CVNetReranker) -> Non
             return [regions[name] for name in ids]
 
     described = Description(np.zeros(2, np.float32), maps=query, region=(0.0, 0.0, 50.0, 40.0))
-    (found,) = reranker.explain(described, ["a"], ["a"], Gallery())
+    (found,) = reranker.explain(described, listed(["a"]), ["a"], Gallery())
     assert (found.query_xy.shape, found.image_xy.shape) == ((20, 2), (12, 2))
     np.testing.assert_allclose(found.query_xy[[0, 1, -1]], [[4.5, 4.5], [14.5, 4.5], [44.5, 34.5]])
     np.testing.assert_allclose(found.image_xy[[0, -1]], [[19.5, 29.5], [79.5, 69.5]])
@@ -229,4 +230,4 @@ def test_an_effect_is_the_change_of_the_log_odds(reranker: CVNetReranker) -> Non
             odds.append(float(logits[1] - logits[0]))
         assert effects[cell] == pytest.approx((odds[1] - odds[0]) / (2 * step), abs=1e-5, rel=1e-3)
     with pytest.raises(RelookError, match="of a known part of a photo"):
-        reranker.explain(replace(described, region=None), ["a"], ["a"], Gallery())
+        reranker.explain(replace(described, region=None), listed(["a"]), ["a"], Gallery())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from listed import listed
 
 from pipeline.errors import RelookError
 from pipeline.rerank.ames.network import AMESNetwork, AMESShape
@@ -63,7 +64,7 @@ def rerankers() -> list[PairReranker[Any]]:
 def test_an_effect_is_the_change_of_the_logit(reranker: PairReranker[Any]) -> None:
     gallery = Gallery()
     query = gallery.images["0"]
-    found = reranker.explain(query, ["1", "2"], ["2", "1"], gallery)
+    found = reranker.explain(query, listed(["1", "2"]), ["2", "1"], gallery)
     assert [len(one.query_effect) for one in found] == [12, 12]
     sides = [reranker.read([query], gallery=False), reranker.read([gallery.images["2"]], gallery=True)]
     one = torch.zeros(1, dtype=torch.int64)
@@ -84,7 +85,7 @@ def test_an_effect_is_the_change_of_the_logit(reranker: PairReranker[Any]) -> No
 @pytest.mark.parametrize("reranker", rerankers(), ids=lambda reranker: str(reranker.name))
 def test_places_are_those_of_the_rows(reranker: PairReranker[Any]) -> None:
     gallery = Gallery()
-    found = reranker.explain(gallery.images["0"], ["1"], ["1"], gallery)[0]
+    found = reranker.explain(gallery.images["0"], listed(["1"]), ["1"], gallery)[0]
     locals_ = gallery.images["1"].locals
     assert locals_ is not None
     expected = locals_.xy
@@ -100,7 +101,7 @@ def test_without_places_there_is_one_line() -> None:
         assert image.locals is not None
         gallery.images[name] = replace(image, locals=replace(image.locals, xy=nowhere))
     with pytest.raises(RelookError, match=r"describe\.locals\.geometry=true"):
-        rerankers()[1].explain(gallery.images["0"], ["1"], ["1"], gallery)
+        rerankers()[1].explain(gallery.images["0"], listed(["1"]), ["1"], gallery)
 
 
 def test_superglobal_names_the_neighbours_and_their_shares() -> None:
@@ -108,7 +109,7 @@ def test_superglobal_names_the_neighbours_and_their_shares() -> None:
     reranker = SuperGlobalReranker(k=3, beta=0.5, expansion=0.0)
     query = gallery.images["0"]
     ids = ["1", "2", "3", "4", "5"]
-    found = reranker.explain(query, ids, ["4", "2"], gallery)
+    found = reranker.explain(query, listed(ids), ["4", "2"], gallery)
     scores = reranker.score([query], Candidates(["q"], [ids], [np.zeros(5, np.float32)]), gallery)[0]
     assert [one.after for one in found] == pytest.approx([scores[3], scores[1]], abs=1e-6)
     for one, name in zip(found, ("4", "2"), strict=True):

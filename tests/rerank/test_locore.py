@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listed import listed
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import RerankStep, apply_chain, load_reranker
@@ -278,3 +279,51 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         made.score(queries(1), Gallery(13).candidates(13), Gallery(13))
     with pytest.raises(RelookError, match="train-rerank --reranker locore"):
         load_reranker("locore")
+
+
+# --- why a score is as it is ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("aggregation", ["mean", "max-end", "max-start"])
+def test_an_effect_is_the_change_of_the_logit(aggregation: Any) -> None:
+    """By finite differences, of tokens of the query, of the image and of another candidate."""
+    torch.manual_seed(0)
+    network = LoCoReNetwork(replace(SHAPE, aggregation=aggregation)).eval()
+    for parameter in network.parameters():
+        parameter.data.normal_(std=0.3)
+    reranker, gallery = LoCoReReranker(network), Gallery(6)
+    query, names = gallery.images["g5"], ["g0", "g1", "g2", "g3", "g4"]
+    (found,) = reranker.explain(query, listed(names), ["g3"], gallery)
+    lists = reranker.lists_of([query, *(gallery.images[name] for name in names)])
+    tokens, padding = network.tokens(lists)
+    read = network.tokens_read(5)
+
+    def score(changed: torch.Tensor) -> float:
+        with torch.inference_mode():
+            logits = network.logits_of(changed, padding, read.flatten())[..., 1].view(-1, *read.shape)
+            return float(aggregate(logits, network.shape.aggregation, network.counted(lists))[0, 3])
+
+    def effect(image: int, rows: Any) -> float:
+        step, values = 1e-2, []
+        for sign in (-1, 1):
+            changed = tokens.detach().clone()
+            changed[0, image, rows] *= 1 + sign * step
+            values.append(score(changed))
+        return (values[1] - values[0]) / (2 * step)
+
+    assert found.query_effect[0] == pytest.approx(effect(0, 1), abs=2e-3)
+    assert found.image_effect[-1] == pytest.approx(effect(4, len(found.image_effect)), abs=2e-3)
+    there = 1 + len(gallery.images["g1"].locals or ())
+    assert found.candidates["g1"] == pytest.approx(effect(2, slice(0, there)), abs=5e-3)
+    assert list(found.candidates) == sorted(found.candidates, key=lambda name: -abs(found.candidates[name]))
+    assert found.candidates.keys() == {"g0", "g1", "g2", "g4"}
+    np.testing.assert_array_equal(found.image_xy, gallery.images["g3"].locals.xy[: len(found.image_effect)])
+
+
+def test_an_explanation_of_a_long_list_reads_a_window_around_the_image() -> None:
+    torch.manual_seed(0)
+    reranker, gallery = LoCoReReranker(LoCoReNetwork(SHAPE)), Gallery(9)
+    names = [f"g{row}" for row in range(1, 9)]
+    first, last = reranker.explain(gallery.images["g0"], listed(names), ["g1", "g8"], gallery)
+    assert first.candidates.keys() == set(names[1:5])
+    assert last.candidates.keys() == set(names[3:7])

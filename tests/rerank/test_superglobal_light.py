@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from listed import listed
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import load_reranker
@@ -53,7 +54,7 @@ def test_it_scores_and_explains_like_the_reranker(options: dict[str, Any], lengt
     for mine, theirs in zip(light.score(queries, candidates, source), wanted, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=2e-6)
     names = [name for name in candidates.ids[0] if name not in ("0", "1")]
-    mine, theirs = (one.explain(queries[0], names, names[:5], source) for one in (light, whole))
+    mine, theirs = (one.explain(queries[0], listed(names), names[:5], source) for one in (light, whole))
     for found, reason in zip(mine, theirs, strict=True):
         assert dict(zip(found.ids, found.weights, strict=True)) == pytest.approx(
             dict(zip(reason.ids, reason.weights, strict=True)), abs=2e-6

@@ -82,6 +82,21 @@ class TestSearch:
         assert ids(search(http, photo, split="no such")) == []
         assert ids(search(http, photo, min_score=0.99, rerank="none"))[0] == FIRST
 
+    def test_more_and_less_like_images_of_the_collection(self, http: httpx.Client, photo: bytes) -> None:
+        plain = search(http, photo, rerank="none").json()["results"]
+        other, away = "bridge/bridge 2.png", plain[1]["id"]
+        assert ids(search(http, id=FIRST, like=FIRST, rerank="none")) == [one["id"] for one in plain]
+        assert ids(search(http, like=other, rerank="none"))[0] == other
+        assert ids(search(http, like=[other, FIRST], rerank="none"))[:2] != ids(search(http, like=other))[:2]
+        towards = {one["id"]: one["score"] for one in search(http, photo, like=other, top_k=10).json()["results"]}
+        assert other in towards
+        moved = search(http, photo, unlike=[away, ""], rerank="none").json()["results"]
+        scores = {one["id"]: one["score"] for one in moved}
+        assert scores.get(away, -1.0) < plain[1]["score"]
+        assert "not in the collection" in problem(search(http, photo, like="../../etc/passwd"), 404)
+        assert "give a query or an image that it should be like" in problem(search(http, unlike=FIRST), 422)
+        assert "give a photo" in problem(search(http, like=FIRST, box="0,0,4,4"), 422)
+
     def test_stages_come_one_after_the_other(self, http: httpx.Client, photo: bytes) -> None:
         form = {"image": ("a.png", photo), "explain": (None, "true"), "depth": (None, "5")}
         with http.stream("POST", "/search/stream", files=form) as response:

@@ -200,6 +200,26 @@ def test_the_keyboard_and_the_full_view(page: Page, home: Path) -> None:
     expect(page.locator("#help")).to_be_visible()
 
 
+def test_more_and_less_like_a_result(page: Page, home: Path) -> None:
+    upload(page, home)
+    third = cards(page).nth(2).get_attribute("data-id")
+    cards(page).nth(2).locator(".view").click()
+    page.click("#viewer-like")
+    expect(page.locator("#viewer")).to_be_hidden()
+    expect(page.locator("#feedback li")).to_have_count(1)
+    expect(page.locator("#feedback")).to_contain_text(f"More like {(third or '').split('/')[1]}")
+    expect(page.locator("#status")).to_contain_text("re-ranked")
+    assert not serious(page)
+    page.click("#feedback button")
+    expect(page.locator("#feedback li")).to_have_count(0)
+    first_is(page, FIRST)
+    cards(page).nth(1).locator(".view").click()
+    page.click("#viewer-unlike")
+    expect(page.locator("#feedback")).to_contain_text("Less like")
+    page.set_input_files("#file", home / "photos" / "bridge/bridge 2.png")  # another query begins without marks
+    expect(page.locator("#feedback li")).to_have_count(0)
+
+
 def test_a_phone_in_the_dark(browser: Browser, address: str, home: Path) -> None:
     options = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark", "has_touch": True}
     for page in opened(browser, address, **options):

@@ -15,7 +15,15 @@ import torch
 
 from pipeline.errors import UsageError
 from pipeline.rerank.candidate_vectors import score_blocks
-from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, FurtherSearch, ModelCard
+from pipeline.types import (
+    Candidates,
+    Description,
+    DescriptorSource,
+    FloatArray,
+    FurtherSearch,
+    ModelCard,
+    Neighbours,
+)
 
 
 class ListReranker(ABC):
@@ -77,6 +85,37 @@ class NeighbourhoodReranker(ListReranker):
             else FurtherSearch(np.zeros((0, len(query.vector)), np.float32), self._neighbours)
             for query, ids in zip(queries, candidates.ids, strict=True)
         ]
+
+    def explain(
+        self, query: Description, candidates: Candidates, ids: Sequence[str], gallery: DescriptorSource
+    ) -> list[Neighbours]:
+        """See `ExplainingReranker.explain`: the candidates that changed each score, and what they changed."""
+        names = candidates.ids[0]
+        vectors = np.require(gallery.globals(names), np.float32, ["C", "W"])
+        one = torch.from_numpy(query.vector)[None], torch.from_numpy(vectors)[None]
+        after = self._scored(*one)[0].cpu().numpy()
+        rows = [names.index(name) for name in ids]
+        with torch.inference_mode():
+            shares = self.shares(one[0].to(self._device), one[1].to(self._device), rows).cpu().numpy()
+        return [
+            neighbours_of(names, share, row, float(vectors[row] @ query.vector), float(after[row]))
+            for row, share in zip(rows, shares, strict=True)
+        ]
+
+    @abstractmethod
+    def shares(self, queries: torch.Tensor, vectors: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """[R, M] how much each candidate counts in the score of those in `rows`, at least 0; see `Neighbours`.
+
+        Args:
+            queries, vectors: one query [1, D] and its candidates [1, M, D].
+            rows: R candidates.
+        """
+
+
+def neighbours_of(names: Sequence[str], shares: FloatArray, row: int | None, before: float, after: float) -> Neighbours:
+    """The explanation of a score by the shares [M] of all candidates; that of `row`, the image itself, is left out."""
+    order = [int(place) for place in np.argsort(-shares, kind="stable") if shares[place] > 0 and place != row]
+    return Neighbours([names[place] for place in order], np.asarray(shares[order], np.float32), before, after)
 
 
 def nearest(products: torch.Tensor, count: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ are sought in the list, which those of the first candidates have joined.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -43,10 +44,19 @@ class DatabaseAugmentation(NeighbourhoodReranker):
         """See `ListReranker.score_vectors`. Augmented vectors are mixes W X of X, so they are never written out:
         q x' = W X q, and their squared lengths are the diagonal of W X X^T W^T."""
         products = torch.bmm(vectors, vectors.transpose(1, 2))
-        rows = nearest(products, self._k)
-        ranks = torch.arange(rows.shape[2], device=rows.device)
-        weights = ((self._k - ranks) / self._k).expand(rows.shape)
-        mix = torch.zeros_like(products).scatter_(2, rows, weights)
+        mix = self._mix(products)
         similarity = torch.bmm(mix, torch.bmm(vectors, queries.unsqueeze(2))).squeeze(2)
         lengths = (torch.bmm(mix, products) * mix).sum(dim=2)
         return similarity / lengths.clamp(min=1e-12).sqrt()
+
+    def shares(self, queries: torch.Tensor, vectors: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """See `NeighbourhoodReranker.shares`: of the augmented candidate."""
+        mix = self._mix(torch.bmm(vectors, vectors.transpose(1, 2)))[0, list(rows)]
+        return mix / mix.sum(dim=1, keepdim=True)
+
+    def _mix(self, products: torch.Tensor) -> torch.Tensor:
+        """W [Q, M, M], the weights w_r of each candidate's row, of products [Q, M, M]."""
+        rows = nearest(products, self._k)
+        ranks = torch.arange(rows.shape[2], device=rows.device)
+        weights = ((self._k - ranks) / self._k).expand(rows.shape)
+        return torch.zeros_like(products).scatter_(2, rows, weights)

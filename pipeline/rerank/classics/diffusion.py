@@ -14,6 +14,7 @@ the first images of a search. A score is f over its largest value, in [0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -70,6 +71,18 @@ class Diffusion(NeighbourhoodReranker):
 
     def score_vectors(self, queries: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """See `ListReranker.score_vectors`."""
+        found = [np.asarray(f / (f.max() or 1.0), np.float32) for _, f in self._flows(queries, vectors)]
+        return torch.from_numpy(np.stack(found)).to(vectors.device)
+
+    def shares(self, queries: torch.Tensor, vectors: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """See `NeighbourhoodReranker.shares`: f_j is alpha S_ji f_i from each, the rest from the query."""
+        ((graph, flow),) = self._flows(queries, vectors)
+        incoming = self._alpha * (graph[list(rows)].toarray() * flow)
+        reached = np.maximum(flow[list(rows)], 1e-12)[:, None]
+        return torch.from_numpy(np.clip(incoming / reached, 0, None).astype(np.float32))
+
+    def _flows(self, queries: torch.Tensor, vectors: torch.Tensor) -> list[tuple[csr_array[Any], Doubles]]:
+        """S [M, M] and f [M] of each query [Q, D] and its candidates [Q, M, D]."""
         products = torch.bmm(vectors, vectors.transpose(1, 2))
         rows = nearest(products, self._k + 1)[:, :, 1:].cpu().numpy()
         similarity = torch.bmm(vectors, queries.unsqueeze(2)).squeeze(2)
@@ -77,13 +90,14 @@ class Diffusion(NeighbourhoodReranker):
         start = torch.zeros_like(similarity).scatter_(1, first.indices, first.values.clamp(min=0) ** self._gamma)
         weights = (products.clamp(min=0) ** self._gamma).cpu().numpy().astype(np.float64)
         pairs = zip(rows, weights, start.cpu().numpy().astype(np.float64), strict=True)
-        return torch.from_numpy(np.stack([self._solve(*one) for one in pairs])).to(vectors.device)
+        return [self._solve(*one) for one in pairs]
 
-    def _solve(self, rows: npt.NDArray[np.int64], weights: Doubles, start: Doubles) -> npt.NDArray[np.float32]:
-        """f [M] of neighbours [M, k], weights [M, M] of all pairs and y [M]."""
-        laplacian = eye_array(len(start), format="csr") - self._alpha * _normalised(_mutual(rows, weights))
+    def _solve(self, rows: npt.NDArray[np.int64], weights: Doubles, start: Doubles) -> tuple[csr_array[Any], Doubles]:
+        """S [M, M] and f [M] of neighbours [M, k], weights [M, M] of all pairs and y [M]."""
+        graph = _normalised(_mutual(rows, weights))
+        laplacian = eye_array(len(start), format="csr") - self._alpha * graph
         found, _ = cg(laplacian, (1 - self._alpha) * start, rtol=1e-6, maxiter=self._iterations)
-        return np.asarray(found / (found.max() or 1.0), np.float32)
+        return graph, found
 
 
 def _mutual(rows: npt.NDArray[np.int64], weights: Doubles) -> csr_array[Any]:

@@ -16,6 +16,7 @@ of the authors' code.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -47,6 +48,21 @@ class KReciprocal(NeighbourhoodReranker):
 
     def score_vectors(self, queries: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         """See `ListReranker.score_vectors`."""
+        encoded = self._encoded(queries, vectors)
+        query, candidates = encoded[:, :1], encoded[:, 1:]
+        return torch.minimum(query, candidates).sum(dim=2) / torch.maximum(query, candidates).sum(dim=2)
+
+    def shares(self, queries: torch.Tensor, vectors: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+        """See `NeighbourhoodReranker.shares`: of what the encodings of query and candidate have in common.
+
+        The share of the query itself is the rest.
+        """
+        encoded = self._encoded(queries, vectors)[0]
+        common = torch.minimum(encoded[:1], encoded[1:][list(rows)])
+        return common[:, 1:] / common.sum(dim=1, keepdim=True).clamp(min=1e-12)
+
+    def _encoded(self, queries: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        """V [Q, 1 + M, 1 + M] of the query, which is the first, and its candidates."""
         images = torch.cat([queries.unsqueeze(1), vectors], dim=1)
         products = torch.bmm(images, images.transpose(1, 2))
         order = nearest(products, max(self._k1 + 1, self._k2))
@@ -54,9 +70,7 @@ class KReciprocal(NeighbourhoodReranker):
         encoded = torch.exp(2 * products - 2) * related
         encoded = encoded / encoded.sum(dim=2, keepdim=True)
         near = order[:, :, : self._k2]
-        encoded = torch.bmm(_mask(near, products), encoded) / near.shape[2]
-        query, candidates = encoded[:, :1], encoded[:, 1:]
-        return torch.minimum(query, candidates).sum(dim=2) / torch.maximum(query, candidates).sum(dim=2)
+        return torch.bmm(_mask(near, products), encoded) / near.shape[2]
 
     def _related(self, near: torch.Tensor, nearer: torch.Tensor, products: torch.Tensor) -> torch.Tensor:
         """R* [Q, M, M] as 0 and 1."""

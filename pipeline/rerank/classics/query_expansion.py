@@ -22,10 +22,10 @@ import torch
 
 from pipeline.errors import UsageError
 from pipeline.rerank.candidate_vectors import score_blocks
-from pipeline.rerank.classics.candidate_lists import ListReranker, refuse_checkpoint
-from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, FurtherSearch
+from pipeline.rerank.classics.candidate_lists import ListReranker, neighbours_of, refuse_checkpoint
+from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, FurtherSearch, Neighbours
 
-Neighbours = Literal["list", "matching"]
+Expanding = Literal["list", "matching"]
 
 
 class QueryExpansion(ListReranker):
@@ -42,7 +42,7 @@ class QueryExpansion(ListReranker):
     name = ""
 
     def __init__(
-        self, k: int, alpha: float, neighbours: Neighbours = "list", verified: float = 0.4, device: str = "cpu"
+        self, k: int, alpha: float, neighbours: Expanding = "list", verified: float = 0.4, device: str = "cpu"
     ) -> None:
         super().__init__(device)
         self._k, self._alpha, self._neighbours, self._verified = k, alpha, neighbours, verified
@@ -64,22 +64,44 @@ class QueryExpansion(ListReranker):
         """See `ListReranker.score_vectors`."""
         return torch.bmm(vectors, queries.unsqueeze(2)).squeeze(2)
 
+    def explain(
+        self, query: Description, candidates: Candidates, ids: Sequence[str], gallery: DescriptorSource
+    ) -> list[Neighbours]:
+        """See `ExplainingReranker.explain`: what expanded the query, for every image the same, and its effect.
+
+        An image that expanded the query is among its own neighbours. Raises as `score` does.
+        """
+        rows, weights, _ = self._expanding(query, candidates, 0, gallery)
+        shares = np.zeros(len(candidates.ids[0]), np.float32)
+        shares[rows] = weights / (1 + weights.sum())
+        expanded = self.expand([query], candidates, gallery)[0]
+        return [
+            neighbours_of(candidates.ids[0], shares, None, float(vector @ query.vector), float(vector @ expanded))
+            for vector in gallery.globals(ids)
+        ]
+
     def expand(
         self, queries: Sequence[Description], candidates: Candidates, gallery: DescriptorSource
     ) -> list[FloatArray]:
         """The expanded query [D] of each query, of unit length; the query itself where nothing may expand it."""
         found = []
         for number, query in enumerate(queries):
-            rows = self._rows(candidates, number)
-            ids = [candidates.ids[number][row] for row in rows]
-            vectors = gallery.globals(ids) if ids else np.zeros((0, len(query.vector)), np.float32)
-            similarity = vectors @ query.vector
-            if self._neighbours == "matching":
-                similarity = candidates.earlier["matching"][number][rows]
-            weights = np.maximum(similarity, 0) ** self._alpha
+            _, weights, vectors = self._expanding(query, candidates, number, gallery)
             mean = query.vector + weights @ vectors
             found.append(np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-12), np.float32))
         return found
+
+    def _expanding(
+        self, query: Description, candidates: Candidates, number: int, gallery: DescriptorSource
+    ) -> tuple[list[int], FloatArray, FloatArray]:
+        """The places in the list of the n images that expand a query, their weights [n] and descriptors [n, D]."""
+        rows = self._rows(candidates, number)
+        ids = [candidates.ids[number][row] for row in rows]
+        vectors = gallery.globals(ids) if ids else np.zeros((0, len(query.vector)), np.float32)
+        similarity = vectors @ query.vector
+        if self._neighbours == "matching":
+            similarity = candidates.earlier["matching"][number][rows]
+        return rows, np.maximum(similarity, 0) ** self._alpha, vectors
 
     def _rows(self, candidates: Candidates, number: int) -> list[int]:
         """Places in the list of the images that expand a query, best first."""
@@ -106,7 +128,7 @@ class AverageQueryExpansion(QueryExpansion):
         checkpoint: str | Path | None = None,
         device: str = "cpu",
         k: int = 2,
-        neighbours: Neighbours = "list",
+        neighbours: Expanding = "list",
         verified: float = 0.4,
     ) -> Self:
         """The reranker with these settings; see `QueryExpansion`. Raises UsageError where a checkpoint is given."""
@@ -126,7 +148,7 @@ class AlphaQueryExpansion(QueryExpansion):
         device: str = "cpu",
         k: int = 2,
         alpha: float = 3.0,
-        neighbours: Neighbours = "list",
+        neighbours: Expanding = "list",
         verified: float = 0.4,
     ) -> Self:
         """The reranker with these settings; see `QueryExpansion`. Raises UsageError where a checkpoint is given."""

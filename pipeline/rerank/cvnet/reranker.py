@@ -175,7 +175,7 @@ class CVNetReranker:
         return scores
 
     def explain(
-        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+        self, query: Description, candidates: Candidates, ids: Sequence[str], gallery: DescriptorSource
     ) -> list[Attended]:
         """See `ExplainingReranker.explain`: the effect of each cell of the maps.
 

@@ -22,7 +22,7 @@ from pipeline.rerank.image_rows import Batch, Ragged
 from pipeline.rerank.pair_reranker import PairReranker, first_locals, refuse_without_locals
 from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.rerank.transformer import inference
-from pipeline.types import Attended, Description, DescriptorSource, ModelCard
+from pipeline.types import Attended, Candidates, Description, DescriptorSource, ModelCard
 
 # Of the authors' evaluation; their files hold none.
 _TEMPERATURE = 0.5
@@ -161,7 +161,7 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
             return self.network.begin(descriptors.to(self._device))[..., -1].cpu()
 
     def explain(
-        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+        self, query: Description, candidates: Candidates, ids: Sequence[str], gallery: DescriptorSource
     ) -> list[Attended]:
         """See `ExplainingReranker.explain`; the effects are the votes, which add up to the score."""
         source, one = self.read([query], gallery=False), torch.tensor([0])
@@ -172,8 +172,8 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
             with inference(self._device, self._precision):
                 votes = self.network.votes(source.batch(one), target.batch(one))
             places = self.places(query, source), self.places(image, target)
-            effects = (side[0, : len(xy)].cpu().numpy() for side, xy in zip(votes, places, strict=True))
-            found.append(Attended(*places, *effects))
+            of_query, of_image = (side[0, : len(xy)].cpu().numpy() for side, xy in zip(votes, places, strict=True))
+            found.append(Attended(*places, of_query, of_image))
         return found
 
     def read(self, images: Sequence[Description], gallery: bool) -> Ragged:

@@ -128,13 +128,19 @@ class LoCoReNetwork(nn.Module):
             lists: B queries and their candidates.
             keep: [k] int64, tokens of candidates, without separators: the result is [B, k, 2]. None: all tokens.
         """
-        logits: torch.Tensor = self.language_model["classifier"](self.hidden(lists, keep))
+        return self.logits_of(*self.tokens(lists), keep)
+
+    def logits_of(self, tokens: torch.Tensor, padding: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
+        """As `forward`, of what `tokens` gives."""
+        logits: torch.Tensor = self.language_model["classifier"](self._hidden(tokens, padding, keep))
         return logits
 
     def hidden(self, lists: ImageLists, keep: torch.Tensor | None = None) -> torch.Tensor:
         """The tokens [B, N, d] after the last layer; see `forward`."""
+        return self._hidden(*self.tokens(lists), keep)
+
+    def _hidden(self, tokens: torch.Tensor, padding: torch.Tensor, keep: torch.Tensor | None = None) -> torch.Tensor:
         longformer: Any = self.language_model["longformer"]
-        tokens, padding = self._tokens(lists)
         images = tokens.shape[1]
         plan = Plan(self._is_global(images).to(tokens.device), padding.flatten(1) if padding.any() else None)
         states: torch.Tensor = longformer.embeddings(tokens.flatten(1, 2), self._positions(images).to(tokens.device))
@@ -166,7 +172,7 @@ class LoCoReNetwork(nn.Module):
         there = ~lists.padding[:, 1:]
         return functional.pad(there, (1, 0), value=True) if self.shape.global_token else there
 
-    def _tokens(self, lists: ImageLists) -> tuple[torch.Tensor, torch.Tensor]:
+    def tokens(self, lists: ImageLists) -> tuple[torch.Tensor, torch.Tensor]:
         """[B, 1 + G, per_image, d] tokens before positions, and [B, 1 + G, per_image] where they are padding."""
         shape = self.shape
         local = self.local_to_lm(lists.locals) if shape.project_local else lists.locals

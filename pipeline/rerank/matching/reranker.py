@@ -152,7 +152,7 @@ class MatchingReranker:
         return scores
 
     def explain(
-        self, query: Description, candidates: Sequence[str], ids: Sequence[str], gallery: DescriptorSource
+        self, query: Description, candidates: Candidates, ids: Sequence[str], gallery: DescriptorSource
     ) -> list[VerifiedMatches]:
         """See `ExplainingReranker.explain`: which points match, and the geometry that they agree with.
 

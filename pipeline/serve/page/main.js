@@ -3,6 +3,7 @@
 import { collection, images, onTokenNeeded, search } from "./api.js";
 import { Browser, tile } from "./browser.js";
 import { byId, closable } from "./dom.js";
+import { Feedback } from "./feedback.js";
 import { Filters } from "./filters.js";
 import { Query } from "./query.js";
 import { Results } from "./results.js";
@@ -15,7 +16,8 @@ let ready = null;
 const query = new Query(run);
 const filters = new Filters(run);
 const results = new Results(searchWith, (place) => viewer.open(place));
-const viewer = new Viewer(results, query, searchWith);
+const feedback = new Feedback(run);
+const viewer = new Viewer(results, query, feedback, searchWith);
 const browser = new Browser(searchWith);
 
 function searchWith(image) {
@@ -34,6 +36,7 @@ async function run() {
   const form = new FormData();
   query.fill(form);
   filters.fill(form);
+  feedback.fill(form, query.address);
   say("Searching …");
   complain("");
   byId("results").setAttribute("aria-busy", "true");

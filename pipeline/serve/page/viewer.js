@@ -6,11 +6,13 @@ import { Lines } from "./lines.js";
 import { explained, layer, queryLayer, reasonOf } from "./why.js";
 
 export class Viewer {
-  // `results` has the list, `query` the photo that was searched with; `search` is called with a result.
-  constructor(results, query, search) {
+  // `results` has the list, `query` the photo that was searched with, `feedback` the marks; `search` is called with a
+  // result.
+  constructor(results, query, feedback, search) {
     this.dialog = byId("viewer");
     this.results = results;
     this.query = query;
+    this.feedback = feedback;
     this.place = 0;
     this.lines = new Lines(byId("viewer-pair"));
     closable(this.dialog);
@@ -20,6 +22,12 @@ export class Viewer {
       this.dialog.close();
       search(this.results.list[this.place]);
     });
+    for (const kind of ["like", "unlike"]) {
+      byId(`viewer-${kind}`).addEventListener("click", () => {
+        this.dialog.close();
+        feedback.toggle(this.results.list[this.place], kind);
+      });
+    }
     this.dialog.addEventListener("keydown", (event) => {
       if (event.key === "ArrowLeft") this.open(this.place - 1);
       if (event.key === "ArrowRight") this.open(this.place + 1);
@@ -39,6 +47,7 @@ export class Viewer {
     const found = element("figure", {}, element("div", { class: "frame" }, photo(photoAddress(result.id, 1280), result.label || result.path), layer(result)), element("figcaption", {}, result.path));
     byId("viewer-pair").replaceChildren(query, found);
     byId("viewer-facts").replaceChildren(this.facts(result), ...explained(result));
+    for (const kind of ["like", "unlike"]) byId(`viewer-${kind}`).setAttribute("aria-pressed", String(this.feedback.kindOf(result.id) === kind));
     byId("viewer-whole").href = photoAddress(result.id);
     byId("viewer-previous").disabled = place === 0;
     byId("viewer-next").disabled = place === this.results.list.length - 1;

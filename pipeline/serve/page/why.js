@@ -33,7 +33,7 @@ export function queryLayer(result, width, height) {
   return drawn;
 }
 
-// In words, with small photos of the neighbours that refined a descriptor.
+// In words, with small photos of the neighbours that counted.
 export function explained(result) {
   const parts = [];
   for (const [name, reason] of Object.entries(result.explanation || {})) {
@@ -56,9 +56,11 @@ export function sentence(reason) {
     return `${reason.inliers} of ${reason.matches} matched points ${found}.`;
   }
   if (reason.kind === "Neighbours") {
-    return `Similarity ${reason.before.toFixed(3)} became ${reason.after.toFixed(3)} when ${reason.neighbours.length} neighbours refined the descriptor.`;
+    return `Similarity ${reason.before.toFixed(3)} became ${reason.after.toFixed(3)} when ${reason.neighbours.length} neighbours counted.`;
   }
-  return "Circles show where the reranker looked: the larger, the more it counts.";
+  const others = (reason.candidates || []).slice(0, 5).map((one) => `${one.id} (${one.effect.toFixed(2)})`);
+  const beside = others.length ? ` Other candidates: ${others.join(", ")}.` : "";
+  return `Circles show where the reranker looked: the larger, the more it counts.${beside}`;
 }
 
 function neighbours(reason) {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import RerankStep, apply_chain, load_reranker
 from pipeline.rerank.classics.rocchio import rocchio
-from pipeline.types import Candidates, Description, FurtherSearch
+from pipeline.types import Candidates, Description, FurtherSearch, explains
 
 CLASSICS = ("average_qe", "alpha_qe", "dba", "k_reciprocal", "diffusion")
 WIDTH = 6
@@ -269,3 +269,81 @@ def test_only_verified_images_expand_after_matching() -> None:
     assert list(plain.ids) == ids  # nothing was verified: the query stays as it is
     with pytest.raises(UsageError, match="give --rerank matching,alpha_qe"):
         apply_chain(chain[1:], query, gallery.candidates(20), gallery)  # type: ignore[arg-type]
+
+
+# --- why a score is as it is ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLASSICS)
+@settings(max_examples=15, deadline=None)
+@given(sizes, seeds)
+def test_reasons_begin_with_the_similarity_and_end_with_the_score(name: str, count: int, seed: int) -> None:
+    gallery = Gallery(count, seed)
+    candidates = gallery.candidates(count)
+    ids = list(candidates.ids[0])
+    reranker: Any = load_reranker(name)
+    assert explains(reranker)
+    found = reranker.explain(Description(gallery.query), candidates, ids, gallery)
+    np.testing.assert_allclose([one.before for one in found], candidates.scores[0], atol=1e-5)
+    np.testing.assert_allclose([one.after for one in found], scores_of(name, gallery, candidates), atol=1e-5)
+    for own, one in zip(ids, found, strict=True):
+        assert (np.diff(one.weights) <= 0).all()
+        assert one.weights.sum() <= 1 + 1e-4
+        assert set(one.ids) <= set(ids)
+        assert name.endswith("_qe") or own not in one.ids
+
+
+@pytest.mark.parametrize("name", ["average_qe", "alpha_qe", "dba"])
+@settings(max_examples=15, deadline=None)
+@given(sizes, seeds)
+def test_shares_mix_the_descriptor_that_is_compared(name: str, count: int, seed: int) -> None:
+    gallery = Gallery(count, seed)
+    candidates = gallery.candidates(count)
+    reranker: Any = load_reranker(name)
+    ids = list(candidates.ids[0])[::3]
+    reasons = reranker.explain(Description(gallery.query), candidates, ids, gallery)
+    for own, one in zip(ids, reasons, strict=True):
+        image = gallery.globals([own])[0]
+        refined, other = (image, gallery.query) if name == "dba" else (gallery.query, image)
+        mix = (1 - one.weights.sum()) * refined + (one.weights @ gallery.globals(one.ids) if one.ids else 0)
+        assert one.after == pytest.approx(float(mix @ other) / float(np.linalg.norm(mix)), abs=1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(3, 40), seeds)
+def test_all_that_flows_to_an_image_comes_from_its_neighbours(count: int, seed: int) -> None:
+    gallery = Gallery(count, seed)
+    candidates = gallery.candidates(count)
+    ids = list(candidates.ids[0])
+    reranker: Any = load_reranker("diffusion", iterations=200)
+    reasons = reranker.explain(Description(gallery.query), candidates, ids, gallery)
+    for own, one in zip(ids, reasons, strict=True):
+        if own == ids[0]:  # where the diffusion starts
+            continue
+        assert one.weights.sum() == pytest.approx(1 if one.after > 1e-6 else 0, abs=1e-3)
+
+
+def test_reasons_know_the_order_and_the_scores_of_the_links_before() -> None:
+    gallery = Gallery(12, 0)
+    ids, scores = gallery.first(gallery.query, 12)
+    verified = np.linspace(0, 1, 12, dtype=np.float32)
+    candidates = Candidates(["q"], [ids], [scores], {"matching": [verified]})
+    reranker: Any = load_reranker("average_qe", k=2, neighbours="matching", verified=0.5)
+    found = reranker.explain(Description(gallery.query), candidates, ids[:1], gallery)[0]
+    assert sorted(found.ids) == sorted(ids[-2:])
+    turned = Candidates(["q"], [ids[::-1]], [scores[::-1]])
+    plain: Any = load_reranker("average_qe", k=2)
+    assert sorted(plain.explain(Description(gallery.query), turned, ids[:1], gallery)[0].ids) == sorted(ids[-2:])
+
+
+def test_a_ranking_says_which_order_each_link_was_given() -> None:
+    gallery = Gallery(20, 3)
+    chain = [*chain_of("k_reciprocal", 12), *chain_of("average_qe", 8)]
+    query = [Description(gallery.query)]
+    first, both = (
+        apply_chain(part, query, gallery.candidates(20), gallery)[0]  # type: ignore[arg-type]
+        for part in (chain[:1], chain)
+    )
+    order = np.argsort(both.places["average_qe"])
+    assert [both.ids[row] for row in order] == list(first.ids)
+    assert [both.ids[row] for row in np.argsort(both.places["k_reciprocal"])] == list(gallery.candidates(20).ids[0])

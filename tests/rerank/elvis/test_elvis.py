@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listed import listed
 from torch.nn import functional
 
 from pipeline.errors import RelookError
@@ -128,7 +129,7 @@ def test_an_explanation_has_votes_that_add_up_to_the_score() -> None:
     reranker = ELViSReranker(network(), temperature=TEMPERATURE, query_locals=8, gallery_locals=8)
     query, gallery = described(5, 1), Gallery([described(7, 2), described(8, 3)])
     (scores,) = reranker.score([query], Candidates(["q"], [["0", "1"]], [np.ones(2)]), gallery)
-    for found, score in zip(reranker.explain(query, ["0", "1"], ["0", "1"], gallery), scores, strict=True):
+    for found, score in zip(reranker.explain(query, listed(["0", "1"]), ["0", "1"], gallery), scores, strict=True):
         total = found.query_effect.sum() + found.image_effect.sum()
         assert 1 / (1 + math.exp(-TEMPERATURE * total)) == pytest.approx(score, abs=1e-6)
         assert len(found.image_xy) == len(found.image_effect)

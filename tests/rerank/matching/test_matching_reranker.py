@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from listed import listed
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank import load_reranker
@@ -91,7 +92,7 @@ def test_a_query_without_keypoints_scores_zero(reranker: MatchingReranker, galle
 
 
 def test_an_explanation_has_the_points_and_the_outline(reranker: MatchingReranker, gallery: Gallery) -> None:
-    found = reranker.explain(described(image(1)), ["other", "same"], ["same"], gallery)[0]
+    found = reranker.explain(described(image(1)), listed(["other", "same"]), ["same"], gallery)[0]
     assert found.inlier_count > 70
     np.testing.assert_allclose(found.image_xy[found.inliers] - found.query_xy[found.inliers], 20, atol=0.1)
     outline = found.outline()
@@ -103,16 +104,16 @@ def test_an_explanation_has_the_points_and_the_outline(reranker: MatchingReranke
 
 def test_explanations_of_the_last_scores_match_nothing_again(reranker: MatchingReranker, gallery: Gallery) -> None:
     query = described(image(1))
-    fresh = reranker.explain(query, ["same", "other"], ["same", "one"], gallery)
+    fresh = reranker.explain(query, listed(["same", "other"]), ["same", "one"], gallery)
     gallery.read.clear()
     reranker.score([described(image(2)), query], candidates(["other"], ["same", "other"]), gallery)
     gallery.read.clear()
-    found = reranker.explain(query, ["same", "other"], ["same", "one"], gallery)
+    found = reranker.explain(query, listed(["same", "other"]), ["same", "one"], gallery)
     assert gallery.read == ["one"], "it was not scored"
     assert [one.to_json() for one in found] == [one.to_json() for one in fresh]
     changed = Gallery({"same": image(2), "other": image(1)})
-    assert reranker.explain(query, ["same", "other"], ["other"], changed)[0].inlier_count == 80
-    assert reranker.explain(described(image(2)), ["same"], ["same"], gallery)[0].inlier_count < 30
+    assert reranker.explain(query, listed(["same", "other"]), ["other"], changed)[0].inlier_count == 80
+    assert reranker.explain(described(image(2)), listed(["same"]), ["same"], gallery)[0].inlier_count < 30
 
 
 def test_keypoints_of_another_kind_are_refused(reranker: MatchingReranker) -> None:
