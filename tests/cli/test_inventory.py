@@ -117,7 +117,11 @@ def test_config_lists_every_key_of_the_default_file() -> None:
 # Settings whose name says it all.
 UNEXPLAINED = {
     *("device", "seed", "rerank.chain", "describe.weights", "describe.locals.scales", "train_rerank.reranker"),
-    *(f"train_{verb}.{key}" for verb in ("global", "rerank") for key in ("epochs", "optimizer", "learning_rate")),
+    *(
+        f"train_{verb}.{key}"
+        for verb in ("global", "rerank", "detector")
+        for key in ("epochs", "optimizer", "learning_rate")
+    ),
     *(
         f"train_rerank.{name}.{key}"
         for name in ("rrt", "rrt_sop", "locore")
@@ -213,7 +217,7 @@ def test_every_verb_has_a_group_and_examples() -> None:
         assert group in text
         for verb, examples in members.items():
             assert examples
-            assert all(example.startswith(f"relook {verb}") for example in examples)
+            assert examples[-1].startswith(f"relook {verb}")  # those before it may make what it reads
 
 
 def test_short_help_version_and_completion() -> None:
