@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -46,6 +46,9 @@ def extract(
         typer.Option("--shard", metavar="K/N", help="Describe the K-th of N shares, beside the other processes."),
     ] = None,
     join: Annotated[bool, typer.Option("--join", help="Commit what all shards described.")] = False,
+    engine: Annotated[
+        Literal["here", "ray"], typer.Option("--engine", help="What describes: this process, or a Ray cluster.")
+    ] = "here",
     labels: LabelsFile = None,
     max_removed: MaxRemoved = None,
     accept_license: AcceptLicense = None,
@@ -71,6 +74,8 @@ def extract(
         "accept_license": accept_license or None,
     }
     run = Run(config, settings, flags, as_json, verbose, quiet)
+    if engine == "ray" and (shard is not None or join):
+        raise UsageError("--engine ray: it divides the photos and joins the shards by itself; leave --shard and --join")
     if shard is not None:
         _one_shard(run, shard, photos or images, join)
         return
@@ -78,7 +83,10 @@ def extract(
         raise UsageError("--join takes no photos: they are those of the shards")
     stop = Stop()
     with stop_on_signals(stop):
-        result = stage.join(run.config) if join else stage.extract(run.config, photos or images, run.reporter, stop)
+        if join:
+            result = stage.join(run.config)
+        else:
+            result = stage.extract(run.config, photos or images, run.reporter, stop, engine=engine)
     run.show(result.to_json(), lambda document: show_rows(out, "extract", _rows_of(document)))
     if result.stopped:
         run.note(f"stopped by {result.stopped}: what was finished is committed; run it again to describe the rest")

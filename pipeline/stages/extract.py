@@ -6,6 +6,8 @@ other store is written. A large collection is divided into shards, which describ
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pipeline.config import Config
 from pipeline.errors import UsageError
 from pipeline.workflow.indexing.engine import EXTRACT, SyncSummary, sync_index
@@ -14,9 +16,16 @@ from pipeline.workflow.indexing.sharding.shard_run import ShardSummary, parse_sh
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.stop import Stop
 
+Engine = Literal["here", "ray"]
+
 
 def extract(
-    config: Config, images: str | None = None, reporter: Reporter | None = None, stop: Stop | None = None
+    config: Config,
+    images: str | None = None,
+    reporter: Reporter | None = None,
+    stop: Stop | None = None,
+    *,
+    engine: Engine = "here",
 ) -> SyncSummary:
     """Describe a collection; run again, only what changed is described.
 
@@ -25,11 +34,16 @@ def extract(
         images: a folder, a manifest, or NAME:FOLDER of a data set; None: `catalog.images`.
         reporter: told about the progress.
         stop: checked between two photos.
+        engine: "here" is this process; "ray" is a Ray cluster, see `extract_with_ray`.
 
     Raises:
         UsageError: no photos are given.
         RelookError: see `sync_index`.
     """
+    if engine == "ray":
+        from pipeline.workflow.indexing.sharding.ray_engine import extract_with_ray
+
+        return extract_with_ray(config, _given(config, images), reporter or Silent(), stop or Stop())
     return sync_index(EXTRACT, config, _given(config, images), reporter or Silent(), stop or Stop())
 
 

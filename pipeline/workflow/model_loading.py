@@ -31,7 +31,7 @@ logger = logging.getLogger("relook")
 
 # Photos that share batches: at least so many, and so many batches. Small enough to divide a collection into shards,
 # large enough that the last batches of a block, which are not full, cost little.
-_BLOCK, _BLOCK_BATCHES = 64, 16
+_BLOCK, _BLOCK_BATCHES = 64, 4
 
 # What drivers of NVIDIA, of NVIDIA in WSL, and of AMD make.
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")

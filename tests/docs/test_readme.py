@@ -58,10 +58,10 @@ PAGES = [
 
 # docs/serve.md is run by test_serve_page.py: a server does not end.
 
-# Run by .ci/run, by test_benchmarks.py (whole data sets, in miniature), or not by us to run.
+# Run by .ci/run, by test_benchmarks.py (whole data sets, in miniature), by test_ray_engine.py, or not by us to run.
 ELSEWHERE = (
     *("pip install", "pytest", "python cli.py demo", "relook demo", "tensorboard", "python data/make_samples.py"),
-    "relook evaluate --config configs/",
+    *("relook evaluate --config configs/", "relook extract photos --index onray --engine ray"),
 )
 
 

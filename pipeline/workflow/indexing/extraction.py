@@ -52,7 +52,7 @@ def describe_changes(
     Photos of `sample` come first, without passing the network again. What could not be read is tried once more at the
     end: a file that was being written may be complete by then.
     """
-    parts = _Parts(writer, config.extract.part_size)
+    parts = Parts(writer, config.extract.part_size)
     failed: list[Failed] = []
     known = writer.index.records.keys() if writer.index else set()
     counts = {True: 0, False: 0}
@@ -84,7 +84,7 @@ def describe_changes(
     return Outcome(counts[False], counts[True], failures)
 
 
-class _Parts:
+class Parts:
     """Collects what was described into parts, and has one thread write them while the next are computed."""
 
     def __init__(self, writer: IndexWriter, part_size: int) -> None:

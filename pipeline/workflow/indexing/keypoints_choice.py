@@ -32,6 +32,10 @@ class KeypointsRequest:
     stored: StoredType
     options: Mapping[str, Any]
 
+    def made_by(self, extractor: KeypointExtractor) -> KeypointsMade:
+        """What the manifest of an index says of keypoints of this extractor."""
+        return KeypointsMade(**extractor.card.to_json(), stored=self.stored, checkpoint=self.checkpoint)
+
     def is_of(self, made: KeypointsMade | None) -> bool:
         """Whether an index's keypoints follow from this, as far as that is known without loading the extractor."""
         return made is not None and (self.kind, self.checkpoint, self.stored, dict(self.options)) == (
@@ -63,6 +67,20 @@ def requested_keypoints(section: KeypointsConfig, made: KeypointsMade | None) ->
         _absolute(section.checkpoint) if "checkpoint" in given else made.checkpoint,
         section.stored if "stored" in given else made.stored,
         {key: value for key, value in options.items() if value is not None},
+    )
+
+
+def load_requested(request: KeypointsRequest, config: Config) -> KeypointExtractor:
+    """What finds requested keypoints. Raises RelookError where its weights cannot be had."""
+    from pipeline.describe import load_keypoints
+    from pipeline.workflow.model_loading import choose_device
+
+    return load_keypoints(
+        request.kind,
+        request.checkpoint,
+        choose_device(config),
+        accept_license=config.accept_license,
+        **request.options,
     )
 
 
@@ -103,9 +121,7 @@ class KeypointsChoice:
         """Have what is added from here on be of the extractor as it is loaded: its weights may have changed."""
         if self._request is None:
             return
-        made = KeypointsMade(
-            **self.extractor.card.to_json(), stored=self._request.stored, checkpoint=self._request.checkpoint
-        )
+        made = self._request.made_by(self.extractor)
         index = self._writer.index
         before = index.manifest.keypoints if index else None
         if before is not None and before.card != made.card:
@@ -121,18 +137,9 @@ class KeypointsChoice:
     @property
     def extractor(self) -> KeypointExtractor:
         """What finds the requested keypoints. Raises RelookError where its weights cannot be had."""
-        from pipeline.describe import load_keypoints
-        from pipeline.workflow.model_loading import choose_device
-
         assert self._request is not None
         if self._extractor is None:
-            self._extractor = load_keypoints(
-                self._request.kind,
-                self._request.checkpoint,
-                choose_device(self._config),
-                accept_license=self._config.accept_license,
-                **self._request.options,
-            )
+            self._extractor = load_requested(self._request, self._config)
         return self._extractor
 
     def added_to(self, describer: FittableDescriber) -> FittableDescriber:

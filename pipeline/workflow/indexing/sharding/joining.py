@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import Config
@@ -50,6 +51,32 @@ def join_shards(config: Config) -> SyncSummary:
         shards.remove()
     _compare(config, plan, Index(config.index), {name for name, _, _ in join.failures})
     return summary
+
+
+def unjoined_summary(directory: Path, plan: ShardPlan, stopped: str, started: float) -> SyncSummary:
+    """What a run says that has committed nothing (yet)."""
+    index = Index(directory)
+    return SyncSummary(
+        outcome="stopped" if stopped else "done",
+        stopped=stopped,
+        index=str(directory),
+        generation=index.manifest.generation,
+        model="same",
+        images=index.manifest.counts["images"],
+        added=0,
+        changed=0,
+        moved=0,
+        relabelled=0,
+        removed=0,
+        equal=plan.counts["equal"],
+        failed=0,
+        ignored=plan.counts["ignored"],
+        unmatched=plan.counts["unmatched"],
+        keypoints=0,
+        folded=0,
+        seconds=round(time.monotonic() - started, 2),
+        weights=index.card.weights,
+    )
 
 
 def _plan(shards: Shards) -> ShardPlan:
@@ -94,27 +121,16 @@ class _Join:
 
     def summary(self, started: float) -> SyncSummary:
         """Counts as of a run that was not divided."""
-        index, counts = Index(self._writer.directory), self._plan.counts
-        return SyncSummary(
-            outcome="done",
-            stopped="",
-            index=str(index.directory),
-            generation=index.manifest.generation,
-            model="same",
-            images=index.manifest.counts["images"],
+        counts = self._plan.counts
+        summary = unjoined_summary(self._writer.directory, self._plan, "", started)
+        return replace(
+            summary,
             added=len(self._ids) - self._changed,
             changed=self._changed,
             moved=counts["moved"],
             relabelled=counts["relabelled"],
             removed=counts["removed"],
-            equal=counts["equal"],
             failed=len(self.failures),
-            ignored=counts["ignored"],
-            unmatched=counts["unmatched"],
-            keypoints=0,
-            folded=0,
-            seconds=round(time.monotonic() - started, 2),
-            weights=index.card.weights,
         )
 
     def _whole_shards(self) -> list[Index]:

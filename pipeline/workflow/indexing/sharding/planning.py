@@ -29,12 +29,15 @@ from pipeline.workflow.stop import Stop
 
 logger = logging.getLogger("relook")
 
+# Photos of a shard, where whoever plans chooses their number: the pictures of one pass from process to process at once.
+UNIT = 128
+
 # Seconds between two looks at what the shard that plans has done.
 _PAUSE = 0.5
 
 
-def agree(config: Config, images: str, shards: int, reporter: Reporter, stop: Stop) -> ShardPlan:
-    """The plan of these photos for so many shards: the one that is there, else a new one.
+def agree(config: Config, images: str, shards: int | None, reporter: Reporter, stop: Stop) -> ShardPlan:
+    """The plan of these photos for so many shards (None: of `UNIT` photos each): the one that is there, else a new one.
 
     While another process holds the index's lock, which may be a shard that plans, it is waited for.
 
@@ -75,9 +78,13 @@ def is_current(plan: ShardPlan, index: Index) -> bool:
     return manifest.generation == plan.generation or state_of(index.records.values()) == plan.state
 
 
-def _check(plan: ShardPlan, directory: Path, source: str, shards: int) -> None:
+def _check(plan: ShardPlan, directory: Path, source: str, shards: int | None) -> None:
     place = Shards(directory).directory
-    if plan.shards != shards:
+    if shards is None and plan.shards != _units(plan.counts["todo"], plan.block):
+        raise UsageError(
+            f"{place}: divided into {plan.shards} shards by --shard; go on with that, or remove it to begin again"
+        )
+    if shards is not None and plan.shards != shards:
         raise UsageError(
             f"{place}: divided into {plan.shards} shards, not {shards}; give --shard K/{plan.shards}, or remove it "
             "to begin again"
@@ -90,7 +97,9 @@ def _check(plan: ShardPlan, directory: Path, source: str, shards: int) -> None:
         )
 
 
-def _make(folder: Shards, writer: IndexWriter, config: Config, source: str, shards: int, reporter: Reporter) -> None:
+def _make(
+    folder: Shards, writer: IndexWriter, config: Config, source: str, shards: int | None, reporter: Reporter
+) -> None:
     if writer.index is not None:
         config = with_settings_of(writer.index, config)
     known = writer.index.records.keys() if writer.index else ()
@@ -106,14 +115,16 @@ def _make(folder: Shards, writer: IndexWriter, config: Config, source: str, shar
     if changes.fresh.any():
         keypoints.use()
         model.describer()  # the index carries it from here on
-    index = _index_of(writer)
+    index, block = _index_of(writer), read_options(config).block or 1
+    if shards is None:
+        shards = _units(int(changes.fresh.sum()), block)
     plan = folder.begin(
         list(changes.todo()),
         changes.revised,
         changes.removed,
         changes.replaced,
         shards=shards,
-        block=read_options(config).block or 1,
+        block=block,
         source=source,
         settings=common_settings(config),
         fingerprint=index.manifest.fingerprint,
@@ -123,6 +134,11 @@ def _make(folder: Shards, writer: IndexWriter, config: Config, source: str, shar
         failed=catalog.failed,
     )
     logger.info("%d photos, %d to describe, in %d shards", len(catalog), plan.counts["todo"], shards)
+
+
+def _units(count: int, block: int) -> int:
+    """Into how many shards of whole blocks, about `UNIT` photos each, so many photos are divided."""
+    return max(1, -(-count // (max(1, UNIT // block) * block)))
 
 
 def _index_of(writer: IndexWriter) -> Index:

@@ -8,7 +8,7 @@ are those of a shard that was never killed.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +22,13 @@ from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.shards import ShardPlan, Shards
 from pipeline.types import FittableDescriber, ImageRecord
 from pipeline.workflow.indexing.changes import Changes
-from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
+from pipeline.workflow.indexing.keypoints_choice import load_requested, requested_keypoints
 from pipeline.workflow.indexing.sharding.planning import agree
 from pipeline.workflow.indexing.sharding.shard_settings import with_common
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.stop import Stop
+
+_REMEDY = "install the same versions of packages and weights on each"
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,15 @@ class ShardRun:
         plan: of all shards.
         index: what they will be joined into.
         records: of the photos of this shard.
+
+    Attributes:
+        catalog: of these photos.
     """
 
     def __init__(self, writer: IndexWriter, plan: ShardPlan, index: Index, records: Sequence[ImageRecord]) -> None:
         self._writer, self._plan, self._index, self.records = writer, plan, index, records
         made = index.manifest
+        self.catalog = Catalog(Path(made.images_root), records)
         writer.begin(made.card, {}, Path(made.images_root), made.tables, made.asked)
         writer.use_keypoints(made.keypoints)
 
@@ -117,49 +123,71 @@ class ShardRun:
         """Describe what the folder does not have, until `stop` has a reason; how many were, and how many failed."""
         from pipeline.workflow.indexing.extraction import describe_changes
 
+        if self.done:
+            return 0, 0
+        added, failures = 0, list[tuple[str, str, str]]()
+        if self.records:
+            changes = Changes(self.catalog, self._unfinished())
+            describer = shard_describer(self._index, config)
+            outcome = describe_changes(self._writer, describer, changes, config, reporter, stop)
+            added, failures = outcome.added, outcome.failures
+        if not stop.reason:
+            self.end(failures)
+        return added, len(failures)
+
+    @property
+    def done(self) -> bool:
+        """Whether the folder has all that it will have."""
+        return self._shard.manifest.complete
+
+    def end(self, failures: Sequence[tuple[str, str, str]]) -> None:
+        """The shard is done, but for photos that cannot be read: (id, path, reason) of each.
+
+        Raises:
+            RelookError: that is all of them, and none is there: the shard is not done.
+        """
+        if failures and len(failures) == len(self.records) and not any(map(Path.exists, self._files())):
+            _, path, reason = failures[0]
+            raise RelookError(f"none of the {len(self.records)} images of this shard is here, such as {path}: {reason}")
+        self._writer.write_failures(failures)
+        self._writer.complete(1)
+
+    @property
+    def _shard(self) -> Index:
         shard = self._writer.index
         assert shard is not None
-        if shard.manifest.complete:
-            return 0, 0
-        if not self.records:
-            self._writer.complete(1)
-            return 0, 0
-        catalog = Catalog(Path(shard.manifest.images_root), self.records)
-        changes = Changes(catalog, self._unfinished(shard))
-        outcome = describe_changes(
-            self._writer, shard_describer(self._writer, self._index, config), changes, config, reporter, stop
-        )
-        if len(outcome.failures) == len(self.records) and not any(catalog.file(one).exists() for one in self.records):
-            _, path, reason = outcome.failures[0]
-            raise RelookError(f"none of the {len(self.records)} images of this shard is here, such as {path}: {reason}")
-        self._writer.write_failures(outcome.failures)
-        if not stop.reason:
-            self._writer.complete(1)
-        return outcome.added, len(outcome.failures)
+        return shard
 
-    def _unfinished(self, shard: Index) -> Any:
+    def _files(self) -> Iterator[Path]:
+        return map(self.catalog.file, self.records)
+
+    def _unfinished(self) -> Any:
         """[N] bool: the photos of blocks that are not in the folder as a whole."""
-        known = shard.has([record.id for record in self.records])
+        known = self._shard.has([record.id for record in self.records])
         blocks = np.arange(len(known)) // self._plan.block
         return np.isin(blocks, np.unique(blocks[~known]))
 
 
-def shard_describer(writer: IndexWriter, index: Index, config: Config) -> FittableDescriber:
+def shard_describer(index: Index, config: Config) -> FittableDescriber:
     """The describer of every shard: with the projections and the keypoints of the index.
 
     Raises:
-        RelookError: what is installed here makes another model of the same settings.
+        RelookError: what is installed here makes another model, or other keypoints, of the same settings.
     """
+    from pipeline.describe import with_keypoints
     from pipeline.workflow.model_loading import new_describer
 
-    keypoints = KeypointsChoice(writer, config)
-    keypoints.use()
     describer = new_describer(config)
     describer.use_fitted(index.fitted())
     if describer.card.fingerprint != index.card.fingerprint:
         differences = "; ".join(describer.card.differences(index.card)[:3])
         raise RelookError(
-            f"{index.directory}: this machine makes another model of the same settings ({differences}); install the "
-            "same versions of packages and weights on each"
+            f"{index.directory}: this machine makes another model of the same settings ({differences}); {_REMEDY}"
         )
-    return keypoints.added_to(describer)
+    request = requested_keypoints(config.describe.keypoints, index.manifest.keypoints)
+    if request is None:
+        return describer
+    extractor = load_requested(request, config)
+    if request.made_by(extractor) != index.manifest.keypoints:
+        raise RelookError(f"{index.directory}: this machine makes other keypoints of the same settings; {_REMEDY}")
+    return with_keypoints(describer, extractor)
