@@ -239,13 +239,24 @@ class Index:
 
     def _places_in(self, kind: PartKind, ids: Sequence[str]) -> list[tuple[Path, int] | None]:
         """For each image the file of this kind that it lies in and its row there; None where it has none."""
-        files = [self._file(part, kind) if kind in part.files else None for part in self._rows.parts]
+        files = self._files_of(kind)
         part_of, rows = self._rows.find(ids)
         places: list[tuple[Path, int] | None] = []
         for number, row in zip(part_of.tolist(), rows.tolist(), strict=True):
             file = files[number] if number >= 0 else None
             places.append(None if file is None else (file, row))
         return places
+
+    def _files_of(self, kind: PartKind) -> list[Path | None]:
+        """The file of a kind of every part that `ImageRows` numbers."""
+        if kind not in self._kept_files:
+            parts = self._rows.parts
+            self._kept_files[kind] = [self._file(part, kind) if kind in part.files else None for part in parts]
+        return self._kept_files[kind]
+
+    @once_property
+    def _kept_files(self) -> dict[PartKind, list[Path | None]]:
+        return {}
 
     def _parts_with(self, kind: PartKind) -> list[Part]:
         return [part for part in self.manifest.parts if kind in part.files]

@@ -17,8 +17,9 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.stores.exact.products import widened
 from pipeline.stores.index.manifest import StoredType
-from pipeline.stores.index.ragged_hdf5 import RaggedStore, write_hdf5
+from pipeline.stores.index.ragged_hdf5 import RaggedStore, Span, write_hdf5
 from pipeline.types import Box, FloatArray, Keypoints
 
 _ZERO = 128
@@ -78,19 +79,21 @@ class KeypointStore(RaggedStore[Keypoints]):
     what = "keypoints"
     hint = "extract with describe.keypoints.kind=xfeat"
 
-    def slice_of(self, file: h5py.File, row: int, first: int, last: int) -> Keypoints:
-        """See `RaggedStore.slice_of`."""
-        x0, y0, x1, y1 = self.whole(file, "region")[row].tolist()
-        none = np.zeros(last - first, np.float32)
-        scale, orientation = (file[name][first:last] if name in file else none for name in _OPTIONAL)
-        descriptors = _decoded(file["descriptors"][first:last])
-        return Keypoints(
-            file["xy"][first:last], descriptors, file["score"][first:last], scale, orientation, (x0, y0, x1, y1)
-        )
+    def items(self, spans: Sequence[Span]) -> list[Keypoints]:
+        """See `RaggedStore.items`."""
+        return [_keypoints(span) for span in spans]
+
+
+def _keypoints(span: Span) -> Keypoints:
+    x0, y0, x1, y1 = span.part.whole("region")[span.row].tolist()
+    none = np.zeros(span.last - span.first, np.float32)
+    scale, orientation = (span.read(name) if name in span.part else none for name in _OPTIONAL)
+    descriptors = _decoded(span.read("descriptors"))
+    return Keypoints(span.read("xy"), descriptors, span.read("score"), scale, orientation, (x0, y0, x1, y1))
 
 
 def _decoded(stored: npt.NDArray[Any]) -> FloatArray:
-    values: FloatArray = stored.astype(np.float32)
+    values = widened(stored) if stored.dtype == np.float16 else stored.astype(np.float32)
     if stored.dtype == np.uint8:
         values -= _ZERO
         values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1)

@@ -10,12 +10,14 @@ geometry are not there where an index does without.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from pipeline.stores.index.ragged_hdf5 import RaggedStore, write_hdf5
+from pipeline.stores.exact.products import widened
+from pipeline.stores.index.ragged_hdf5 import RaggedStore, Span, read_together, write_hdf5
 from pipeline.types import FloatArray, LocalDescriptors
 
 _GEOMETRY = {"xy": 2, "scale": None, "weight": None}
@@ -57,18 +59,22 @@ class LocalStore(RaggedStore[LocalDescriptors]):
     what = "local descriptors"
     hint = "extract with describe.locals.count > 0"
 
-    def slice_of(self, file: h5py.File, row: int, first: int, last: int) -> LocalDescriptors:
-        """See `RaggedStore.slice_of`."""
-        return LocalDescriptors(_descriptors(file, first, last), *_geometry(file, first, last))
+    def items(self, spans: Sequence[Span]) -> list[LocalDescriptors]:
+        """See `RaggedStore.items`: those of one call share their arrays."""
+        if not spans:
+            return []
+        ends = np.cumsum([0, *(span.last - span.first for span in spans)]).tolist()
+        arrays = (_descriptors(spans), *_geometry(spans))
+        return [LocalDescriptors(*(array[first:last] for array in arrays)) for first, last in pairwise(ends)]
 
 
-def _descriptors(file: h5py.File, first: int, last: int) -> FloatArray:
-    if "bits" in file:
-        return np.unpackbits(file["bits"][first:last], axis=1).astype(np.float32) * 2 - 1
-    return np.asarray(file["descriptors"][first:last], dtype=np.float32)
+def _descriptors(spans: Sequence[Span]) -> FloatArray:
+    if "bits" in spans[0].part:
+        return np.unpackbits(read_together(spans, "bits"), axis=1).astype(np.float32) * 2 - 1
+    return widened(read_together(spans, "descriptors"))
 
 
-def _geometry(file: h5py.File, first: int, last: int) -> list[FloatArray]:
-    if "xy" in file:
-        return [file[name][first:last] for name in _GEOMETRY]
+def _geometry(spans: Sequence[Span]) -> list[FloatArray]:
+    if "xy" in spans[0].part:
+        return [read_together(spans, name) for name in _GEOMETRY]
     return [np.zeros((0, width) if width else 0, dtype=np.float32) for width in _GEOMETRY.values()]

@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from pipeline.stores.index.ragged_hdf5 import RaggedStore, write_hdf5
+from pipeline.stores.index.ragged_hdf5 import RaggedStore, Span, write_hdf5
 from pipeline.types import FeatureMaps
 
 
@@ -34,12 +34,16 @@ class MapStore(RaggedStore[FeatureMaps]):
     what = "feature maps"
     hint = "extract with describe.maps.levels, as the describers cvnet_r50 and cvnet_r101 do"
 
-    def slice_of(self, file: h5py.File, row: int, first: int, last: int) -> FeatureMaps:
-        """See `RaggedStore.slice_of`; float16."""
-        values = file["values"][first:last]
-        levels, start = [], 0
-        for shape in self.whole(file, "shapes")[row].tolist():
-            end = start + math.prod(shape)
-            levels.append(values[start:end].reshape(shape))
-            start = end
-        return tuple(levels)
+    def items(self, spans: Sequence[Span]) -> list[FeatureMaps]:
+        """See `RaggedStore.items`; float16."""
+        return [_levels(span) for span in spans]
+
+
+def _levels(span: Span) -> FeatureMaps:
+    values = span.read("values")
+    levels, start = [], 0
+    for shape in span.part.whole("shapes")[span.row].tolist():
+        end = start + math.prod(shape)
+        levels.append(values[start:end].reshape(shape))
+        start = end
+    return tuple(levels)

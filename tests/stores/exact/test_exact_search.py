@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from stores_helpers import unit_vectors
 
 from pipeline.stores.exact import search as flat
-from pipeline.stores.exact.products import product_graph
+from pipeline.stores.exact.products import graph_of, widened
 from pipeline.stores.exact.scan import CPUScanner, TorchScanner
 from pipeline.stores.exact.search import FlatVectors
 
@@ -78,9 +78,17 @@ def test_nearly_equal_vectors_are_told_apart_however_few_are_kept(
         assert_exact(FlatVectors(vectors, rank), rank, unit_vectors(3, 16, seed=8), top_k)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16"])
-def test_the_graph_is_one_that_onnx_accepts(precision: str) -> None:
-    onnx.checker.check_model(onnx.load_from_string(product_graph(precision)), full_check=True)
+@pytest.mark.parametrize(
+    ("precision", "output"), [("float32", "products"), ("float16", "products"), ("float16", "widened")]
+)
+def test_the_graph_is_one_that_onnx_accepts(precision: str, output: str) -> None:
+    onnx.checker.check_model(onnx.load_from_string(graph_of(precision, output)), full_check=True)
+
+
+def test_every_half_is_widened_as_by_numpy() -> None:
+    halves = np.arange(1 << 16, dtype=np.uint16).view(np.float16).reshape(-1, 16)
+    np.testing.assert_array_equal(widened(halves), halves.astype(np.float32))
+    np.testing.assert_array_equal(widened(halves[:3]), halves[:3].astype(np.float32))
 
 
 def test_halves_are_searched_without_torch() -> None:
