@@ -42,8 +42,9 @@ class AdaptResult:
         index: that was read.
         checkpoint: that was written; None where no map is better than the descriptors as they are.
         found: counts: "images"; "duplicates", which count as one with another image; "candidates", pairs that were
-            verified, of which "known" by earlier runs; "pairs" that agree, "degenerate" and "cut" ones left out;
-            "groups", photos "in groups", groups "vetoed"; "hard negatives".
+            verified, of which "known" by earlier runs; "pairs" that teach; those that do not, though they agree:
+            "degenerate" ones, and "cut" ones, which others contradict; "groups", photos "in groups", groups "vetoed";
+            "hard negatives".
         trials: what was tried, with mAP in percent over held-out groups.
         groups: of each its "members" (id, path, label), the number of "pairs", and the support of its "weakest" link,
             the weakest first.
@@ -155,7 +156,8 @@ def _counts(mined: MinedPairs, groups: MinedGroups) -> dict[str, int]:
 
 
 def _shown(gallery: Gallery, mined: MinedPairs, groups: MinedGroups) -> list[dict[str, Any]]:
-    number, pairs, support = groups.groups.number, groups.groups.pairs, groups.groups.support
+    number, inside = groups.groups.number, groups.groups.inside
+    pairs, support = groups.groups.pairs[inside], groups.groups.support[inside]
     weakest = weakest_links(number, pairs, support)
     counts = np.bincount(number[pairs[:, 0]], minlength=groups.groups.count)
     members: list[list[dict[str, str]]] = [[] for _ in range(groups.groups.count)]

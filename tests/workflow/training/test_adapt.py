@@ -163,16 +163,23 @@ def mined(pairs: list[tuple[int, int, float, float]], count: int = 7) -> MinedPa
 
 def test_pairs_become_groups_negatives_and_doubtful_neighbours() -> None:
     found = mined(
-        [(0, 1, 60, 0.2), (1, 2, 20, 0.2), (3, 4, 50, 0.2), (0, 3, 1, 0.2), (0, 5, 9, 0.2), (5, 6, 90, 0.001)]
+        [
+            *((0, 1, 60, 0.2), (1, 2, 22, 0.2), (0, 2, 1, 0.2), (3, 4, 50, 0.2), (0, 3, 1, 0.2)),
+            *((0, 5, 11, 0.2), (4, 5, 5, 0.2), (5, 6, 90, 0.001)),
+        ]
     )
     groups = group_pairs(found, load_config().adapt)
     assert groups.groups.number.tolist() == [0, 0, -1, 1, 1, -1, -1]
+    # A pair of 11 with a photo without a group teaches; one of 5 does not, nor does one that another contradicts.
+    assert groups.groups.pairs.tolist() == [[0, 1], [3, 4], [0, 5]]
     assert (groups.cut, groups.degenerate, groups.vetoed) == (1, 1, 0)
-    assert groups.negatives == 1
-    assert [rows.tolist() for rows in groups.material.negatives] == [[3], [], [], [0], [], [], []]
-    assert [sorted(rows.tolist()) for rows in groups.material.unsure] == [[5], [2], [1], [], [], [0, 6], [5]]
+    assert groups.negatives == 2
+    assert [rows.tolist() for rows in groups.material.negatives] == [[3, 2], [], [0], [0], [], [], []]
+    unsure = [sorted(rows.tolist()) for rows in groups.material.unsure]
+    assert unsure == [[2, 5], [2, 5], [0, 1], [5], [5], [0, 1, 3, 4, 6], [5]]
     without = group_pairs(found, load_config().adapt, ["copy of 3", "gone"])
     assert without.groups.number.tolist() == [0, 0, -1, -1, -1, -1, -1]
+    assert without.groups.pairs.tolist() == [[0, 1], [0, 5]]
     assert without.vetoed == 1
 
 
