@@ -335,6 +335,9 @@ class AdaptConfig(Section):
     veto: Path | None = Field(
         None, description="a text file with an image id a line: groups with such an image teach nothing; null: none"
     )
+    labels: Path | None = Field(
+        None, description="a manifest that the groups are written into as labels, for the training verbs; null: none"
+    )
     neighbours: Positive = Field(8, description="nearest photos of each photo that are verified")
     duplicates: Annotated[float, Field(gt=0, le=1)] = Field(
         NEAR_EQUAL, description="cosine from which photos count as one, as in relook duplicates"

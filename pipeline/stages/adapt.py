@@ -29,6 +29,7 @@ from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.model_loading import open_describer
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.training.adaptation import Trial, choose_map
+from pipeline.workflow.training.groups_table import write_groups
 from pipeline.workflow.training.mined_groups import MinedGroups, check_enough, group_pairs
 from pipeline.workflow.training.mining import MinedPairs, mine_pairs, way_of_matching
 from pipeline.workflow.training.training_run import lock_beside
@@ -68,6 +69,8 @@ class AdaptResult:
 def adapt(config: Config, reporter: Reporter | None = None) -> AdaptResult:
     """Mine pairs, learn from them, and write a checkpoint for `describe.checkpoint` where that helps.
 
+    The groups are written as labels into `adapt.labels` where that is set.
+
     Args:
         config: `index`, `adapt`, `rerank.matching`, `store` and `seed` matter here.
         reporter: told about the progress.
@@ -88,6 +91,8 @@ def adapt(config: Config, reporter: Reporter | None = None) -> AdaptResult:
             mined = mine_pairs(gallery, config, file, reporter)
             groups = group_pairs(mined, settings, refused)
             check_enough(groups.groups, settings, config.index)
+            if settings.labels is not None:
+                write_groups(settings.labels, gallery.index, mined, groups)
             chosen = choose_map(groups.material, settings, config.seed, reporter)
             if chosen.whitening is not None:
                 # SuperGlobal's describers are CVNet's weights.

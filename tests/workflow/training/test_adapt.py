@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from cli_helpers import ROOT, document, refused, relook
 
+from pipeline.catalog import load_catalog
 from pipeline.config import load_config
 from pipeline.stores import GlobalStore, Index
 from pipeline.train.mining.evidence import Evidence
@@ -55,7 +56,8 @@ def index(scenes: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> P
 def adapted(index: Path) -> dict[str, Any]:
     """What a run found and wrote."""
     out = index.parent / "mine.safetensors"
-    return document("adapt", "--index", index, "--out", out, "--html", index.parent / "groups.html", *QUICK)
+    more = ["--html", index.parent / "groups.html", "--labels", index.parent / "groups.csv"]
+    return document("adapt", "--index", index, "--out", out, *more, *QUICK)
 
 
 def test_groups_are_pure(adapted: dict[str, Any], scenes: dict[str, str]) -> None:
@@ -84,6 +86,21 @@ def test_the_page_shows_groups_and_their_ids(index: Path, adapted: dict[str, Any
     page = (index.parent / "groups.html").read_text()
     assert page.count('<section class="query">') == len(adapted["groups"])
     assert adapted["groups"][0]["members"][0]["id"] in page
+
+
+def test_groups_are_labels_for_the_training_verbs(index: Path, adapted: dict[str, Any]) -> None:
+    records = {record.id: record for record in load_catalog(str(index.parent / "groups.csv")).records}
+    assert len(records) == adapted["found"]["images"]
+    for group in adapted["groups"]:
+        labels = {records[member["id"]].label for member in group["members"]}
+        assert len(labels) == 1
+        assert all(Path(member["path"]) == index.parent / records[member["id"]].path for member in group["members"])
+    labelled = index.parent / "labelled"
+    shutil.copytree(index, labelled)
+    done = document("extract", index.parent / "groups.csv", "--index", labelled, *SMALL, *KEYPOINTS)
+    assert (done["added"], done["changed"], done["removed"]) == (0, 0, 0)
+    found = {name: record.label for name, record in Index(labelled).records.items()}
+    assert found == {name: record.label for name, record in records.items()}
 
 
 def test_a_second_run_matches_nothing_again_and_a_veto_leaves_a_group_out(index: Path, adapted: dict[str, Any]) -> None:
