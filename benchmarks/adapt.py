@@ -17,7 +17,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,34 +77,54 @@ def main() -> None:
             console.print(table)
 
 
-def tables(name: str, photos: Photos, options: argparse.Namespace) -> Iterator[Table]:
-    """One table per measurement of a set."""
+def tables(name: str, photos: Photos, options: argparse.Namespace) -> list[Table]:
+    """One table per measurement of a set; rows are printed to the standard error as they are made."""
     work = options.work / f"{name}-third" if options.third else options.work / name
     config = indexed(work / "learn", photos.learn, (*photos.settings, *options.settings))
     mined = mine(config, work / "learn.safetensors")
-    labels = [record.label for record in mined.records]
-    learnt = {what: Learnt(what, mined, labels, config, options.seeds) for what in SOURCES}
-    for what, rows in photos.measured.items():
-        measured = config if rows == photos.learn else indexed(work / what, rows, photos.settings)
-        with open_gallery(measured) as gallery:
-            records = list(gallery.index.records.values())
-            vectors = gallery.globals([record.id for record in records])
-        own = [record.label for record in records]
-        title = f"{name}: learnt from {len(mined.place_of)} photos, {what}: {len(records)} photos"
-        table = Table(title=title, title_justify="left")
+    measured = {
+        what: Measured(config if rows == photos.learn else indexed(work / what, rows, photos.settings))
+        for what, rows in photos.measured.items()
+    }
+    found = {
+        what: Table(title=f"{name}: learnt from {len(mined.place_of)} photos, {what}: {len(one.labels)} photos")
+        for what, one in measured.items()
+    }
+    for table in found.values():
+        table.title_justify = "left"
         for heading in ("learnt from", "pairs", "true", "groups", "pure", "taken", "mAP", "R@1", "difference in mAP"):
             table.add_column(heading, justify="left" if heading in ("learnt from", "taken") else "right")
-        frozen = scores(vectors, own)
-        table.add_row("nothing", *[""] * 5, *means([frozen]), "")
-        pca = fit_pca(mined.vectors, min(PCA, len(mined.records) // 2), whiten=True, what="PCA")
-        whitened = scores(unit((vectors - pca.mean) @ pca.matrix), own)
-        table.add_row(
-            f"PCA-whitening to {pca.matrix.shape[1]}", *[""] * 5, *means([whitened]), gain(frozen, [whitened])
-        )
-        for one in learnt.values():
-            seeds = [scores(vectors if map_ is None else unit(map_.apply(vectors)), own) for map_ in one.maps]
-            table.add_row(one.what, *one.cells, *means(seeds), gain(frozen, seeds))
-        yield table
+
+    def add(cells: Sequence[str], maps: Sequence[Whitening | None]) -> None:
+        for what, one in measured.items():
+            row = [*cells, *one.cells(maps)]
+            print(name, what, *row, sep=" | ", file=sys.stderr, flush=True)
+            found[what].add_row(*row)
+
+    add(["nothing", *[""] * 5], [None])
+    pca = fit_pca(mined.vectors, min(PCA, len(mined.records) // 2), whiten=True, what="PCA")
+    whitening = Whitening(pca.matrix.T, -(pca.mean @ pca.matrix))
+    add([f"PCA-whitening to {pca.matrix.shape[1]}", *[""] * 5], [whitening])
+    for what in SOURCES:
+        learnt = Learnt(what, mined, [record.label for record in mined.records], config, options.seeds)
+        add([what, *learnt.cells], learnt.maps)
+    return list(found.values())
+
+
+class Measured:
+    """An index whose photos query each other."""
+
+    def __init__(self, config: Config) -> None:
+        with open_gallery(config) as gallery:
+            records = list(gallery.index.records.values())
+            self._vectors = gallery.globals([record.id for record in records])
+        self.labels = [record.label for record in records]
+        self._frozen = scores(self._vectors, self.labels)
+
+    def cells(self, maps: Sequence[Whitening | None]) -> list[str]:
+        """What maps of several seeds bring: mAP, R@1, and the difference."""
+        seeds = [self._frozen if one is None else scores(unit(one.apply(self._vectors)), self.labels) for one in maps]
+        return [*means(seeds), gain(self._frozen, seeds)]
 
 
 class Learnt:
@@ -196,10 +216,10 @@ def alike(mined: MinedPairs, pairs: np.ndarray) -> Material:
 
 
 SOURCES = {
-    "mutual nearest, unverified": unverified,
-    f"k-means, {CLUSTER} photos a cluster": clusters,
     "verified pairs (relook adapt)": verified,
     "true labels": true_labels,
+    "mutual nearest, unverified": unverified,
+    f"k-means, {CLUSTER} photos a cluster": clusters,
 }
 
 

@@ -25,6 +25,10 @@ def adapt(
         Path | None,
         typer.Option("--veto", metavar="FILE", help="A text file with an image id a line: its group teaches nothing."),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", metavar="FILE", help="Write the groups as labels into this manifest, to train from."),
+    ] = None,
     html: HtmlPage = None,
     config: ConfigFile = None,
     settings: Settings = None,
@@ -39,8 +43,11 @@ def adapt(
     from pipeline.stages import adapt as stage
 
     flags = {"index": index, "store.kind": store, "device": device, "adapt.out": checkpoint, "adapt.veto": veto}
+    flags["adapt.labels"] = labels
     run = Run(config, settings, flags, as_json, verbose, quiet)
     document = stage.adapt(run.config, run.reporter).to_json()
+    if labels is not None:
+        run.note(f"labels: {labels}")
     if html is not None:
         write_adaptation(html, document)
         run.note(f"groups: {html}")

@@ -335,22 +335,18 @@ class AdaptConfig(Section):
     veto: Path | None = Field(
         None, description="a text file with an image id a line: groups with such an image teach nothing; null: none"
     )
+    labels: Path | None = Field(
+        None, description="a manifest that the groups are written into as labels, for the training verbs; null: none"
+    )
     neighbours: Positive = Field(8, description="nearest photos of each photo that are verified")
     duplicates: Annotated[float, Field(gt=0, le=1)] = Field(
         NEAR_EQUAL, description="cosine from which photos count as one, as in relook duplicates"
     )
     keypoints: Positive = Field(512, description="keypoints compared per image, the strongest")
-    least: PositiveFloat = Field(15.0, description="least support of a verified pair (docs/matching.md)")
-    sure: PositiveFloat = Field(
-        40.0, description="support below which a pair is dropped that alone joins two parts of a group"
+    least: PositiveFloat = Field(
+        20.0, description="least support of a pair that joins photos; half of it teaches (docs/matching.md)"
     )
     dimension: Positive = Field(256, description="values of the adapted descriptor, at most those that it has")
     folds: Annotated[int, Field(ge=2)] = Field(4, description="parts of groups and of photos, for validation")
     groups: Annotated[int, Field(ge=4)] = Field(8, description="fewest groups that anything is learnt from")
     pairs: Positive = Field(30, description="fewest verified pairs that anything is learnt from")
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.sure < self.least:
-            raise ValueError(f"sure = {self.sure} is less than least = {self.least}")
-        return self

@@ -39,7 +39,7 @@ def carried_describer(describer: NetworkDescriber) -> CarriedDescriber:
     exported, run, network = describer.export(), describer.network_pass, describer.network
     local = tap_name(run.local_tap) if run.local_tap else FINAL
     cells = (CELLS if network.reduce is not None else local) if run.local_scales else ""
-    spec = ExportedSpec(network.backbone.patch, cells, run.weighs_by_attention)
+    spec = ExportedSpec(network.backbone.patch, cells, run.weighs_by_attention, network.head.adapted is not None)
     found = ExportedDescriber(card, describer.fitted(), spec, open_session(INSTALLED, exported.graph))
     _compare(describer, found)
     return CarriedDescriber(exported.graph, spec)

@@ -23,6 +23,7 @@ from pipeline.describe.ames_projection import AMESProjection
 from pipeline.describe.backbones import Backbone
 from pipeline.describe.detector import Detector
 from pipeline.describe.export import export_network
+from pipeline.describe.exported import ADAPTED
 from pipeline.describe.local_descriptors import Cells, to_local_descriptors
 from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.network_pass import WITHOUT_DETECTOR, NetworkOutput, NetworkPass
@@ -153,8 +154,15 @@ class NetworkDescriber:
         return self._fitted.missing
 
     def fitted(self) -> dict[str, FloatArray]:
-        """The projections and the detector that queries need as well, as named arrays; `use_fitted` is the inverse."""
+        """The projections and the detector that queries need as well, as named arrays; `use_fitted` is the inverse.
+
+        The layer of `relook adapt` is among them for the describer that an index carries (`exported.py`); the network
+        has its own.
+        """
         parts = [part.arrays() for part in (self._ames, self.detector) if part is not None]
+        layer = self.network.head.adapted
+        if layer is not None:
+            parts.append({f"{ADAPTED}.{key}": value.numpy() for key, value in layer.state_dict().items()})
         return self._fitted.arrays() | {key: array for part in parts for key, array in part.items()}
 
     def use_fitted(self, arrays: Mapping[str, FloatArray]) -> None:

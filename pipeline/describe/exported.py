@@ -25,6 +25,8 @@ from pipeline.types import Box, Description, FloatArray, LocalDescriptors, Model
 # What torch adds to a length before it divides by it, and to a variance before it takes its root.
 _TINY, _OF_VARIANCE = np.float32(1e-12), np.float32(1e-5)
 VECTOR, CELLS, ATTENTION = "vector", "cells", "attention"
+# What the arrays of `GlobalHead.adapted` are named after.
+ADAPTED = "adapted"
 _BITS = "remap_local.0.W"
 _KINDS = ("strongest", "attention", "map")
 
@@ -37,11 +39,13 @@ class ExportedSpec:
         patch: see `Backbone.patch`.
         cells: the output that local descriptors come from; "" where there are none.
         attention: whether an output says how much each cell matters.
+        adapted: whether the fitted arrays hold a layer of `relook adapt`.
     """
 
     patch: int
     cells: str = ""
     attention: bool = False
+    adapted: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; `from_json` is the inverse."""
@@ -49,8 +53,9 @@ class ExportedSpec:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Raises KeyError or TypeError where these are no such values."""
-        return cls(int(values["patch"]), str(values["cells"]), bool(values["attention"]))
+        """Raises KeyError or TypeError where these are no such values; those of an older relook have no `adapted`."""
+        adapted = bool(values.get("adapted", False))
+        return cls(int(values["patch"]), str(values["cells"]), bool(values["attention"]), adapted)
 
 
 class _Cells(NamedTuple):
@@ -72,7 +77,7 @@ class ExportedDescriber:
         session: the opened graph.
 
     Raises:
-        RelookError: the card is of a describer that cannot be run without torch.
+        RelookError: the card is of a describer that cannot be run without torch, or `fitted` lacks its adapted layer.
     """
 
     to_fit: tuple[str, ...] = ()
@@ -81,6 +86,8 @@ class ExportedDescriber:
         self.card = card
         self._config = config = config_of(card)
         self._fitted, self._spec, self._session = dict(fitted), spec, session
+        if spec.adapted and f"{ADAPTED}.weight" not in fitted:
+            raise RelookError("the fitted projections lack the layer that relook adapt learnt")
         self._image = config.image
         colours = (config.image.mean, config.image.std)
         self._mean, self._std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in colours)
@@ -112,7 +119,11 @@ class ExportedDescriber:
                 sizes.append((images.shape[2], images.shape[3]))
                 if self._spec.attention:
                     attention.append(found[ATTENTION])
-        joined = self._projected("globals", unit(np.mean([unit(one) for one in vectors], axis=0, dtype=np.float32)))
+        whole = unit(np.mean([unit(one) for one in vectors], axis=0, dtype=np.float32))
+        if self._spec.adapted:
+            weight, bias = (self._fitted[f"{ADAPTED}.{part}"] for part in ("weight", "bias"))
+            whole = unit(whole @ weight.T + bias)
+        joined = self._projected("globals", whole)
         if not maps:
             return [Description(vector) for vector in joined]
         cells = _all_cells(maps, sizes, attention)

@@ -38,7 +38,7 @@ def adaptation_rows(found: Mapping[str, int]) -> list[tuple[str, int]]:
         "candidates": "pairs that were matched",
         "known": "of them by earlier runs",
         "degenerate": "left out: points on a line or on one spot",
-        "cut": "left out: a weak link between two groups",
+        "cut": "left out: contradicted by other pairs",
         "hard negatives": "near, but nothing agrees",
         "pairs": "verified pairs",
         "groups": "groups",

@@ -29,6 +29,7 @@ from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.model_loading import open_describer
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.training.adaptation import Trial, choose_map
+from pipeline.workflow.training.groups_table import write_groups
 from pipeline.workflow.training.mined_groups import MinedGroups, check_enough, group_pairs
 from pipeline.workflow.training.mining import MinedPairs, mine_pairs, way_of_matching
 from pipeline.workflow.training.training_run import lock_beside
@@ -42,8 +43,9 @@ class AdaptResult:
         index: that was read.
         checkpoint: that was written; None where no map is better than the descriptors as they are.
         found: counts: "images"; "duplicates", which count as one with another image; "candidates", pairs that were
-            verified, of which "known" by earlier runs; "pairs" that agree, "degenerate" and "cut" ones left out;
-            "groups", photos "in groups", groups "vetoed"; "hard negatives".
+            verified, of which "known" by earlier runs; "pairs" that teach; those that do not, though they agree:
+            "degenerate" ones, and "cut" ones, which others contradict; "groups", photos "in groups", groups "vetoed";
+            "hard negatives".
         trials: what was tried, with mAP in percent over held-out groups.
         groups: of each its "members" (id, path, label), the number of "pairs", and the support of its "weakest" link,
             the weakest first.
@@ -67,6 +69,8 @@ class AdaptResult:
 def adapt(config: Config, reporter: Reporter | None = None) -> AdaptResult:
     """Mine pairs, learn from them, and write a checkpoint for `describe.checkpoint` where that helps.
 
+    The groups are written as labels into `adapt.labels` where that is set.
+
     Args:
         config: `index`, `adapt`, `rerank.matching`, `store` and `seed` matter here.
         reporter: told about the progress.
@@ -87,6 +91,8 @@ def adapt(config: Config, reporter: Reporter | None = None) -> AdaptResult:
             mined = mine_pairs(gallery, config, file, reporter)
             groups = group_pairs(mined, settings, refused)
             check_enough(groups.groups, settings, config.index)
+            if settings.labels is not None:
+                write_groups(settings.labels, gallery.index, mined, groups)
             chosen = choose_map(groups.material, settings, config.seed, reporter)
             if chosen.whitening is not None:
                 # SuperGlobal's describers are CVNet's weights.
@@ -155,7 +161,8 @@ def _counts(mined: MinedPairs, groups: MinedGroups) -> dict[str, int]:
 
 
 def _shown(gallery: Gallery, mined: MinedPairs, groups: MinedGroups) -> list[dict[str, Any]]:
-    number, pairs, support = groups.groups.number, groups.groups.pairs, groups.groups.support
+    number, inside = groups.groups.number, groups.groups.inside
+    pairs, support = groups.groups.pairs[inside], groups.groups.support[inside]
     weakest = weakest_links(number, pairs, support)
     counts = np.bincount(number[pairs[:, 0]], minlength=groups.groups.count)
     members: list[list[dict[str, str]]] = [[] for _ in range(groups.groups.count)]

@@ -10,12 +10,15 @@ import torch
 from torch.nn import functional
 
 from pipeline.describe import load_describer
+from pipeline.describe.carried import carried_describer
 from pipeline.describe.checkpoints import save_describer
 from pipeline.describe.describer import NetworkDescriber
+from pipeline.describe.exported import ExportedDescriber, ExportedSpec
 from pipeline.describe.heads import GlobalHead
 from pipeline.describe.network import network_to_train
+from pipeline.describe.runtimes.registry import open_session
 from pipeline.errors import RelookError
-from pipeline.train.adaptation.group_pairs import Groups, weighted_pairs
+from pipeline.train.adaptation.group_pairs import Groups
 from pipeline.train.adaptation.linear_head import contrast, train_head
 from pipeline.train.init.whitening import Whitening, pair_whitening, within_class_whitening
 from pipeline.types import FloatArray
@@ -58,16 +61,16 @@ def test_whitening_takes_away_what_differs_within_pairs() -> None:
     assert nearest_is_right(learnt.apply(other), same.number) > nearest_is_right(other, same.number) + 0.3
 
 
-def test_pairs_that_follow_weigh_less_and_no_group_outvotes_the_others() -> None:
+def test_what_is_held_out_teaches_nothing() -> None:
     number = np.array([0, 0, 0, 1, 1, -1])
-    pairs = np.array([(0, 1), (1, 2), (3, 4)])
-    both, weights = weighted_pairs(Groups(number, pairs, np.array([30.0, 30.0, 10.0])), 10.0, 0)
-    assert both.tolist() == [[0, 1], [1, 2], [0, 2], [3, 4]]
-    assert weights == pytest.approx([0.75, 0.75, 0.375, 0.5])
-    _, groups = photos(groups=2, size=60)
-    both, weights = weighted_pairs(groups, 10.0, 0)
-    assert len({tuple(pair) for pair in both.tolist()}) == len(both) == 2 * 60 * 59 // 2
-    assert weights.sum() == pytest.approx(2 * 59)
+    pairs = np.array([(0, 1), (1, 2), (3, 4), (2, 5)])
+    groups = Groups(number, pairs, np.array([30.0, 90.0, 10.0, 10.0]))
+    assert groups.inside.tolist() == [True, True, True, False]
+    assert groups.weights == pytest.approx([0.5, 0.75, 0.25, 0.25])
+    left = groups.without(np.array([True, False, False, False, False, False]))
+    assert left.number.tolist() == [-1, 0, 0, 1, 1, -1]
+    assert left.pairs.tolist() == [[1, 2], [3, 4], [2, 5]]
+    assert left.support.tolist() == [90.0, 10.0, 10.0]
 
 
 def test_the_loss_is_that_of_a_plain_loop() -> None:
@@ -121,6 +124,22 @@ def test_a_checkpoint_maps_the_whole_descriptor(tmp_path: Path) -> None:
     np.testing.assert_allclose(after, expected, atol=1e-5)
     assert loaded.card.dimension == 8
     assert loaded.card.fingerprint != plain.card.fingerprint
+
+
+def test_an_index_carries_the_layer(tmp_path: Path) -> None:
+    _, path = adapted_describer(tmp_path / "mine.safetensors")
+    options = {"image": {"size": 64}, "globals": {"scales": [0.7071, 1.0]}, "locals": {"count": 0}}
+    describer = load_describer("efficientnet_lite0", path, **options)
+    assert isinstance(describer, NetworkDescriber)
+    graph, spec = carried_describer(describer)
+    session = open_session("onnxruntime", graph)
+    carried = ExportedDescriber(describer.card, describer.fitted(), ExportedSpec.from_json(spec.to_json()), session)
+    picture = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
+    wanted, found = (one.describe([one.prepare(picture)])[0].vector for one in (describer, carried))
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    # An index from before the layer was kept goes on with the network.
+    with pytest.raises(RelookError, match="lack the layer that relook adapt learnt"):
+        ExportedDescriber(describer.card, {}, spec, session)
 
 
 def test_an_adapted_describer_is_not_trained_further(tmp_path: Path) -> None:

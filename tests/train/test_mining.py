@@ -12,21 +12,13 @@ from hypothesis import strategies as st
 
 from pipeline.errors import RelookError
 from pipeline.train.mining.evidence import Evidence, evidence_of
-from pipeline.train.mining.graph import find_bridges, find_groups, number_groups, weakest_links
+from pipeline.train.mining.graph import find_groups, number_groups, weakest_links
 from pipeline.train.mining.pair_file import PairFile, names_of
 from pipeline.train.mining.veto import read_veto
 from pipeline.types import VerifiedMatches
 
 Edge = tuple[int, int]
 COUNT = 9
-
-
-def reachable(start: int, edges: list[Edge]) -> set[int]:
-    """By a plain loop: what is connected with `start`."""
-    found = {start}
-    while new := {b for a, b in [*edges, *((b, a) for a, b in edges)] if a in found} - found:
-        found |= new
-    return found
 
 
 edge_lists = st.sets(
@@ -38,31 +30,48 @@ def array(edges: list[Edge]) -> np.ndarray:
     return np.array(edges, np.int64).reshape(-1, 2)
 
 
-@given(edge_lists)
-def test_bridges_are_the_edges_without_which_the_ends_are_not_connected(edges: list[Edge]) -> None:
-    expected = [b not in reachable(a, [edge for edge in edges if edge != (a, b)]) for a, b in edges]
-    assert find_bridges(COUNT, array(edges)).tolist() == expected
-
-
 @given(edge_lists, st.data())
-def test_groups_are_the_components_without_weak_bridges(edges: list[Edge], data: st.DataObject) -> None:
-    strength = np.array(data.draw(st.lists(st.integers(1, 9), min_size=len(edges), max_size=len(edges))), np.float64)
-    number, kept = find_groups(COUNT, array(edges), strength, 5)
-    left = [edge for edge, stays in zip(edges, kept, strict=True) if stays]
-    for edge, value, stays in zip(edges, strength, kept, strict=True):
-        bridge = edge[1] not in reachable(edge[0], [other for other in edges if other != edge])
-        assert stays == (value >= 5 or not bridge)
+def test_groups_are_joined_greedily(edges: list[Edge], data: st.DataObject) -> None:
+    # Distinct powers of two: no two sums are equal, so that there is one surest link.
+    signs = data.draw(st.lists(st.sampled_from([-1.0, 1.0]), min_size=len(edges), max_size=len(edges)))
+    order = data.draw(st.permutations(range(len(edges))))
+    weight = np.array([sign * 2.0**place for sign, place in zip(signs, order, strict=True)])
+    number = find_groups(COUNT, array(edges), weight)
+    # By a plain loop over all pairs of parts.
+    parts = [{photo} for photo in range(COUNT)]
+    while True:
+        sums = {
+            (x, y): sum(
+                value
+                for (a, b), value in zip(edges, weight, strict=True)
+                if (a in parts[x] and b in parts[y]) or (b in parts[x] and a in parts[y])
+            )
+            for x in range(len(parts))
+            for y in range(x)
+        }
+        surest = max(sums, key=sums.__getitem__, default=None)
+        if surest is None or sums[surest] <= 0:
+            break
+        parts[surest[1]] |= parts.pop(surest[0])
     for photo in range(COUNT):
         together = {other for other in range(COUNT) if number[other] == number[photo] >= 0}
-        connected = reachable(photo, left)
-        assert together == (connected if len(connected) > 1 else set())
+        (own,) = [part for part in parts if photo in part]
+        assert together == (own if len(own) > 1 else set())
     numbers = [value for value in number.tolist() if value >= 0]
     assert list(dict.fromkeys(numbers)) == list(range(len(set(numbers))))
 
 
-def test_a_long_chain_needs_no_recursion() -> None:
+def test_what_most_pairs_contradict_joins_nothing() -> None:
+    inside = [(0, 1), (1, 2), (0, 2), (3, 4), (4, 5), (3, 5)]
+    between = [(0, 3), (1, 4), (2, 5), (0, 4)]
+    weight = np.array([0.5] * 6 + [0.4, -0.3, -0.3, -0.3])
+    assert find_groups(6, array(inside + between), weight).tolist() == [0, 0, 0, 1, 1, 1]
+    assert find_groups(6, array(inside + between[:1]), weight[:7]).tolist() == [0] * 6
+
+
+def test_a_long_chain_is_one_group() -> None:
     chain = np.stack([np.arange(50_000), np.arange(1, 50_001)], axis=1)
-    assert find_bridges(50_001, chain).all()
+    assert not find_groups(50_001, chain, np.ones(50_000)).any()
 
 
 def test_the_weakest_link_is_that_of_the_strongest_way() -> None:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from pipeline.config import AdaptConfig
 from pipeline.describe.projections import fit_pca
 from pipeline.evaluate import average_precision
-from pipeline.train.adaptation.group_pairs import Groups, weighted_pairs
+from pipeline.train.adaptation.group_pairs import Groups
 from pipeline.train.adaptation.linear_head import train_head
 from pipeline.train.init.whitening import Whitening, pair_whitening
 from pipeline.train.loop.task import Rows
@@ -29,8 +29,6 @@ from pipeline.workflow.progress import Reporter
 
 # What whitening is tried with: how much of the covariance is replaced, and shares of the largest dimension.
 SHRINKAGES, SHARES = (0.1, 0.3, 0.6, 0.9), (1, 2, 4)
-# The support at which a verified pair weighs one half.
-HALF = 30.0
 # Principal axes of the collection that maps are learnt in: those beyond say next to nothing, and cost most of the time.
 _AXES = 512
 # Groups that maps are tried on, and queries of each, at most.
@@ -47,7 +45,7 @@ class Material:
         vectors: [N, D] float32, of all photos but near duplicates; not all of unit length where they are on other axes.
         groups: of them.
         negatives: of each photo its hard negatives, the nearest first.
-        unsure: of each photo those that it may show the same thing as: they are neither right nor wrong.
+        unsure: of each photo those that may show what its group shows: they are neither right nor wrong.
     """
 
     vectors: FloatArray
@@ -96,11 +94,11 @@ def choose_map(material: Material, settings: AdaptConfig, seed: int, reporter: R
     with reporter.bar("learn", len(SHRINKAGES) + 1, "maps") as bar:
         tried: list[tuple[_Values, float, int]] = []
         for shrinkage in SHRINKAGES:
-            found = trials.values(partial(whiten, inside, largest, shrinkage, seed), sizes)
+            found = trials.values(partial(whiten, inside, largest, shrinkage), sizes)
             tried += [(values, shrinkage, size) for size, values in found.items()]
             bar.advance()
         values, shrinkage, size = max(tried, key=lambda one: float(one[0].both.mean()))
-        learn: Learn = partial(whiten, inside, size, shrinkage, seed)
+        learn: Learn = partial(whiten, inside, size, shrinkage)
         trials.take_if_better("whitening", {"dimension": size, "shrinkage": shrinkage}, values, learn)
         head: Learn = partial(learn_head, inside, learn, seed)
         trials.take_if_better("linear head", {"dimension": size}, trials.values(head, [size])[size], head)
@@ -112,10 +110,9 @@ def choose_map(material: Material, settings: AdaptConfig, seed: int, reporter: R
     return Adapted(Whitening(weight, np.asarray(learnt.bias - weight @ axes.mean, np.float32)), trials.done)
 
 
-def whiten(material: Material, dimension: int, shrinkage: float, seed: int, groups: Groups) -> Whitening:
-    """The closed form, from the pairs of groups."""
-    pairs, weights = weighted_pairs(groups, HALF, seed)
-    return pair_whitening(material.vectors, pairs, weights, dimension, shrinkage)
+def whiten(material: Material, dimension: int, shrinkage: float, groups: Groups) -> Whitening:
+    """The closed form, from pairs."""
+    return pair_whitening(material.vectors, groups.pairs, groups.weights, dimension, shrinkage)
 
 
 def learn_head(material: Material, start: Learn, seed: int, groups: Groups) -> Whitening:
@@ -194,14 +191,17 @@ def _mean_and_error(gains: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def precisions(material: Material, vectors: FloatArray, queries: Rows) -> npt.NDArray[np.float64]:
-    """[Q]: the average precision of each photo among all others; vectors [N, d] are of unit length."""
+    """[Q]: the average precision of each photo among those in groups; vectors [N, d] are of unit length."""
     return np.array([_precision(material, vectors, query) for query in queries.tolist()])
 
 
 def _precision(material: Material, vectors: FloatArray, query: int) -> float:
-    """The average precision of one photo among all others; positives are those of its group."""
+    """The average precision of one photo among those in groups; positives are those of its own.
+
+    A photo in no group may show anything: to count it as wrong would speak against whatever finds more.
+    """
     number = material.groups.number
-    out = np.zeros(len(vectors), np.bool_)
+    out = number < 0
     out[material.unsure[query]] = out[query] = True
     others = np.flatnonzero(~out)
     order = others[np.argsort(-(vectors[others] @ vectors[query]), kind="stable")]

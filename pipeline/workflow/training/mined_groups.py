@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array
 
 from pipeline.config import AdaptConfig
 from pipeline.errors import RelookError
-from pipeline.train.adaptation.group_pairs import Groups
+from pipeline.train.adaptation.group_pairs import HALF, Groups
 from pipeline.train.loop.task import Rows
-from pipeline.train.mining.graph import find_groups, number_groups
+from pipeline.train.mining.graph import find_groups
 from pipeline.workflow.progress import logger
 from pipeline.workflow.training.adaptation import Material
 from pipeline.workflow.training.mining import MinedPairs
@@ -33,7 +34,7 @@ class MinedGroups:
 
     Attributes:
         material: for the choice of a map.
-        cut: weak bridges that were cut.
+        cut: verified pairs that others contradict: they do not join their photos.
         degenerate: pairs whose points lie on a line or on one spot.
         negatives: pairs that are near by descriptor and show different things.
         vetoed: groups that were refused.
@@ -52,28 +53,30 @@ class MinedGroups:
 
 
 def group_pairs(mined: MinedPairs, settings: AdaptConfig, refused: Sequence[str] = ()) -> MinedGroups:
-    """Build the graph of sure pairs, cut its weak bridges, and leave out groups with a refused image."""
+    """Find the groups of what was compared, and leave out those with a refused image.
+
+    Pairs between two groups do not teach, nor do those that others contradict; a pair of photos of which one is in no
+    group does, little by its weight.
+    """
     count, support = len(mined.records), mined.support
-    edges = support >= settings.least
-    number, kept = find_groups(count, mined.pairs[edges], support[edges], settings.sure)
-    inside = np.flatnonzero(edges)[kept]
-    pairs = mined.pairs[inside]
-    bad = _refused_groups(mined, number, refused)
-    good = ~np.isin(number[pairs[:, 0]], bad)
-    groups = Groups(number_groups(count, pairs[good]), pairs[good], support[inside][good])
-    different = np.array([one.support < _DIFFERENT for one in mined.evidence], np.bool_)  # a degenerate one is unsure
-    apart = groups.number[mined.pairs[:, 0]] != groups.number[mined.pairs[:, 1]]
-    alone = groups.number[mined.pairs].min(axis=1) < 0
-    negatives = different & (apart | alone)
-    unsure = ~different & (apart | alone)
-    material = Material(
-        mined.vectors,
-        groups,
-        _by_photo(count, mined, negatives),
-        _by_photo(count, mined, unsure),
-    )
+    agrees = support >= settings.least / 2
+    differs = np.array([one.support < _DIFFERENT for one in mined.evidence], np.bool_)
+    compared = differs | (support > 0)  # a degenerate pair says nothing
+    weight = (support - settings.least) / (support + HALF)
+    found = find_groups(count, mined.pairs[compared], weight[compared])
+    bad = _refused_groups(mined, found, refused)
+    number = _without(found, bad)
+    left, right = number[mined.pairs].T
+    inside = (left == right) & (left >= 0)
+    refused_pair = np.isin(found[mined.pairs], bad).any(axis=1)
+    cut = ~inside & ~refused_pair & (support >= settings.least)
+    teaches = agrees & ~cut & (inside | (~refused_pair & (np.minimum(left, right) < 0)))
+    groups = Groups(number, mined.pairs[teaches], support[teaches])
+    negatives = _by_photo(count, mined, differs & ~inside)
+    unsure = _doubtful(number, mined.pairs[~differs & ~inside])
     degenerate = sum(one.degenerate and one.support >= settings.least for one in mined.evidence)
-    return MinedGroups(material, int(edges.sum()) - int(kept.sum()), degenerate, int(negatives.sum()), len(bad))
+    material = Material(mined.vectors, groups, negatives, unsure)
+    return MinedGroups(material, int(cut.sum()), degenerate, int((differs & ~inside).sum()), len(bad))
 
 
 def check_enough(groups: Groups, settings: AdaptConfig, index: Path) -> None:
@@ -94,6 +97,28 @@ def _refused_groups(mined: MinedPairs, number: Rows, refused: Sequence[str]) -> 
         logger.warning("veto: the index has no image for %d lines", len(unknown))
     found = {int(number[place[name]]) for name in refused if name in place}
     return np.array(sorted(found - {-1}), np.int64)
+
+
+def _without(number: Rows, groups: Rows) -> Rows:
+    """Groups renumbered without some of them."""
+    kept = np.setdiff1d(np.arange(number.max(initial=-1) + 1), groups)
+    new = np.full(number.max(initial=-1) + 2, -1, np.int64)  # the last one is that of photos without a group
+    new[kept] = np.arange(len(kept))
+    return new[number]
+
+
+def _doubtful(number: Rows, pairs: npt.NDArray[np.int64]) -> list[Rows]:
+    """Of each photo those that agree with it or with a photo of its group, and are not in that."""
+    count, rows = len(number), np.arange(len(number))
+    both = np.concatenate([pairs, pairs[:, ::-1]])
+    agrees = coo_array((np.ones(len(both), np.int64), (both[:, 0], both[:, 1])), shape=(count, count)).tocsr()
+    # A photo without a group is one of its own.
+    own = np.where(number >= 0, number, count + rows)
+    together = coo_array((np.ones(count, np.int64), (rows, own)), shape=(count, 2 * count)).tocsr()
+    # Doubt is mutual: of a photo about a group, and of the group about it.
+    found = together @ (together.T @ agrees)
+    found = (found + found.T).tocsr()
+    return np.split(found.indices.astype(np.int64), found.indptr[1:-1])
 
 
 def _by_photo(count: int, mined: MinedPairs, chosen: npt.NDArray[np.bool_]) -> list[Rows]:

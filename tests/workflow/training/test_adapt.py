@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from cli_helpers import ROOT, document, refused, relook
 
+from pipeline.catalog import load_catalog
 from pipeline.config import load_config
 from pipeline.stores import GlobalStore, Index
 from pipeline.train.mining.evidence import Evidence
@@ -55,7 +56,8 @@ def index(scenes: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> P
 def adapted(index: Path) -> dict[str, Any]:
     """What a run found and wrote."""
     out = index.parent / "mine.safetensors"
-    return document("adapt", "--index", index, "--out", out, "--html", index.parent / "groups.html", *QUICK)
+    more = ["--html", index.parent / "groups.html", "--labels", index.parent / "groups.csv"]
+    return document("adapt", "--index", index, "--out", out, *more, *QUICK)
 
 
 def test_groups_are_pure(adapted: dict[str, Any], scenes: dict[str, str]) -> None:
@@ -84,6 +86,21 @@ def test_the_page_shows_groups_and_their_ids(index: Path, adapted: dict[str, Any
     page = (index.parent / "groups.html").read_text()
     assert page.count('<section class="query">') == len(adapted["groups"])
     assert adapted["groups"][0]["members"][0]["id"] in page
+
+
+def test_groups_are_labels_for_the_training_verbs(index: Path, adapted: dict[str, Any]) -> None:
+    records = {record.id: record for record in load_catalog(str(index.parent / "groups.csv")).records}
+    assert len(records) == adapted["found"]["images"]
+    for group in adapted["groups"]:
+        labels = {records[member["id"]].label for member in group["members"]}
+        assert len(labels) == 1
+        assert all(Path(member["path"]) == index.parent / records[member["id"]].path for member in group["members"])
+    labelled = index.parent / "labelled"
+    shutil.copytree(index, labelled)
+    done = document("extract", index.parent / "groups.csv", "--index", labelled, *SMALL, *KEYPOINTS)
+    assert (done["added"], done["changed"], done["removed"]) == (0, 0, 0)
+    found = {name: record.label for name, record in Index(labelled).records.items()}
+    assert found == {name: record.label for name, record in records.items()}
 
 
 def test_a_second_run_matches_nothing_again_and_a_veto_leaves_a_group_out(index: Path, adapted: dict[str, Any]) -> None:
@@ -163,16 +180,23 @@ def mined(pairs: list[tuple[int, int, float, float]], count: int = 7) -> MinedPa
 
 def test_pairs_become_groups_negatives_and_doubtful_neighbours() -> None:
     found = mined(
-        [(0, 1, 60, 0.2), (1, 2, 20, 0.2), (3, 4, 50, 0.2), (0, 3, 1, 0.2), (0, 5, 9, 0.2), (5, 6, 90, 0.001)]
+        [
+            *((0, 1, 60, 0.2), (1, 2, 22, 0.2), (0, 2, 1, 0.2), (3, 4, 50, 0.2), (0, 3, 1, 0.2)),
+            *((0, 5, 11, 0.2), (4, 5, 5, 0.2), (5, 6, 90, 0.001)),
+        ]
     )
     groups = group_pairs(found, load_config().adapt)
     assert groups.groups.number.tolist() == [0, 0, -1, 1, 1, -1, -1]
+    # A pair of 11 with a photo without a group teaches; one of 5 does not, nor does one that another contradicts.
+    assert groups.groups.pairs.tolist() == [[0, 1], [3, 4], [0, 5]]
     assert (groups.cut, groups.degenerate, groups.vetoed) == (1, 1, 0)
-    assert groups.negatives == 1
-    assert [rows.tolist() for rows in groups.material.negatives] == [[3], [], [], [0], [], [], []]
-    assert [sorted(rows.tolist()) for rows in groups.material.unsure] == [[5], [2], [1], [], [], [0, 6], [5]]
+    assert groups.negatives == 2
+    assert [rows.tolist() for rows in groups.material.negatives] == [[3, 2], [], [0], [0], [], [], []]
+    unsure = [sorted(rows.tolist()) for rows in groups.material.unsure]
+    assert unsure == [[2, 5], [2, 5], [0, 1], [5], [5], [0, 1, 3, 4, 6], [5]]
     without = group_pairs(found, load_config().adapt, ["copy of 3", "gone"])
     assert without.groups.number.tolist() == [0, 0, -1, -1, -1, -1, -1]
+    assert without.groups.pairs.tolist() == [[0, 1], [0, 5]]
     assert without.vetoed == 1
 
 

@@ -1,0 +1,43 @@
+"""The groups that `adapt` found as a manifest: every training verb, and `extract`, reads them as labels."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from pipeline.files import write_bytes, write_errors
+from pipeline.stores import Index
+from pipeline.workflow.duplicate_images import all_records
+from pipeline.workflow.training.mined_groups import MinedGroups
+from pipeline.workflow.training.mining import MinedPairs
+
+
+def write_groups(path: Path, index: Index, mined: MinedPairs, groups: MinedGroups) -> None:
+    """Write a row for each image of the index, whole or not at all.
+
+    The label is the number of the group, from 1; near duplicates share it, and a photo in no group has none. A path is
+    relative to the folder of the manifest where the photo is inside of it.
+
+    Raises:
+        RelookError: it cannot be written.
+    """
+    folder = path.resolve().parent
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(("path", "id", "label", "bbox"))
+    for record in all_records(index):
+        number = int(groups.groups.number[mined.place_of[record.id]])
+        photo = index.image_file(record).resolve()
+        inside = photo.is_relative_to(folder)
+        table.writerow(
+            (
+                (photo.relative_to(folder) if inside else photo).as_posix(),
+                record.id,
+                f"group {number + 1}" if number >= 0 else "",
+                " ".join(map(str, record.bbox)) if record.bbox else "",
+            )
+        )
+    with write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, text.getvalue().encode("utf-8", "surrogateescape"))
