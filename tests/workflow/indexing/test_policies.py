@@ -184,13 +184,16 @@ def _describe(folder: Path, count: int, name: str, monkeypatch: pytest.MonkeyPat
     return content(Index(folder / name)), seen
 
 
-@pytest.mark.parametrize(("count", "kept"), [(12, None), (7, None), (12, 60_000)])
+@pytest.mark.parametrize(("count", "kept"), [(12, None), (7, None), (12, 160_000)])
 def test_photos_that_projections_are_fitted_on_pass_the_network_once(
     tmp_path: Path, count: int, kept: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(12):
         fields = np.random.default_rng(number).integers(0, 255, (6, 8, 3), dtype=np.uint8)
         _save(tmp_path / "photos" / f"{number:02d}.png", fields, (96, 64) if number % 3 else (64, 96))
+    # Whole blocks are kept: of three batches of two photos one block of four.
+    monkeypatch.setattr("pipeline.workflow.model_loading._BLOCK", 4)
+    monkeypatch.setattr("pipeline.workflow.model_loading._BLOCK_BATCHES", 1)
     with monkeypatch.context() as patch:
         patch.setattr("pipeline.workflow.indexing.fitting._KEPT_BYTES", 0)
         twice, pictures = _describe(tmp_path, count, "twice", monkeypatch)

@@ -53,12 +53,12 @@ def extract_with_ray(config: Config, images: str, reporter: Reporter, stop: Stop
     ray = _ray()
     plan = agree(config, images, None, reporter, stop)
     shards = Shards(config.index)
-    config = with_common(config, plan.settings, shards.directory / "plan.json")
-    config = config.model_copy(update={"index": config.index.absolute()})
+    common = with_common(config, plan.settings, shards.directory / "plan.json")
+    job = _Job(common.model_copy(update={"index": config.index.absolute()}))
     todo = [number for number in range(1, plan.shards + 1) if not _is_done(shards.folder(plan, number))]
     if todo:
         with _cluster(ray):
-            _describe(ray, _Job(config), plan, todo, reporter, stop)
+            _describe(ray, job, plan, todo, reporter, stop)
     if stop.reason:
         return unjoined_summary(config.index, plan, stop.reason, started)
     return replace(join_shards(config), seconds=round(time.monotonic() - started, 2))
