@@ -4,8 +4,10 @@
 
 The sample photos' instances that no training sees, the landmarks (whole photos, and cropped queries), and the Grocery
 Store photos (`val`, and its studio photos as queries; `--protocol train_self` and `train_cross` for the train list).
-Indexes in DIR are reused. Trained rerankers are measured where a checkpoint is given, with `--checkpoint rrt=FILE`.
-Each table is printed as soon as its rows are measured; `--json FILE` keeps the documents of all of them.
+Indexes in DIR are reused. Trained rerankers are measured where a checkpoint is given, with `--checkpoint rrt=FILE`, or
+with `--train rrt ames elvis locore`: they learn from the sample photos' other instances, and every index then has the
+samples' projection of local descriptors. Each table is printed as soon as its rows are measured; `--json FILE` keeps
+the documents of all of them.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ from pipeline.evaluate import paired_difference
 from pipeline.report import Bars
 from pipeline.rerank import RerankStep
 from pipeline.stages.extract import extract
+from pipeline.stages.train_rerank import train_rerank
 from pipeline.workflow.evaluation.measurement import measure
 from pipeline.workflow.evaluation.query_sets import open_queries
 from pipeline.workflow.gallery import open_gallery
 
+_FITTED = "describe.fit_from="
 VERIFIED = ["rerank.alpha_qe.neighbours=matching", "rerank.alpha_qe.alpha=1"]
 
 # Name of a row: chain and settings.
@@ -45,7 +49,11 @@ CHAINS: dict[str, tuple[str, list[str]]] = {
     "matching, alpha_qe of verified": ("matching,alpha_qe", VERIFIED),
     "superglobal, matching": ("superglobal,matching", []),
 }
-TRAINED = ("rrt", "rrt_sop", "ames", "cvnet")
+TRAINED = ("rrt", "rrt_sop", "ames", "cvnet", "elvis", "locore")
+# Of `--train`: those that read the default descriptors, and their settings.
+SHORT = ["train_rerank.epochs=4", "train_rerank.triplets=1600", "train_rerank.split=train"]
+LISTS = ["train_rerank.batch_size=8", "train_rerank.triplets=320"]
+LEARNT: dict[str, list[str]] = {"rrt": SHORT, "ames": SHORT, "elvis": SHORT, "locore": [*SHORT, *LISTS]}
 
 # Name: index, photos that are indexed, ground truth, queries, split. Photos are names of manifests in DIR.
 PROTOCOLS: dict[str, tuple[str, str, str, str | None, str | None]] = {
@@ -66,6 +74,7 @@ def main() -> None:
     parser.add_argument("--protocol", nargs="+", choices=PROTOCOLS, default=list(PROTOCOLS)[:5])
     parser.add_argument("--row", nargs="+", choices=CHAINS, default=list(CHAINS), help="untrained rerankers")
     parser.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME=FILE", help="trained rerankers")
+    parser.add_argument("--train", nargs="+", default=[], choices=LEARNT, help="trained here on the sample photos")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     parser.add_argument("--json", type=Path, help="where the documents of all rows are written")
     arguments = parser.parse_args()
@@ -73,10 +82,14 @@ def main() -> None:
     work.mkdir(parents=True, exist_ok=True)
     manifests = {**write_manifests(work), "samples": ROOT / "data" / "samples" / "manifest.csv"}
     manifests["landmarks"] = SHARED / "landmarks" / "manifest.csv"
-    chains = {name: CHAINS[name] for name in arguments.row} | _trained(arguments.checkpoint)
+    overrides = list(arguments.overrides)
+    files = [f"{name}={learnt(work, name, overrides)}" for name in arguments.train]
+    if arguments.train:
+        overrides.append(f"describe.fit_from={json.dumps(str(work / 'samples'))}")
+    chains = {name: CHAINS[name] for name in arguments.row} | _trained([*arguments.checkpoint, *files])
     documents: dict[str, dict[str, Any]] = {}
     for protocol in arguments.protocol:
-        documents[protocol] = measure_all(work, manifests, protocol, chains, arguments.overrides)
+        documents[protocol] = measure_all(work, manifests, protocol, chains, overrides)
         print(table(protocol, documents[protocol]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(documents, indent=1), encoding="utf-8")
@@ -91,6 +104,10 @@ def measure_all(
 ) -> dict[str, Any]:
     """Metrics, paired differences and seconds of each chain, by its row's name. Queries are described once."""
     index, photos, truth, asked, split = PROTOCOLS[protocol]
+    if index == "samples":
+        overrides = [text for text in overrides if not text.startswith(_FITTED)]
+    elif any(text.startswith(_FITTED) for text in overrides):
+        index = f"{index} as samples"
     base = [f"index={work / index}", "catalog.outside=allow", *overrides]
     reporter = Bars(Console(stderr=True))
     if not (work / index / "index.json").exists():
@@ -125,6 +142,18 @@ def measure_all(
                 "seconds": dict(found.seconds),
             }
     return documents
+
+
+def learnt(work: Path, name: str, overrides: Sequence[str]) -> Path:
+    """The checkpoint of a reranker that was trained on the sample photos' other instances; kept in DIR."""
+    out, reporter = work / f"{name}.safetensors", Bars(Console(stderr=True))
+    if not out.exists():
+        base = [f"index={work / 'samples'}", "catalog.outside=allow", *overrides]
+        if not (work / "samples" / "index.json").exists():
+            extract(load_config(None, base), str(ROOT / "data" / "samples" / "manifest.csv"), reporter)
+        chosen = [f"train_rerank.reranker={name}", f"train_rerank.out={json.dumps(str(out))}", *LEARNT[name]]
+        train_rerank(load_config(None, [*base, *chosen]), reporter)
+    return out
 
 
 def table(protocol: str, documents: Mapping[str, Any]) -> str:

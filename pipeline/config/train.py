@@ -123,6 +123,9 @@ class AMESModelConfig(Section):
 class ELViSModelConfig(Section):
     """An ELViS that is trained here; the authors' draws from 100 to 399 descriptors."""
 
+    start: Literal["centred", "paper"] = Field(
+        "centred", description="centred: a PCA of the descriptors, for few photos; paper: a random projection"
+    )
     model_dim: Positive = Field(128, description="dimension of a projected descriptor")
     embed_dim: Positive = Field(16, description="hidden values of the perceptron that turns a match into a vote")
     proj_dim: Positive = Field(64, description="hidden values of the perceptron that turns the sum into a logit")

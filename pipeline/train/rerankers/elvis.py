@@ -22,7 +22,7 @@ from pipeline.train.data.ames_pairs import repeat_twice
 from pipeline.train.data.stored_locals import Side, StoredLocals
 from pipeline.train.data.training_set import TrainingSet
 from pipeline.train.data.triplets import Triplets
-from pipeline.train.init.elvis import start_voting
+from pipeline.train.init.elvis import start_centred, start_voting
 from pipeline.train.loop.task import Rows
 from pipeline.train.rerankers.triplet_locals import LocalsTripletTask, TripletLocals
 from pipeline.train.rerankers.triplet_task import TripletRecipe, mine_triplets
@@ -95,9 +95,11 @@ class ELViSRecipe(TripletRecipe):
         refuse_sharpness(network.dust_bin, model.sharpness)
         start_voting(network)
         most = model.query_locals, model.gallery_locals
+        stored = StoredLocals(training_set.source, training_set.ids, max(most))
+        if model.start == "centred":
+            start_centred(network, stored.sample()[0])
         self.reranker = ELViSReranker(network, card, device=device, query_locals=most[0], gallery_locals=most[1])
         self.reranker.check(card)
-        stored = StoredLocals(training_set.source, training_set.ids, max(most))
         triplets = mine_triplets(training_set, settings.candidates)
         self.task = ELViSTask(network, stored, triplets, training_set.ids, settings)
 
