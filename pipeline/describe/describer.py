@@ -27,7 +27,7 @@ from pipeline.describe.exported import ADAPTED
 from pipeline.describe.local_descriptors import Cells, to_local_descriptors
 from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.network_pass import WITHOUT_DETECTOR, NetworkOutput, NetworkPass
-from pipeline.describe.preprocessing import prepare, scaled_size, ways_to_original, with_input_of
+from pipeline.describe.preprocessing import Normalisation, prepare, scaled_size, ways_to_original, with_input_of
 from pipeline.describe.presets import PRESETS
 from pipeline.describe.projections import Fitted, Samples
 from pipeline.describe.runtimes.compiled_backbone import CompiledBackbone
@@ -63,6 +63,7 @@ class NetworkDescriber:
         self._pass = NetworkPass(network, config)
         self._mean = torch.tensor(self._image.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(self._image.std, device=device).view(1, 3, 1, 1)
+        self._normalise = Normalisation(self._image)
         self._widths = self._pass.measure_widths(device)
         self._fitted = Fitted(config, self._widths)
         self._ames: AMESProjection | None = None
@@ -220,7 +221,12 @@ class NetworkDescriber:
 
     def normalised(self, batch: Sequence[Prepared], number: int = 0) -> torch.Tensor:
         """What the network reads of the scale `number`: [B, 3, h, w] float32, channels in its order."""
-        return self.as_read(torch.from_numpy(np.stack([item.pixels[number] for item in batch])))
+        pictures = [item.pixels[number] for item in batch]
+        if self._device.type != "cpu":  # bytes are sent there, not floats
+            return self.as_read(torch.from_numpy(np.stack(pictures)))
+        images = torch.from_numpy(self._normalise(pictures))
+        compiled = isinstance(self.network.backbone, CompiledBackbone)
+        return images if compiled else images.contiguous(memory_format=torch.channels_last)
 
     def as_read(self, pixels: torch.Tensor) -> torch.Tensor:
         """Pixels [B, 3, h, w] uint8 RGB as the network reads them: normalised, channels in its order."""

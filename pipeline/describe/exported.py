@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from pipeline.config import DescribeConfig, parse_config
 from pipeline.describe.local_places import located
-from pipeline.describe.preprocessing import prepare, ways_to_original
+from pipeline.describe.preprocessing import Normalisation, prepare, ways_to_original
 from pipeline.describe.runtimes.base import Session
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
@@ -89,8 +89,7 @@ class ExportedDescriber:
         if spec.adapted and f"{ADAPTED}.weight" not in fitted:
             raise RelookError("the fitted projections lack the layer that relook adapt learnt")
         self._image = config.image
-        colours = (config.image.mean, config.image.std)
-        self._mean, self._std = (np.array(values, np.float32).reshape(1, 3, 1, 1) for values in colours)
+        self._normalise = Normalisation(config.image)
         self._local_scales = tuple(sorted(set(config.locals.scales))) if config.locals.count else ()
         self._scales = tuple(sorted({*config.globals.scales, *self._local_scales}))
 
@@ -110,7 +109,7 @@ class ExportedDescriber:
         attention: list[FloatArray] = []
         sizes: list[tuple[int, int]] = []
         for number, scale in enumerate(self._scales):
-            images = self._as_read(np.stack([item.pixels[number] for item in batch]))
+            images = self._normalise([item.pixels[number] for item in batch])
             found = self._session.run(images, self._outputs)
             if scale in self._config.globals.scales:
                 vectors.append(found[VECTOR])
@@ -136,11 +135,6 @@ class ExportedDescriber:
     def _outputs(self) -> list[str]:
         cells = [self._spec.cells] if self._local_scales else []
         return [VECTOR, *cells, *([ATTENTION] if self._spec.attention else [])]
-
-    def _as_read(self, pixels: npt.NDArray[np.uint8]) -> FloatArray:
-        """Pixels [B, 3, h, w] RGB as the network reads them, rounded in the same places as by torch."""
-        images = (pixels.astype(np.float32) / np.float32(255) - self._mean) / self._std
-        return np.ascontiguousarray(images[:, ::-1] if self._image.channels == "bgr" else images)
 
     def _locals(self, cells: _Cells, ways: Sequence[npt.NDArray[np.float32]]) -> list[LocalDescriptors]:
         settings = self._config.locals

@@ -11,13 +11,14 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.config import DescribeConfig, ImageConfig
 from pipeline.errors import RelookError
 from pipeline.imaging import resize, resize_by, target_size
-from pipeline.types import Box, Prepared
+from pipeline.types import Box, FloatArray, Prepared
 
 if TYPE_CHECKING:
     from pipeline.describe.backbones import Backbone
@@ -95,9 +96,32 @@ def prepare(
     used = (1.0,) if settings.scaling == "tensor" else tuple(scales)
     for scale in used:
         resized, (sx, sy, dx, dy) = _at_scale(shrunk, scale, settings, patch, longest)
-        pixels.append(np.ascontiguousarray(resized.transpose(2, 0, 1)))
+        pixels.append(_planes(resized))
         to_original.append((sx * back[0], sy * back[1], dx * back[0] + left, dy * back[1] + top))
     return Prepared(pixels, to_original, used, width, height)
+
+
+class Normalisation:
+    """Pixels as a network reads them, by one look-up per value: 256 results are computed once for each channel.
+
+    They are those of `(pixels / 255 - mean) / std` in float32, rounded in this order, as the papers' code does.
+    """
+
+    def __init__(self, settings: ImageConfig) -> None:
+        assert settings.mean is not None
+        assert settings.std is not None
+        levels = np.arange(256, dtype=np.float32) / np.float32(255)
+        mean, std = (np.array(values, np.float32)[:, None] for values in (settings.mean, settings.std))
+        self._tables = (levels - mean) / std
+        self._order = (2, 1, 0) if settings.channels == "bgr" else (0, 1, 2)
+
+    def __call__(self, pictures: Sequence[Pixels]) -> FloatArray:
+        """[B, 3, h, w] float32, channels in the network's order, of B pictures [3, h, w] RGB."""
+        images = np.empty((len(pictures), *pictures[0].shape), np.float32)
+        for picture, image in zip(pictures, images, strict=True):
+            for place, channel in enumerate(self._order):
+                cv2.LUT(picture[channel], self._tables[channel], image[place])
+        return images
 
 
 def scaled_size(height: int, width: int, scale: float, patch: int) -> tuple[int, int]:
@@ -131,6 +155,13 @@ def clip(bbox: Box, width: int, height: int) -> tuple[int, int, int, int]:
     if right <= left or bottom <= top:
         raise RelookError(f"the box {bbox} has no pixel of a picture of {width} x {height}")
     return left, top, right, bottom
+
+
+def _planes(image: Pixels) -> Pixels:
+    """[3, H, W] of [H, W, 3]."""
+    planes = np.empty((3, *image.shape[:2]), np.uint8)
+    cv2.split(image, list(planes))
+    return planes
 
 
 def _limited(image: Pixels, settings: ImageConfig) -> Pixels:

@@ -53,6 +53,18 @@ def test_shapes_and_lengths(describer) -> None:
     assert (local.xy <= [120, 90]).all()
 
 
+@pytest.mark.parametrize("channels", ["rgb", "bgr"])
+def test_looked_up_pixels_are_those_that_torch_computes_bit_by_bit(channels: str) -> None:
+    image = {"size": 96, "channels": channels, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    made = load_describer("efficientnet_lite0", **{**SMALL, "image": image})
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
+    pixels[0, :, :8, :32] = np.arange(256).reshape(8, 32)  # every value
+    prepared = [dataclasses.replace(made.prepare(picture(0)), pixels=[one]) for one in pixels]
+    found = made.normalised(prepared)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, made.as_read(torch.from_numpy(pixels)))
+
+
 def test_a_batch_equals_one_by_one(describer) -> None:
     prepared = [describer.prepare(picture(seed)) for seed in range(3)]
     together = describer.describe(prepared)
