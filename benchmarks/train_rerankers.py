@@ -44,6 +44,7 @@ INDEXES: dict[str, list[str]] = {
 }
 # Reranker in the tables: registry name, index, and training settings; None: not trained, for comparison.
 SHORT = ["train_rerank.epochs=4", "train_rerank.triplets=3200"]
+CAUTIOUS = "train_rerank.weight_rule=cautious"
 RERANKERS: dict[str, tuple[str, str, list[str] | None]] = {
     "superglobal, untrained": ("superglobal", "parts", None),
     "rrt": ("rrt", "parts", []),
@@ -51,8 +52,8 @@ RERANKERS: dict[str, tuple[str, str, list[str] | None]] = {
     "ames, binarised": ("ames", "parts", [*SHORT, "train_rerank.ames.binarised=true"]),
     "ames, whole locals": ("ames", "whole", SHORT),
     "ames, bits stored": ("ames", "whole", [*SHORT, "train_rerank.ames.binarised=true"]),
-    "elvis": ("elvis", "parts", SHORT),
-    "elvis, whole locals": ("elvis", "whole", SHORT),
+    "elvis": ("elvis", "parts", [*SHORT, CAUTIOUS]),
+    "elvis, whole locals": ("elvis", "whole", [*SHORT, CAUTIOUS]),
     "rrt_sop": ("rrt_sop", "grid", SHORT),
     "cvnet": ("cvnet", "parts", [*SHORT, "train_rerank.batch_size=32", "train_rerank.warmup=0.2"]),
 }

@@ -251,6 +251,11 @@ class TrainRerankConfig(LoopConfig):
     )
     validation: Fraction = Field(0.2, description="share of the labels, or of each label's images, that is held out")
     validation_queries: Positive = Field(100, description="most held-out images that are queries in a validation")
+    weight_rule: Literal["best", "cautious"] = Field(
+        "best",
+        description="weight of the global score: of the best validation, or the largest that is no worse by one "
+        "standard error, for photos of another kind",
+    )
     candidates: Positive = Field(100, description="candidates of the store that negatives are drawn from")
     triplets: Positive = Field(6400, description="per epoch; batch_size counts them; of locore whole lists")
     rrt: RRTModelConfig = RRTModelConfig()

@@ -115,13 +115,10 @@ def test_config_lists_every_key_of_the_default_file() -> None:
 
 
 # Settings whose name says it all.
+PLAIN = ("epochs", "optimizer", "learning_rate")
 UNEXPLAINED = {
     *("device", "seed", "rerank.chain", "describe.weights", "describe.locals.scales", "train_rerank.reranker"),
-    *(
-        f"train_{verb}.{key}"
-        for verb in ("global", "rerank", "detector")
-        for key in ("epochs", "optimizer", "learning_rate")
-    ),
+    *(f"train_{verb}.{key}" for verb in ("global", "rerank", "detector") for key in PLAIN),
     *(
         f"train_rerank.{name}.{key}"
         for name in ("rrt", "rrt_sop", "locore")

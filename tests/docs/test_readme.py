@@ -26,6 +26,7 @@ PAGES = [
     "docs/rerankers/rrt.md",
     "docs/rerankers/cvnet.md",
     "docs/rerankers/ames.md",
+    "docs/rerankers/elvis.md",
     "docs/rerankers/classics.md",
     "docs/rerankers/locore.md",
     "docs/reference/json.md",

@@ -1,4 +1,4 @@
-"""Validation scales with the number of labels: no step goes over all records for each of them."""
+"""Validation: no step goes over all records for each label; the cautious rule of the weight against a plain loop."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import time
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.config import load_config
+from pipeline.evaluate import Scores
 from pipeline.types import ImageRecord
 from pipeline.workflow.training.held_out_retrieval import HeldOutRetrieval
-from pipeline.workflow.training.reranker_validation import RerankerValidator
+from pipeline.workflow.training.reranker_validation import Fused, RerankerValidator, most_cautious
 
 LABELS = 100_000
 
@@ -28,3 +32,24 @@ def test_queries_of_many_labels_are_found_in_one_pass(monkeypatch: pytest.Monkey
     )
     assert made.count == load_config().train_rerank.validation_queries
     assert time.process_time() - started < 60
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 12), st.integers(0, 999))
+def test_the_cautious_weight_is_the_largest_within_a_standard_error(queries: int, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    results = []
+    for weight in np.linspace(0, 1, 6):
+        precision, first = random.random(queries), random.integers(0, 2, queries).astype(float)
+        scores = Scores({"mAP": precision, "R@1": first})
+        results.append(Fused(scores, scores.summary(), float(weight), 0.25))
+    best = max(results, key=lambda one: one.summary["mAP"])
+    least = float(random.random() * 100)
+    allowed = [best]
+    for one in results:
+        difference = 100 * (best.scores.per_query["mAP"] - one.scores.per_query["mAP"])
+        error = round(float(difference.std(ddof=1)) / queries**0.5, 2)
+        enough = one.summary["R@1"] >= min(least, best.summary["R@1"])
+        if enough and best.summary["mAP"] - one.summary["mAP"] <= error:
+            allowed.append(one)
+    assert most_cautious(results, best, least).weight == max(one.weight for one in allowed)
