@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from measuring import Claim, write_json
 from naive_rerankers import (
     ames_scores,
     cvnet_pair,
@@ -380,6 +381,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--layers", type=int, default=12, help="of locore; the released network has 12")
+    parser.add_argument("--json", type=Path)
     parser.add_argument("--superglobal", choices=["straightforward", "relook"], help=argparse.SUPPRESS)
     parser.add_argument("--top", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--scores", type=Path, help=argparse.SUPPRESS)
@@ -406,9 +408,11 @@ def main() -> None:
     ]
     for column in columns:
         table.add_column(column)
-    notes = []
+    notes, claims = [], []
     for name in options.only.split(","):
         row = MEASURES[name](options)
+        least = row.operations / rate
+        claims.append(Claim(f"{row.name}, {row.what}", "s", row.relook, row.straightforward, least, "one by one"))
         table.add_row(
             row.name,
             row.what,
@@ -424,6 +428,7 @@ def main() -> None:
     console.print(table)
     for note in notes:
         console.print(note)
+    write_json(options.json, claims)
 
 
 if __name__ == "__main__":

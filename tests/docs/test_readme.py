@@ -51,6 +51,7 @@ PAGES = [
     "docs/papers.md",
     "docs/representations.md",
     "docs/speed.md",
+    "docs/performance.md",
     "docs/runtimes.md",
     "docs/ann.md",
     "docs/licences.md",
@@ -69,7 +70,7 @@ ELSEWHERE = (
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_run(page: str, home: Path) -> None:
     for line in commands(page):
-        if line.startswith((*ELSEWHERE, "python benchmarks/")):
+        if line.startswith((*ELSEWHERE, "python benchmarks/", "python -m benchmarks")):
             continue
         words = shlex.split(line.removeprefix("python cli.py").removeprefix("relook"))
         succeeds(home, line, str(ROOT / "cli.py"), *words, *QUICKER.get(words[0], []))
