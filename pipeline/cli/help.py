@@ -20,7 +20,11 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "duplicates": ("relook duplicates", "relook duplicates --threshold 0.98 --html duplicates.html"),
     },
     "Index": {
-        "extract": ("relook extract --images photos", "relook extract --images photos/labels.csv --index labelled"),
+        "extract": (
+            "relook extract --images photos",
+            "relook extract --images photos/labels.csv --index labelled",
+            "relook extract --images photos/labels.csv --index maps --config configs/train_detector.yaml",
+        ),
         "reindex": ("relook reindex --images photos", "relook reindex --images photos --timeout 2h --max-failures 10"),
         "info": ("relook info", "relook info labelled --json", "relook info --html index.html"),
         "map": ("relook map --html map.html", "relook map labelled --html map.html"),
@@ -34,10 +38,7 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "relook train-rerank --index labelled --reranker ames",
         ),
         "train-global": ("relook train-global --images photos/labels.csv --out mine.safetensors",),
-        "train-detector": (
-            "relook extract --images photos/labels.csv --index maps --config configs/train_detector.yaml",
-            "relook train-detector --index maps --out detector.safetensors",
-        ),
+        "train-detector": ("relook train-detector --index maps --out detector.safetensors",),
         "adapt": (
             "relook adapt --out adapted.safetensors",
             "relook adapt --out adapted.safetensors --html groups.html",
