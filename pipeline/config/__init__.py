@@ -4,6 +4,8 @@ Every stage takes a `Config`; every field says what it means. The defaults are t
 docs/results.md measure; `configs/default.yaml` writes them out.
 """
 
+from pipeline.config.adapt import AdaptConfig
+from pipeline.config.augment import AugmentConfig
 from pipeline.config.describe import (
     DescribeConfig,
     GlobalsConfig,
@@ -18,24 +20,24 @@ from pipeline.config.paths import expand_argument, expand_path
 from pipeline.config.rerank import RerankConfig, parse_chain
 from pipeline.config.run import EXCLUDE, Config, EvaluateConfig
 from pipeline.config.serve import ServeConfig, ThumbnailsConfig
-from pipeline.config.train import (
-    AdaptConfig,
-    AMESModelConfig,
-    AugmentConfig,
+from pipeline.config.train_detector import TrainDetectorConfig
+from pipeline.config.train_global import (
     ClassificationConfig,
     ContrastConfig,
+    LocalsLossConfig,
+    TrainGlobalConfig,
+)
+from pipeline.config.train_loop import LoopConfig
+from pipeline.config.train_rerank import (
+    AMESModelConfig,
     CVNetModelConfig,
     ELViSModelConfig,
-    LocalsLossConfig,
     LoCoReModelConfig,
-    LoopConfig,
     RRTModelConfig,
     RRTSOPJointConfig,
     RRTSOPModelConfig,
-    TrainGlobalConfig,
     TrainRerankConfig,
 )
-from pipeline.config.train_detector import TrainDetectorConfig
 
 __all__ = [
     "EXCLUDE",

@@ -10,13 +10,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from pipeline.config.adapt import AdaptConfig
 from pipeline.config.describe import DescribeConfig
 from pipeline.config.paths import SOURCE
 from pipeline.config.rerank import RerankConfig
 from pipeline.config.serve import ServeConfig
 from pipeline.config.store import StoreConfig
-from pipeline.config.train import AdaptConfig, TrainGlobalConfig, TrainRerankConfig
 from pipeline.config.train_detector import TrainDetectorConfig
+from pipeline.config.train_global import TrainGlobalConfig
+from pipeline.config.train_rerank import TrainRerankConfig
 from pipeline.settings import Positive, PositiveFloat, Section
 
 # What operating systems, network drives and photo software keep beside photos: thumbnails, deleted files, snapshots.

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from pipeline.config.train import LoopConfig, NotNegative
+from pipeline.config.train_loop import LoopConfig, NotNegative
 from pipeline.settings import Fraction, Positive, PositiveFloat
 
 
