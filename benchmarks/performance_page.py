@@ -97,6 +97,6 @@ def _plot(curves: dict[str, Sequence[tuple[int, float]]]) -> None:
             axes.loglog(sizes, seconds, marker="o", label=name)
         axes.set(xlabel="images", ylabel="CPU seconds")
         axes.grid(visible=True, which="major", alpha=0.3)
-        axes.legend()
+        axes.legend(loc="upper left", bbox_to_anchor=(1.02, 1), borderaxespad=0)
         figure.savefig(PLOT, bbox_inches="tight", metadata={"Date": None})
         pyplot.close(figure)
