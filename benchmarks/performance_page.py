@@ -19,11 +19,13 @@ Measured claims in one table per script: before, after, and what the machine all
     python -m benchmarks
     python -m benchmarks --page
 
-The first command measures and writes this page; the second writes it from the figures in `benchmarks/results`.
+The first command measures and writes this page; the second writes it from the figures in `benchmarks/results`. What
+each figure means is in the head of its script ([scripts](../benchmarks/README.md)); [speed.md](speed.md) says where the
+differences come from.
+
 "Before" is what the last column names. It was measured by turns with "after" in one run, and so was the limit: more
 than 100 % of it is noise of other work. The least of some runs counts. CPU seconds are those of all threads: other work
-on the machine changes them less than it changes the clock. What each figure means is in the head of its script
-([scripts](../benchmarks/README.md)); [speed.md](speed.md) says where the differences come from.
+on the machine changes them less than it changes the clock.
 """
 
 
