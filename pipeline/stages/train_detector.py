@@ -18,8 +18,6 @@ import torch
 
 from pipeline.config import Config
 from pipeline.describe.detector import Detector
-from pipeline.errors import RelookError
-from pipeline.stages.train_rerank import make_training_set
 from pipeline.train import DryRun, Validation, dry_run, hold_out_labels
 from pipeline.train.detector.task import DetectorTask, start_as_cells, start_as_published, stored_maps
 from pipeline.train.loop.distributed import process_group
@@ -30,6 +28,7 @@ from pipeline.workflow.model_loading import choose_device
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.training.detector_validation import DetectorValidator
 from pipeline.workflow.training.training_run import last_beside, run_training
+from pipeline.workflow.training.training_set import labelled_images, make_training_set
 
 
 @dataclass(frozen=True)
@@ -121,11 +120,7 @@ def _set_up(config: Config) -> Iterator[_Setup]:
     settings = config.train_detector
     with process_group(torch.device(choose_device(config))) as device:
         gallery = open_gallery(config, partial="error")
-        records = [record for record in gallery.index.records.values() if settings.split in (None, record.split)]
-        labels = [record.label for record in records]
-        if not any(labels):
-            raise RelookError("no image of the index has a label; extract with a manifest that has a column label")
-        vectors = gallery.globals([record.id for record in records])
+        records, labels, vectors = labelled_images(gallery, settings.split)
         parts = hold_out_labels(labels, settings.validation, config.seed)
         training_set = make_training_set(gallery, records, vectors, parts.train)
         card = gallery.index.card

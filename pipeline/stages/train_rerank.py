@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from pipeline.config import Config
@@ -25,9 +24,7 @@ from pipeline.train import (
     DryRun,
     JointRecipe,
     Partition,
-    Photos,
     Recipe,
-    TrainingSet,
     Validation,
     dry_run,
     hold_out_labels,
@@ -42,6 +39,7 @@ from pipeline.workflow.progress import Reporter, Silent, logger
 from pipeline.workflow.training.index_photos import index_photos
 from pipeline.workflow.training.reranker_validation import RerankerValidator
 from pipeline.workflow.training.training_run import last_beside, run_training
+from pipeline.workflow.training.training_set import labelled_images, make_training_set
 
 # mAP in percent above which re-ranking has hardly a query left to improve.
 _SATURATED = 99.9
@@ -168,53 +166,10 @@ def _set_up(config: Config) -> Iterator[_Setup]:
 def _hold_out(config: Config, gallery: Gallery) -> tuple[list[ImageRecord], FloatArray, Partition]:
     """The images of the split, their global descriptors [N, D], and which of them are held out."""
     settings = config.train_rerank
-    records = [record for record in gallery.index.records.values() if settings.split in (None, record.split)]
-    labels = [record.label for record in records]
-    if not any(labels):
-        raise RelookError("no image of the index has a label; extract with a manifest that has a column label")
-    vectors = gallery.globals([record.id for record in records])
+    records, labels, vectors = labelled_images(gallery, settings.split)
     if settings.hold_out == "labels":
         return records, vectors, hold_out_labels(labels, settings.validation, config.seed)
     return records, vectors, hold_out_sessions(labels, vectors, settings.validation, config.seed)
-
-
-def make_training_set(
-    gallery: Gallery,
-    records: Sequence[ImageRecord],
-    vectors: FloatArray,
-    rows: Rows,
-    photos: Photos | None = None,
-) -> TrainingSet:
-    """The training set of those `rows` of the N records, whose global descriptors are [N, D] `vectors`."""
-    chosen = [records[row] for row in rows]
-    return TrainingSet(
-        ids=[record.id for record in chosen],
-        labels=[record.label for record in chosen],
-        vectors=vectors[rows],
-        candidates=lambda count, groups: _candidates(gallery, chosen, vectors[rows], count, groups),
-        source=gallery,
-        card=gallery.index.card,
-        all_ids=[record.id for record in records],
-        all_labels=[record.label for record in records],
-        all_vectors=vectors,
-        photos=photos,
-    )
-
-
-def _candidates(
-    gallery: Gallery, records: Sequence[ImageRecord], vectors: FloatArray, count: int, groups: Rows | None
-) -> list[Rows]:
-    """See `TrainingSet.candidates`."""
-    rows = {record.id: row for row, record in enumerate(records)}
-    group = np.zeros(len(records), dtype=np.int64) if groups is None else groups
-    total = len(gallery.index.records)
-    # Request more, so that enough are left when images outside of the training set are dropped.
-    depth = min(total, round(2.5 * (count + 1) * total / len(records)))
-    found = [[rows[name] for name in ids if name in rows] for ids, _ in gallery.store.query(vectors, depth)]
-    return [
-        np.array([row for row in ranked if row != own and group[row] == group[own]][:count], dtype=np.int64)
-        for own, ranked in enumerate(found)
-    ]
 
 
 def _saver(recipe: Recipe, out: Path) -> Callable[[str, Validation], None]:

@@ -29,7 +29,7 @@ from pipeline.workflow.rerank_chain import configured_chain
 
 logger = logging.getLogger("relook")
 
-# Photos that share batches: at least so many, and so many batches. Small enough to divide a collection into shards,
+# Least photos and least batches of a block, which share batches. Small enough to divide a collection into shards,
 # large enough that the last batches of a block, which are not full, cost little.
 _BLOCK, _BLOCK_BATCHES = 64, 4
 

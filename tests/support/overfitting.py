@@ -19,10 +19,10 @@ from pipeline.config import Config, load_config
 from pipeline.evaluate import by_labels
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stages.extract import extract
-from pipeline.stages.train_rerank import make_training_set
 from pipeline.train import RECIPES, RunFiles, TrainedReranker, Validation, fit
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.queries import find_candidates
+from pipeline.workflow.training.training_set import make_training_set
 
 CLASSES = (
     *("book_a", "brick_house_a", "city_gate_a", "clock_tower_a"),

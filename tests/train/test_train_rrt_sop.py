@@ -23,7 +23,7 @@ from pipeline.rerank.image_rows import Batch
 from pipeline.rerank.rrt_sop.network import RRTSOPNetwork, RRTSOPShape
 from pipeline.stages.convert import convert
 from pipeline.stages.extract import extract
-from pipeline.stages.train_rerank import make_training_set, train_rerank
+from pipeline.stages.train_rerank import train_rerank
 from pipeline.stores import Index
 from pipeline.train import RECIPES, FitResult, JointRecipe, Progress, RunFiles, Validation, fit
 from pipeline.train.data.map_tokens import MapTokens, read_maps
@@ -37,6 +37,7 @@ from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.in_memory_gallery import InMemoryGallery
 from pipeline.workflow.queries import find_candidates
 from pipeline.workflow.training.index_photos import index_photos
+from pipeline.workflow.training.training_set import make_training_set
 
 MAP = [*SMALL, "describe.locals.kind=map", "device=cpu", "train_rerank.reranker=rrt_sop"]
 FEW = ["epochs=1", "triplets=48", "batch_size=16", "rrt_sop.layers=1", "rrt_sop.feedforward=64"]

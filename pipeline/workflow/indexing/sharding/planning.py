@@ -37,7 +37,7 @@ _PAUSE = 0.5
 
 
 def agree(config: Config, images: str, shards: int | None, reporter: Reporter, stop: Stop) -> ShardPlan:
-    """The plan of these photos for so many shards (None: of `UNIT` photos each): the one that is there, else a new one.
+    """The existing plan for these photos and this number of shards, else a new one; None: shards of `UNIT` photos.
 
     While another process holds the index's lock, which may be a shard that plans, it is waited for.
 
@@ -137,7 +137,7 @@ def _make(
 
 
 def _units(count: int, block: int) -> int:
-    """Into how many shards of whole blocks, about `UNIT` photos each, so many photos are divided."""
+    """The number of shards of `count` photos: whole blocks, about `UNIT` photos each."""
     return max(1, -(-count // (max(1, UNIT // block) * block)))
 
 
