@@ -18,7 +18,7 @@ from rich.logging import RichHandler
 from pipeline import __version__
 from pipeline.cli.streams import err, out, write_json
 from pipeline.config import Config, load_config
-from pipeline.report import Bars, show_rows
+from pipeline.report import Bars, show_rows, show_training, write_training
 from pipeline.workflow.progress import Reporter, Silent
 
 app = typer.Typer(
@@ -76,6 +76,14 @@ class Run:
     def show_cost(self, cost: Any) -> None:
         """What a dry run measured."""
         self.show(cost.to_json(), lambda document: show_rows(out, "dry run", cost.to_rows()))
+
+    def show_training(self, result: Any, html: Path | None) -> None:
+        """The `TrainingResult` of a verb; its curves as a page, where one is wanted."""
+        document = result.to_json()
+        if html is not None:
+            write_training(html, document, result.losses)
+            self.note(f"curves: {html}")
+        self.show(document, lambda document: show_training(out, document))
 
     def note(self, text: str) -> None:
         """A word beside the result."""

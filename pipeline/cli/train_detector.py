@@ -20,8 +20,6 @@ from pipeline.cli.options import (
     Verbose,
 )
 from pipeline.cli.run import Run, app
-from pipeline.cli.streams import out
-from pipeline.report import show_training, write_training
 
 
 @app.command("train-detector")
@@ -52,7 +50,4 @@ def train_detector(
         run.show_cost(stage.dry_run_detector(run.config))
         return
     result = stage.train_detector(run.config, run.reporter)
-    if html is not None:
-        write_training(html, result.to_json(), result.losses)
-        run.note(f"curves: {html}")
-    run.show(result.to_json(), lambda document: show_training(out, document))
+    run.show_training(result, html)

@@ -9,8 +9,6 @@ import typer
 
 from pipeline.cli.options import ConfigFile, Device, DryRun, HtmlPage, Json, Quiet, Settings, Verbose, expanded_source
 from pipeline.cli.run import Run, app
-from pipeline.cli.streams import out
-from pipeline.report import show_training, write_training
 
 
 @app.command("train-global")
@@ -45,7 +43,4 @@ def train_global(
         run.show_cost(stage.dry_run_global(run.config, images, run.reporter))
         return
     result = stage.train_global(run.config, images, run.reporter)
-    if html is not None:
-        write_training(html, result.to_json(), result.losses)
-        run.note(f"curves: {html}")
-    run.show(result.to_json(), lambda document: show_training(out, document))
+    run.show_training(result, html)

@@ -21,9 +21,7 @@ from pipeline.cli.options import (
     setting,
 )
 from pipeline.cli.run import Run, app
-from pipeline.cli.streams import out
 from pipeline.errors import UsageError
-from pipeline.report import show_training, write_training
 from pipeline.workflow.rerank_chain import set_default_chain
 
 
@@ -71,7 +69,4 @@ def train_rerank(
     result = stage.train_rerank(run.config, run.reporter)
     if default:
         set_default_chain(run.config.index, [run.config.train_rerank.reranker])
-    if html is not None:
-        write_training(html, result.to_json(), result.losses)
-        run.note(f"curves: {html}")
-    run.show(result.to_json(), lambda document: show_training(out, document))
+    run.show_training(result, html)

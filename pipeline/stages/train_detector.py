@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +27,16 @@ from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.model_loading import choose_device
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.training.detector_validation import DetectorValidator
+from pipeline.workflow.training.training_result import TrainingResult
 from pipeline.workflow.training.training_run import last_beside, run_training
 from pipeline.workflow.training.training_set import labelled_images, make_training_set
 
 
-@dataclass(frozen=True)
-class TrainDetectorResult:
-    """The result of a training; `best` has the epoch and its validation metrics in percent.
+@dataclass(frozen=True, kw_only=True)
+class TrainDetectorResult(TrainingResult):
+    """The result of a training, with the number of its anchors."""
 
-    `losses` are those of every step.
-    """
-
-    checkpoint: str
-    epochs: int
-    best: dict[str, float]
-    history: list[dict[str, float]]
     anchors: int
-    validation_queries: int
-    seconds: float
-    weights: str
-    losses: list[float] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for `--json`; the keys are the CLI's contract."""
-        document = asdict(self)
-        del document["losses"]
-        return document
 
 
 def train_detector(config: Config, reporter: Reporter | None = None) -> TrainDetectorResult:
@@ -84,16 +68,12 @@ def train_detector(config: Config, reporter: Reporter | None = None) -> TrainDet
             device=setup.device,
             reporter=reporter or Silent(),
         )
-    return TrainDetectorResult(
-        checkpoint=str(out),
-        epochs=len(trained.history),
-        best={"epoch": trained.best_epoch, **trained.best.metrics},
-        history=trained.history,
+    return TrainDetectorResult.of(
+        trained,
+        out,
         anchors=len(setup.task.triplets.anchors),
         validation_queries=setup.validator.count,
-        seconds=trained.seconds,
         weights=card.weights,
-        losses=trained.losses,
     )
 
 

@@ -11,7 +11,7 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,36 +37,20 @@ from pipeline.workflow.model_loading import choose_device, read_options
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.training.global_validation import GlobalValidator
 from pipeline.workflow.training.photo_selection import TrainingPhotos, choose_photos
+from pipeline.workflow.training.training_result import TrainingResult
 from pipeline.workflow.training.training_run import last_beside, run_training
 
 # Parts of a ResNet before the map that DELG's local heads read: the stem and three stages.
 _LOCAL_PARTS = 4
 
 
-@dataclass(frozen=True)
-class TrainGlobalResult:
-    """The result of a training; `best` has the epoch and, if it was validated, its metrics in percent.
+@dataclass(frozen=True, kw_only=True)
+class TrainGlobalResult(TrainingResult):
+    """The result of a training, with the numbers of photos and labels trained on, and of unreadable photos."""
 
-    `losses` are those of every step.
-    """
-
-    checkpoint: str
-    epochs: int
-    best: dict[str, float]
-    history: list[dict[str, float]]
     photos: int
     labels: int
     failed: int
-    validation_queries: int
-    seconds: float
-    weights: str
-    losses: list[float] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for `--json`; the keys are the CLI's contract."""
-        document = asdict(self)
-        del document["losses"]
-        return document
 
 
 def train_global(config: Config, images: str, reporter: Reporter | None = None) -> TrainGlobalResult:
@@ -102,18 +86,14 @@ def train_global(config: Config, images: str, reporter: Reporter | None = None) 
             device=setup.device,
             reporter=reporter or Silent(),
         )
-    return TrainGlobalResult(
-        checkpoint=str(out),
-        epochs=len(trained.history),
-        best={"epoch": trained.best_epoch, **trained.best.metrics},
-        history=trained.history,
+    return TrainGlobalResult.of(
+        trained,
+        out,
         photos=len(photos.train),
         labels=len(photos.names),
         failed=len(photos.failed),
         validation_queries=validator.count,
-        seconds=trained.seconds,
         weights=setup.weights,
-        losses=trained.losses,
     )
 
 

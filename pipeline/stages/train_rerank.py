@@ -10,9 +10,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -38,6 +37,7 @@ from pipeline.workflow.model_loading import choose_device, default_checkpoint
 from pipeline.workflow.progress import Reporter, Silent, logger
 from pipeline.workflow.training.index_photos import index_photos
 from pipeline.workflow.training.reranker_validation import RerankerValidator
+from pipeline.workflow.training.training_result import TrainingResult
 from pipeline.workflow.training.training_run import last_beside, run_training
 from pipeline.workflow.training.training_set import labelled_images, make_training_set
 
@@ -45,33 +45,18 @@ from pipeline.workflow.training.training_set import labelled_images, make_traini
 _SATURATED = 99.9
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """The result of a training; `best` has the epoch and its validation metrics in percent.
+@dataclass(frozen=True, kw_only=True)
+class TrainRerankResult(TrainingResult):
+    """The result of a training, with the number of its anchors.
 
     `warning` says that the checkpoint changes no ranking, or that the validation cannot show a gain; "" otherwise.
-    `losses` are those of every step.
     """
 
-    checkpoint: str
-    epochs: int
-    best: dict[str, float]
-    history: list[dict[str, float]]
     anchors: int
-    validation_queries: int
-    seconds: float
-    weights: str
     warning: str = ""
-    losses: list[float] = field(default_factory=list)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, for `--json`; the keys are the CLI's contract."""
-        document = asdict(self)
-        del document["losses"]
-        return document
 
 
-def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResult:
+def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainRerankResult:
     """Train the reranker `train_rerank.reranker` on the index.
 
     Raises:
@@ -100,17 +85,13 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainResul
     warning = usefulness(trained.best.metrics)
     if warning:
         logger.warning("%s: %s", out, warning)
-    return TrainResult(
-        checkpoint=str(out),
-        epochs=len(trained.history),
-        best={"epoch": trained.best_epoch, **trained.best.metrics},
-        history=trained.history,
+    return TrainRerankResult.of(
+        trained,
+        out,
         anchors=recipe.anchors,
         validation_queries=validator.count,
-        seconds=trained.seconds,
         weights=gallery.index.card.weights,
         warning=warning,
-        losses=trained.losses,
     )
 
 
