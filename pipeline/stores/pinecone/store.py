@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,24 +15,18 @@ from pipeline.errors import RelookError
 from pipeline.stores.checks import check_query, check_upsert
 from pipeline.stores.index.directory import Index
 from pipeline.stores.pinecone.bulk_import import import_parts
-from pipeline.stores.pinecone.ids import in_order, is_hashed, original_id, stored_id
+from pipeline.stores.pinecone.ids import in_order, stored_id
 from pipeline.stores.pinecone.limits import RECORDS, TOP_K
 from pipeline.stores.pinecone.models import Models
-from pipeline.stores.pinecone.record_api import ORIGINAL, Record, condition_of
+from pipeline.stores.pinecone.namespace_reader import NamespaceReader
+from pipeline.stores.pinecone.record_api import Record, condition_of
 from pipeline.stores.pinecone.records import cost_of, metadata_of, records_of
 from pipeline.stores.pinecone.requests import RequestSettings, pinecone_errors
 from pipeline.stores.pinecone.service import PineconeService, RemoteIndex
 from pipeline.types import FloatArray, GlobalDescriptors, StoredVectors, WriteCost
 
-# Results requested beyond the cut, so that ties there can be ordered by id.
-_BEYOND = 10
-# Scores are sums in float32: what rounds to the same multiple of one over this is equal.
-_STEPS = 2.0**20
 # Seconds between two checks whether a write can be read: the first and the longest pause.
 _PAUSES = (0.05, 2.0)
-
-One = TypeVar("One")
-Other = TypeVar("Other")
 
 
 class PineconeStore:
@@ -82,6 +74,7 @@ class PineconeStore:
         self._new = {"cloud": cloud, "region": region, "records": records}
         self._wait, self._import_wait = wait, import_wait
         self._unpromoted = unpromoted
+        self._reader = NamespaceReader(self._service, self._models.namespace, index.card.dimension)
         self._written = 0
 
     def place(self) -> str:
@@ -112,7 +105,9 @@ class PineconeStore:
         if not all((where or {}).values()):
             return [([], np.zeros(0, np.float32)) for _ in queries]
         condition = condition_of(where)
-        results = self._at_once(lambda query: self._nearest(remote, query, top_k, condition), queries.tolist())
+        results = self._reader.at_once(
+            lambda query: self._reader.nearest(remote, query, top_k, condition), queries.tolist()
+        )
         if results and condition is None and not any(ids for ids, _ in results):
             self._models.check_not_elsewhere(remote)
         return results
@@ -163,7 +158,7 @@ class PineconeStore:
         """All ids, sorted by code point; requested page by page."""
         remote = self._service.find()
         if remote is not None:
-            yield from in_order(self._stored_ids(remote), lambda some: self._originals(remote, some))
+            yield from in_order(self._reader.stored_ids(remote), lambda some: self._reader.originals(remote, some))
 
     def stats(self) -> Mapping[str, Any]:
         """ "count" (which follows writes by seconds), "dimension", "fingerprint" and "place"."""
@@ -261,61 +256,12 @@ class PineconeStore:
         _, number = self._service.read(lambda: remote.records.search(self._space, probe, 1, None))
         return number is None or number >= self._written
 
-    def _nearest(
-        self, remote: RemoteIndex, query: list[float], top_k: int, condition: Mapping[str, Any] | None
-    ) -> tuple[list[str], FloatArray]:
-        """The results of one query: more are requested until the last of them is not tied with the cut."""
-        requested = min(top_k + _BEYOND, TOP_K)
-        while True:
-            search = partial(remote.records.search, self._space, query, requested, condition)
-            found, _ = self._service.read(search)
-            scores = np.rint(np.array([score for _, score, _ in found]) * _STEPS) / _STEPS + 0.0  # no minus zero
-            if len(found) < requested or requested == TOP_K or scores.min() < np.sort(scores)[-top_k]:
-                break
-            requested = min(4 * requested, TOP_K)
-        hashed = [stored for stored, _, original in found if original is None and is_hashed(stored)]
-        known = dict(zip(hashed, self._originals(remote, hashed), strict=True))
-        names = [original or known.get(stored) or original_id(stored) for stored, _, original in found]
-        first = sorted(range(len(names)), key=lambda row: (-scores[row], names[row]))[:top_k]
-        return [names[row] for row in first], np.clip(scores[first], -1, 1).astype(np.float32)
-
     def _fetch(self, ids: Sequence[str], metadata: bool) -> dict[str, tuple[FloatArray, Record]]:
         """What exists of `ids`, each once."""
         remote = self._service.find()
         names = {stored_id(name): name for name in ids}
-        found = {} if remote is None else self._fetch_stored(remote, list(names), metadata)
+        found = {} if remote is None else self._reader.fetch(remote, list(names), metadata)
         return {names[stored]: one for stored, one in found.items()}
-
-    def _fetch_stored(
-        self, remote: RemoteIndex, ids: Sequence[str], metadata: bool
-    ) -> dict[str, tuple[FloatArray, Record]]:
-        def fetch(batch: list[str]) -> dict[str, tuple[FloatArray, Record]]:
-            return self._service.read(lambda: remote.records.fetch(self._space, batch, metadata))
-
-        batches = remote.records.fetching(self._card.dimension, metadata).batches(ids)
-        return {name: one for part in self._at_once(fetch, batches) for name, one in part.items()}
-
-    def _stored_ids(self, remote: RemoteIndex) -> Iterator[str]:
-        token: str | None = None
-        while True:
-            names, token = self._service.read(partial(remote.records.page, self._space, token))
-            yield from names
-            if token is None:
-                return
-
-    def _originals(self, remote: RemoteIndex, stored: Sequence[str]) -> list[str]:
-        """The original ids of stored ones; hashed ones are looked up."""
-        found = self._fetch_stored(remote, [one for one in stored if is_hashed(one)], metadata=True)
-        names = []
-        for one in stored:
-            if is_hashed(one) and one not in found:
-                raise RelookError(f"{self.place()}: the long id {one[:60]!r}... cannot be read yet; run it again")
-            names.append(str(found[one][1][ORIGINAL]) if one in found else original_id(one))
-        return names
-
-    def _at_once(self, work: Callable[[One], Other], items: Iterable[One]) -> list[Other]:
-        with ThreadPoolExecutor(self._service.settings.concurrency) as pool:
-            return list(pool.map(work, items))
 
     def _stack(self, found: Iterable[tuple[FloatArray, Record]]) -> FloatArray:
         vectors = [vector for vector, _ in found]

@@ -1,4 +1,7 @@
-"""The result of a training, which `train-global`, `train-rerank` and `train-detector` extend by their own counts."""
+"""The result of a training, in fields that every training has.
+
+`train-global`, `train-rerank` and `train-detector` add their own counts to it.
+"""
 
 from __future__ import annotations
 
