@@ -23,6 +23,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from pipeline.errors import RelookError
+from pipeline.stores.index.plain_pages import OtherLayoutError, PlainVectors
 from pipeline.types import FloatArray, ImageRecord, StoredVectors
 
 GLOBALS_SCHEMA = pa.schema([("id", pa.string()), ("values", pa.list_(pa.float32())), ("metadata", pa.string())])
@@ -66,11 +67,29 @@ def stream_globals(path: Path, dimension: int) -> Iterator[tuple[pa.Array, Float
 
     Raises RelookError when a vector does not have `dimension` values.
     """
+    if not _is_csv(path):
+        ids = read_id_column(path)
+        with _reading(path), pq.ParquetFile(path) as file:
+            plain = _plain_vectors(path, file, dimension)
+            if plain is not None:
+                first = 0
+                for vectors in plain.pieces(_STREAMED_ROWS):
+                    yield ids.slice(first, len(vectors)).combine_chunks(), vectors
+                    first += len(vectors)
+                return
     schema = pa.schema([GLOBALS_SCHEMA.field(name) for name in ("id", "values")])
     with _reading(path):
         for table in _stream_csv(path, schema) if _is_csv(path) else _stream_parquet(path, schema):
             _check_full(table)
             yield table["id"].combine_chunks(), _matrix(path, table, dimension)
+
+
+def _plain_vectors(path: Path, file: pq.ParquetFile, dimension: int) -> PlainVectors | None:
+    """The vectors as they lie in the file, or None where another writer laid them out."""
+    try:
+        return PlainVectors(path, file, dimension)
+    except OtherLayoutError:
+        return None
 
 
 def read_metadata(path: Path) -> pa.ChunkedArray:

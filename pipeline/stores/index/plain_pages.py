@@ -1,0 +1,223 @@
+"""Vectors of a Parquet file, read from their places in it: its pages hold them as they are.
+
+Below `tables.py`. A list column is stored as plain values without compression, and beside them, value by value, whether
+it begins a list. Parquet's library unpacks that for every value, which takes three times as long as the read itself;
+here equal runs of it are checked once. Layout: Apache Parquet format, "Data Pages" and "Encodings"; page headers are in
+Thrift's compact protocol.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from pipeline.types import FloatArray
+
+# Bytes in which a page's header and its levels are looked for: they take some 2,000 of a page of 1 MB.
+_HEAD = 1 << 13
+# Data page of the first version; encodings.
+_DATA_PAGE, _PLAIN, _RLE = 0, 0, 3
+# Definition levels of a value in a list, where lists and values may be null: both are there.
+_THERE = 3
+# A page's header holds the data page's header, and that its statistics.
+_DEPTH = 2
+
+
+class OtherLayoutError(ValueError):
+    """The values lie in the file in another way than relook writes them; Parquet's library reads them."""
+
+
+@dataclass(frozen=True)
+class Page:
+    """`count` values that begin at byte `offset` of the file."""
+
+    offset: int
+    count: int
+
+
+class PlainVectors:
+    """The column `values` of a Parquet file, [N, D] float32.
+
+    Args:
+        path: the file.
+        file: the same, opened.
+        dimension: D.
+
+    Raises:
+        OtherLayoutError: another writer laid it out, or a vector has not `dimension` values.
+        OSError: it cannot be read.
+    """
+
+    def __init__(self, path: Path, file: pq.ParquetFile, dimension: int) -> None:
+        self._path, self._dimension = path, dimension
+        self._rows = file.metadata.num_rows
+        levels = _Levels(dimension)
+        with path.open("rb", buffering=0) as raw:
+            self._pages = [page for chunk in _chunks(file) for page in _pages_of(raw.fileno(), chunk, levels)]
+        if sum(page.count for page in self._pages) != self._rows * dimension:
+            raise OtherLayoutError("values are missing")
+
+    def pieces(self, rows: int) -> Iterator[FloatArray]:
+        """The vectors, `rows` of them at a time, each piece an array of its own."""
+        pages = iter(self._pages)
+        page, taken = Page(0, 0), 0
+        with self._path.open("rb", buffering=0) as raw:
+            for first in range(0, self._rows, rows):
+                piece = np.empty((min(rows, self._rows - first), self._dimension), np.float32)
+                flat, filled = piece.reshape(-1), 0
+                while filled < len(flat):
+                    if taken == page.count:
+                        page, taken = next(pages), 0
+                    count = min(len(flat) - filled, page.count - taken)
+                    _read_into(raw.fileno(), flat[filled : filled + count], page.offset + 4 * taken)
+                    filled, taken = filled + count, taken + count
+                yield piece
+
+
+def _read_into(file: int, values: FloatArray, offset: int) -> None:
+    if os.preadv(file, [values.view(np.uint8).data], offset) != values.nbytes:
+        raise OSError("it is cut short")
+
+
+def _chunks(file: pq.ParquetFile) -> Iterator[Any]:
+    """The column in each row group, where its pages may be plain."""
+    number = next((i for i in range(len(file.schema)) if file.schema.column(i).path.split(".")[0] == "values"), None)
+    if number is None:
+        raise OtherLayoutError("no column")
+    column = file.schema.column(number)
+    levels = (column.max_repetition_level, column.max_definition_level)
+    if column.physical_type != "FLOAT" or levels != (1, _THERE):
+        raise OtherLayoutError("other values")
+    for group in range(file.num_row_groups):
+        chunk = file.metadata.row_group(group).column(number)
+        if chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page:
+            raise OtherLayoutError("not plain")
+        yield chunk
+
+
+def _pages_of(file: int, chunk: Any, levels: _Levels) -> Iterator[Page]:
+    """The pages of one row group, whose first value begins a list."""
+    offset, seen = chunk.data_page_offset, 0
+    end = offset + chunk.total_compressed_size
+    while offset < end:
+        head = os.pread(file, _HEAD, offset)
+        header, size = _header_of(head)
+        kind, body, (count, *encodings) = header[1], header[3], (header[5][key] for key in (1, 2, 3, 4))
+        if kind != _DATA_PAGE or encodings != [_PLAIN, _RLE, _RLE] or not 0 < 4 * count <= body <= end - offset:
+            raise OtherLayoutError("other pages")
+        taken = levels.check(head[size:], seen, count)
+        if body != taken + 4 * count:
+            raise OtherLayoutError("other pages")
+        yield Page(offset + size + taken, count)
+        offset, seen = offset + size + body, seen + count
+    if seen != chunk.num_values:
+        raise OtherLayoutError("values are missing")
+
+
+class _Levels:
+    """Checks that lists of D values follow each other, none of them empty or with a null.
+
+    The levels of one page are as those of another that begins at the same place of a list, so few are looked at.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self._dimension = dimension
+        self._known: set[tuple[int, int, bytes]] = set()
+
+    def check(self, body: bytes, first: int, count: int) -> int:
+        """Bytes of the levels at the start of a page, which holds `count` values from number `first` on."""
+        parts, taken = [], 0
+        for _ in range(2):
+            size = int.from_bytes(body[taken : taken + 4], "little")
+            parts.append(body[taken + 4 : taken + 4 + size])
+            taken += 4 + size
+        if taken > len(body):
+            raise OtherLayoutError("long levels")
+        key = (first % self._dimension, count, body[:taken])
+        if key not in self._known:
+            begins, there = _unpacked(parts[0], 1, count) == 0, _unpacked(parts[1], 2, count)
+            places = np.arange(first, first + count) % self._dimension
+            if not (np.array_equal(begins, places == 0) and (there == _THERE).all()):
+                raise OtherLayoutError("lists of other lengths")
+            self._known.add(key)
+        return taken
+
+
+def _unpacked(packed: bytes, width: int, count: int) -> npt.NDArray[np.uint8]:
+    """`count` levels of `width` bits: runs of one value, or groups of eight packed ones (Parquet's RLE)."""
+    found, at, have = [], 0, 0
+    while have < count:
+        run, at = _varint(packed, at)
+        if run & 1:
+            size = (run >> 1) * width
+            bits = np.unpackbits(np.frombuffer(packed[at : at + size], np.uint8), bitorder="little").reshape(-1, width)
+            found.append((bits << np.arange(width, dtype=np.uint8)).sum(axis=1, dtype=np.uint8))
+        else:
+            size = 1
+            found.append(np.full(min(run >> 1, count), packed[at] if at < len(packed) else 0, np.uint8))
+        at += size
+        have += len(found[-1])
+        if at > len(packed) or not len(found[-1]):
+            raise OtherLayoutError("levels are cut short")
+    return np.concatenate([np.zeros(0, np.uint8), *found])[:count]
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    """An unsigned number in groups of seven bits, and where the next thing begins."""
+    value = shift = 0
+    while True:
+        if at >= len(data) or shift > 63:
+            raise OtherLayoutError("cut short")
+        value |= (data[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not data[at - 1] & 0x80:
+            return value, at
+
+
+def _header_of(data: bytes) -> tuple[dict[int, Any], int]:
+    """The fields of a page's header by number, nested ones as dictionaries, and its length in bytes."""
+    fields, at = _struct(data, 0)
+    try:
+        _ = fields[1], fields[3], [fields[5][key] for key in (1, 2, 3, 4)]
+    except (KeyError, TypeError):
+        raise OtherLayoutError("other pages") from None
+    return fields, at
+
+
+def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
+    """A struct of Thrift's compact protocol: numbers, flags, text and structs in it, which is all a header has."""
+    if depth > _DEPTH:
+        raise OtherLayoutError("other pages")
+    fields: dict[int, Any] = {}
+    number = 0
+    while True:
+        if at >= len(data):
+            raise OtherLayoutError("cut short")
+        step, kind = data[at] >> 4, data[at] & 15
+        at += 1
+        if kind == 0:
+            return fields, at
+        if step:
+            number += step
+        else:
+            zigzag, at = _varint(data, at)
+            number = (zigzag >> 1) ^ -(zigzag & 1)
+        if kind in (1, 2):  # true and false
+            fields[number] = kind == 1
+        elif kind in (4, 5, 6):  # integers
+            zigzag, at = _varint(data, at)
+            fields[number] = (zigzag >> 1) ^ -(zigzag & 1)
+        elif kind == 8:  # bytes, such as a smallest value
+            size, at = _varint(data, at)
+            fields[number], at = data[at : at + size], at + size
+        elif kind == 12:
+            fields[number], at = _struct(data, at, depth + 1)
+        else:
+            raise OtherLayoutError("other pages")
