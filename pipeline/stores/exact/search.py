@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,16 +28,23 @@ _STEPS = 2.0**30
 _PAIRS = 4096
 
 
+class Rank(Protocol):
+    """Numbers by which rows are sorted."""
+
+    def __getitem__(self, rows: Rows, /) -> npt.NDArray[np.integer]:
+        """The numbers of some rows, comparable with each other."""
+
+
 class FlatVectors:
     """Exact search in N vectors.
 
     Args:
         vectors: [N, D] float32 or float16, rows of about unit length.
-        rank: [N], where each row's id stands among all of them: equal scores go by it.
+        rank: where each row's id stands: equal scores go by it. An array [N], or what gives as much for some rows.
         device: "cpu", or "cuda" for the first pass there.
     """
 
-    def __init__(self, vectors: npt.NDArray[np.floating], rank: npt.NDArray[np.integer], device: str = "cpu") -> None:
+    def __init__(self, vectors: npt.NDArray[np.floating], rank: Rank, device: str = "cpu") -> None:
         self.vectors, self._rank = vectors, rank
         self._scanner: Scanner = open_scanner(vectors, device)
         # Twice the error that a sum of D products in float32 can have, whatever its order: one may be too low while
@@ -128,7 +136,7 @@ class _Pool:
     def above(self, thresholds: FloatArray) -> _Pool:
         return self._where(self.scores >= thresholds[self.queries])
 
-    def best(self, top_k: int, count: int, rank: npt.NDArray[np.integer] | None = None) -> tuple[_Pool, FloatArray]:
+    def best(self, top_k: int, count: int, rank: Rank | None = None) -> tuple[_Pool, FloatArray]:
         """Sorted by query and falling score (equal ones by rank), and of each query the `top_k`-th score, if any."""
         ties = () if rank is None else (rank[self.rows],)
         order = np.lexsort((*ties, -self.scores, self.queries))

@@ -17,13 +17,17 @@ from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.once import once_property
 
 _ROWS_AT_ONCE = 65536
+# A look-up goes through the chunks of the column one by one, and a chunk holds less than 2 GB.
+_CHUNK_ROWS = 1 << 20
+# Up to here sorting some ids takes less than sorting all.
+_FEW_ROWS = 1 << 14
 
 
 class IdColumn:
     """N ids, row by row; all of them differ."""
 
     def __init__(self, chunks: Sequence[pa.Array]) -> None:
-        self._column = pa.chunked_array(chunks, pa.string())
+        self._column = pa.chunked_array(list(_joined(chunks)), pa.string())
 
     def __len__(self) -> int:
         return len(self._column)
@@ -77,3 +81,30 @@ class IdColumn:
             start += len(batch)
         order = np.argsort(hashes, kind="stable").astype(np.int32)
         return hashes[order], order
+
+
+class IdRank:
+    """Where the ids of rows stand by code point: of few rows only their own ids are compared, not all."""
+
+    def __init__(self, ids: IdColumn) -> None:
+        self._ids = ids
+
+    def __getitem__(self, rows: npt.NDArray[np.intp], /) -> npt.NDArray[np.integer]:
+        if len(rows) > _FEW_ROWS:
+            return self._ids.rank[rows]
+        names = self._ids.at(rows)
+        rank = np.empty(len(rows), np.int32)
+        rank[sorted(range(len(rows)), key=names.__getitem__)] = np.arange(len(rows), dtype=np.int32)
+        return rank
+
+
+def _joined(chunks: Sequence[pa.Array]) -> Iterator[pa.Array]:
+    """The same rows in few chunks."""
+    some: list[pa.Array] = []
+    for chunk in chunks:
+        if some and sum(map(len, some)) + len(chunk) > _CHUNK_ROWS:
+            yield pa.concat_arrays(some)
+            some = []
+        some.append(chunk)
+    if some:
+        yield pa.concat_arrays(some)

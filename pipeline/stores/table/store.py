@@ -16,6 +16,7 @@ from pipeline.errors import RelookError
 from pipeline.stores.checks import check_query, check_upsert
 from pipeline.stores.exact.search import FlatVectors
 from pipeline.stores.index.directory import Index
+from pipeline.stores.index.id_column import IdRank
 from pipeline.stores.index.writer import IndexWriter
 from pipeline.stores.once import once_property
 from pipeline.stores.table.in_memory import InMemoryGlobals, Precision
@@ -111,7 +112,7 @@ class TableStore:
 
     @once_property
     def _flat(self) -> FlatVectors:
-        return FlatVectors(self._loaded.vectors, self._loaded.ids.rank, self._device)
+        return FlatVectors(self._loaded.vectors, IdRank(self._loaded.ids), self._device)
 
     def _reopen(self) -> None:
         self._index = Index(self._index.directory)
