@@ -6,7 +6,7 @@ from pipeline.files.checksum import sha256_of
 from pipeline.files.disk_errors import write_errors
 from pipeline.files.formula_cells import escape_formula, unescape_formula
 from pipeline.files.link import link_file
-from pipeline.files.object_store import ObjectFacts, ObjectPath, Place, address, located, object_path
+from pipeline.files.object_store import ObjectFacts, ObjectPath, Place, address, located, object_path, refuse_bucket
 from pipeline.files.process_lock import NO_LOCKS, exclusive_lock
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "link_file",
     "located",
     "object_path",
+    "refuse_bucket",
     "sha256_of",
     "unescape_formula",
     "write_bytes",

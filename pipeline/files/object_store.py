@@ -32,7 +32,8 @@ _CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN
 
 _REFUSED = re.compile(
     r"access_?denied|forbidden|invalid_?access_?key|signature_?does_?not_?match|expired_?token|invalid_?token"
-    r"|invalid_?client_?token|invalid_?object_?state|permission denied",
+    r"|invalid_?client_?token|invalid_?object_?state|permission denied"
+    r"|unable to locate credentials|partial credentials",
     re.IGNORECASE,
 )
 _NO_BUCKET = re.compile(r"no_?such_?bucket|bucket '[^']*' not found", re.IGNORECASE)
@@ -205,6 +206,16 @@ def object_path(text: str | Path) -> ObjectPath | None:
 def located(text: str | Path) -> Place:
     """A path as settings, tables and results have it: of an object where it is such a URL, otherwise of a file."""
     return object_path(text) or Path(text)
+
+
+def refuse_bucket(directory: Path) -> None:
+    """Raises RelookError for an index in a bucket where only one on a disk will do."""
+    place = object_path(directory)
+    if place is not None:
+        raise RelookError(
+            f"{place}: this needs an index directory on a disk; an index in a bucket is written by extract and "
+            "reindex, and read by search, serve, evaluate, info and duplicates"
+        )
 
 
 def address(place: Place) -> str:

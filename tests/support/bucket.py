@@ -38,7 +38,7 @@ class Bucket:
     def get(self, key: str) -> bytes:
         return bytes(self.client.get_object(Bucket=self.name, Key=key)["Body"].read())
 
-    def keys(self) -> list[str]:
+    def listing(self) -> list[str]:
         return [one["Key"] for one in self.client.list_objects_v2(Bucket=self.name).get("Contents", [])]
 
     def delete(self, key: str) -> None:

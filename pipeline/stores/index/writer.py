@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.errors import LockedError, RelookError
-from pipeline.files import Place
+from pipeline.files import Place, refuse_bucket
 from pipeline.stores.index.carried_describer import write_describer
 from pipeline.stores.index.commits import Commits
 from pipeline.stores.index.directory import Index
@@ -44,6 +44,7 @@ class IndexWriter:
     """
 
     def __init__(self, directory: Path) -> None:
+        refuse_bucket(directory)
         self.directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
