@@ -42,6 +42,10 @@ class FailedElsewhereError(RelookError):
         self.exit_code = exit_code
 
 
+class UnreachableError(RelookError):
+    """A store of photos that cannot be reached: a run ends there, since every other photo would fail as well."""
+
+
 class ImageError(RelookError):
     """An image that cannot be used. `path` names it, `reason` says why in a few words."""
 

@@ -30,8 +30,8 @@ RULES: dict[str, set[str]] = {
     "settings": set(),
     # Of rerankers only the settings beside each: a configuration is read without a network.
     "config": {"errors", "rerank", "settings"},
-    "imaging": {"errors"},
-    "catalog": {"types", "errors", "config"},
+    "imaging": {"errors", "files"},
+    "catalog": {"types", "errors", "config", "files"},
     "fetch": {"errors", "files"},
     "describe": {"types", "imaging", "errors", "config", "checkpoints"},
     "stores": {"types", "errors", "faults", "files", "catalog"},
@@ -43,7 +43,7 @@ RULES: dict[str, set[str]] = {
         *("", "catalog", "checkpoints", "config", "describe", "errors", "evaluate", "faults", "files", "imaging"),
         *("rerank", "stores", "train", "types"),
     },
-    "serve": {"", "config", "errors", "imaging", "rerank", "types", "workflow"},
+    "serve": {"", "config", "errors", "files", "imaging", "rerank", "types", "workflow"},
     "stages": {
         *("", "catalog", "checkpoints", "config", "describe", "errors", "evaluate", "faults", "fetch", "files"),
         *("imaging", "report", "rerank", "serve", "stores", "train", "types", "workflow"),

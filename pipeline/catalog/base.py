@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from pipeline.catalog.column_records import ColumnRecords
 from pipeline.errors import RelookError
+from pipeline.files import ObjectFacts, ObjectPath, Place
 from pipeline.types import GroundTruth, ImageRecord
 
 logger = logging.getLogger("relook")
@@ -30,16 +31,18 @@ class Catalog:
     """Images in a stable order.
 
     Attributes:
-        root: the folder that relative paths start from.
+        root: the folder that relative paths start from, or the prefix in a bucket.
         records: one per image, ids unique; columns where there may be a million.
         ignored: how many files are not pictures by their names, and links to folders.
         failed: (id, path, reason) of pictures that no record can name; id and path are printable stand-ins.
+        listed: sizes and times of objects in a bucket by their paths, so that none is looked up alone.
     """
 
-    root: Path
+    root: Place
     records: Sequence[ImageRecord]
     ignored: int = 0
     failed: tuple[tuple[str, str, str], ...] = ()
+    listed: Mapping[str, ObjectFacts] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -47,9 +50,10 @@ class Catalog:
     def __iter__(self) -> Iterator[ImageRecord]:
         return iter(self.records)
 
-    def file(self, record: ImageRecord) -> Path:
+    def file(self, record: ImageRecord) -> Place:
         """The absolute path of a record's file."""
-        return self.root / record.path
+        place: Place = self.root / record.path
+        return replace(place, facts=self.listed.get(record.path)) if isinstance(place, ObjectPath) else place
 
     def select(self, split: str | None) -> Catalog:
         """Only the images of a split; None: all. Raises RelookError when the split has none, naming those that do."""
@@ -59,7 +63,7 @@ class Catalog:
         if not kept:
             splits = sorted({record.split for record in self.records if record.split})
             raise RelookError(f"no image has split {split!r}; there are: {', '.join(splits) or 'no splits at all'}")
-        return Catalog(self.root, kept, self.ignored, self.failed)
+        return replace(self, records=kept)
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,9 @@ def labelled(name: str, protocol: str, gallery: Callable[[Path], Catalog]) -> Da
     """A data set whose labels are its ground truth: every photo is a query, those of its label are relevant."""
 
     def truth(folder: Path) -> GroundTruth:
-        return GroundTruth(name, protocol, gallery(folder).root)
+        root = gallery(folder).root
+        assert isinstance(root, Path)
+        return GroundTruth(name, protocol, root)
 
     return DataSet(gallery, truth)
 
@@ -112,18 +118,19 @@ def read_lines(file: Path) -> list[str]:
 
 
 def checked(
-    root: Path,
+    root: Place,
     records: Iterable[ImageRecord],
     source: str,
     ignored: int = 0,
     failed: Iterable[tuple[str, str, str]] = (),
     outside: Outside = "refuse",
+    listed: Mapping[str, ObjectFacts] | None = None,
 ) -> Catalog:
     """A catalog with unique ids, at least one image, and unless `outside` says "allow" none that lies elsewhere.
 
     Raises RelookError naming `source` otherwise.
     """
-    roots = (root.absolute(), root.resolve())
+    roots = (root.absolute(), root.resolve()) if isinstance(root, Path) else ()
     seen: dict[str, ImageRecord] = {}
     for number, record in enumerate(records, start=1):
         if outside == "refuse" and _leaves(record.path, roots):
@@ -142,7 +149,7 @@ def checked(
     if not seen:
         reason = f"; the names of {len(failed)} are not UTF-8, such as {failed[0][1]}" if failed else ""
         raise RelookError(f"{source}: holds no images{reason}")
-    return Catalog(root.resolve(), tuple(seen.values()), ignored, failed)
+    return Catalog(root.resolve(), tuple(seen.values()), ignored, failed, listed or {})
 
 
 def refuse_url(source: str) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from pipeline.catalog.base import Catalog
 from pipeline.catalog.image_manifest import load_manifest
 from pipeline.errors import RelookError
+from pipeline.files import ObjectPath, Place
 from pipeline.types import ImageRecord
 
 logger = logging.getLogger("relook")
@@ -55,9 +56,11 @@ def apply_labels(catalog: Catalog, file: Path) -> tuple[Catalog, int]:
     return replace(catalog, records=records), len(unknown)
 
 
-def _candidates(root: Path, file: Path, row: ImageRecord) -> list[str]:
+def _candidates(root: Place, file: Path, row: ImageRecord) -> list[str]:
     """The paths in the photos' folder that a row may mean."""
     found = [] if PurePosixPath(row.path).is_absolute() else [row.path]
+    if isinstance(root, ObjectPath):
+        return found
     absolute = file.absolute().parent / row.path
     below = [base for base in (absolute, absolute.resolve()) if base.is_relative_to(root)]
     return [*found, *(base.relative_to(root).as_posix() for base in below)]

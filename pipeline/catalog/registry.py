@@ -13,6 +13,7 @@ from typing import Literal
 from pipeline.catalog import landmarks
 from pipeline.catalog.base import Catalog, DataSet, Outside, refuse_url
 from pipeline.catalog.birds import BIRDS
+from pipeline.catalog.bucket import load_bucket
 from pipeline.catalog.cars import CARS
 from pipeline.catalog.class_folders import CLASS_FOLDERS
 from pipeline.catalog.folder import load_folder
@@ -23,6 +24,7 @@ from pipeline.catalog.products import PRODUCTS
 from pipeline.catalog.revisited import DISTRACTORS, revisited, revisited_with_distractors
 from pipeline.config import EXCLUDE
 from pipeline.errors import RelookError, UsageError, unknown_name
+from pipeline.files import object_path
 from pipeline.types import GroundTruth
 
 DATASETS: dict[str, DataSet] = {
@@ -68,8 +70,8 @@ def load_catalog(
     """Find out which images exist.
 
     Args:
-        source: a folder, a manifest (a file ending in one of `SUFFIXES`, or a folder of Parquet files), or NAME:FOLDER
-            with a name of `DATASETS`.
+        source: a folder, or s3://BUCKET/FOLDER; a manifest (a file ending in one of `SUFFIXES`, or a folder of Parquet
+            files), or NAME:FOLDER with a name of `DATASETS`.
         labels: for a folder, whether the name of the folder a picture lies in is its label.
         outside: for a manifest, whether its paths may lead out of its own folder.
         exclude: for a folder, patterns of what is left out; None: nothing.
@@ -105,6 +107,9 @@ def load_ground_truth(source: str) -> GroundTruth:
 
 
 def _load(source: str, labels: Literal["none", "folder"], outside: Outside, exclude: Sequence[str] | None) -> Catalog:
+    place = object_path(source)
+    if place is not None:
+        return load_bucket(place, labels, exclude)
     path = Path(source)
     if path.exists() and is_table(path):
         return load_manifest(path, outside)

@@ -31,7 +31,7 @@ def duplicates(
     """Groups of photos in an index that are equal, or nearly equal."""
     from pipeline.stages import duplicates as stage
 
-    run = Run(config, settings, {"index": index}, as_json, verbose, quiet)
+    run = Run(config, settings, {"index": index}, as_json, verbose, quiet, bucket=True)
     document = stage.duplicates(run.config, threshold, equal_only=equal_only, reporter=run.reporter).to_json()
     if html is not None:
         write_duplicates(html, document)

@@ -95,7 +95,7 @@ def evaluate(
         check_ending(figure)
     if axes and (html is not None or figure is not None):
         raise UsageError("--sweep compares settings in a table; --html and --figure are of one evaluation")
-    run = Run(config, settings, flags, as_json, verbose, quiet)
+    run = Run(config, settings, flags, as_json, verbose, quiet, bucket=True)
     if axes:
         found = sweeping.sweep(run.config, axes, images, queries, run.reporter)
         run.note(f"settings are compared on the validation split {found.split!r}")

@@ -73,7 +73,7 @@ def extract(
         "reindex.max_removed": max_removed,
         "accept_license": accept_license or None,
     }
-    run = Run(config, settings, flags, as_json, verbose, quiet)
+    run = Run(config, settings, flags, as_json, verbose, quiet, bucket=True)
     if engine == "ray" and (shard is not None or join):
         raise UsageError("--engine ray: it divides the photos and joins the shards by itself; leave --shard and --join")
     if shard is not None:

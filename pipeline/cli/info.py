@@ -34,7 +34,7 @@ def info(
 
     if directory is not None and index is not None:
         raise UsageError(f"info {directory} --index {index}: give the index once")
-    run = Run(config, settings, {"index": directory or index}, as_json, verbose, quiet)
+    run = Run(config, settings, {"index": directory or index}, as_json, verbose, quiet, bucket=True)
     document = stage.info(run.config).to_json()
     if html is not None:
         _write(run, html, document)

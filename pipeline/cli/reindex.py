@@ -81,7 +81,7 @@ def reindex(
         "reindex.max_removed": max_removed,
         "accept_license": accept_license or None,
     }
-    run = Run(config, settings, flags, as_json, verbose, quiet or log_json)
+    run = Run(config, settings, flags, as_json, verbose, quiet or log_json, bucket=True)
     if rollback:
         run_maintenance(run, "rollback", roll_back, wait, log_json, metrics)
         return

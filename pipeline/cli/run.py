@@ -18,6 +18,7 @@ from rich.logging import RichHandler
 from pipeline import __version__
 from pipeline.cli.streams import err, out, write_json
 from pipeline.config import Config, load_config
+from pipeline.files import refuse_bucket
 from pipeline.report import Bars, show_rows, show_training, write_training
 from pipeline.workflow.progress import Reporter, Silent
 
@@ -44,7 +45,16 @@ def relook(
 
 
 class Run:
-    """What every verb does around its stage."""
+    """What every verb does around its stage.
+
+    Args:
+        config, settings, flags: the configuration: a file, `--set`, and the verb's own flags by key.
+        as_json, verbose, quiet: what is shown.
+        bucket: whether the verb works with an index in a bucket.
+
+    Raises:
+        RelookError: the index is in a bucket, and the verb needs a directory.
+    """
 
     def __init__(
         self,
@@ -54,9 +64,13 @@ class Run:
         as_json: bool,
         verbose: int,
         quiet: bool,
+        *,
+        bucket: bool = False,
     ) -> None:
         overrides = [f"{key}={json.dumps(_plain(value))}" for key, value in flags.items() if value is not None]
         self.config: Config = load_config(config, [*(settings or ()), *overrides])
+        if not bucket:
+            refuse_bucket(self.config.index)
         quiet = quiet or not is_first()
         self.reporter: Reporter = Silent() if quiet else Bars(err)
         self.as_json, self._quiet = as_json, quiet

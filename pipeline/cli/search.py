@@ -105,7 +105,7 @@ def search(
         "search.top_k": top_k,
         "rerank.chain": chain_of(rerank),
     }
-    run = Run(config, settings, flags, as_json, verbose, quiet)
+    run = Run(config, settings, flags, as_json, verbose, quiet, bucket=True)
     box, only = _box(bbox), _filter(where)
     result = stage.search(
         run.config,

@@ -54,5 +54,5 @@ def serve(
         "accept_license": accept_license or None,
         "rerank.chain": chain_of(rerank),
     }
-    run = Run(config, settings, flags, False, verbose, quiet)
+    run = Run(config, settings, flags, False, verbose, quiet, bucket=True)
     stage.serve(run.config, lambda address: run.note(f"serving {run.config.index} at {address} (Ctrl-C ends it)"))

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.describe.cores import use_one_core
 from pipeline.describe.prefetch import In, Out, Patience, prefetch
-from pipeline.errors import ImageError, RelookError
+from pipeline.errors import ImageError, RelookError, UnreachableError
 from pipeline.imaging import ColourRule, ImageFile, Picture, read_picture, too_slow
 from pipeline.types import Describer, Description, FittableDescriber, ImageRecord, Prepared
 
@@ -164,6 +164,8 @@ def prepare_stream(
             return Ready(_with_facts(record, file), describer.prepare(file.pixels, record.bbox))
         except ImageError as error:
             return Failed(record, error.reason)
+        except UnreachableError:
+            raise
         except RelookError as error:
             return Failed(record, str(error))
 

@@ -12,12 +12,13 @@ import numpy as np
 from PIL import Image
 
 from pipeline.errors import ImageError
+from pipeline.files import ObjectPath, Place
 from pipeline.imaging.colour import ColourRule
 from pipeline.imaging.decode import decode_image, upright_rgb
 from pipeline.imaging.limits import Pixels
 from pipeline.imaging.read import ImageFile, read_image
 
-Picture = Path | bytes | Image.Image | Pixels
+Picture = Place | bytes | Image.Image | Pixels
 
 
 def read_picture(
@@ -32,7 +33,8 @@ def read_picture(
     """Read a picture.
 
     Args:
-        picture: a file; an encoded picture; a Pillow image of any mode; or pixels [H, W, 3] uint8 RGB, upright.
+        picture: a file, or an object in a bucket; an encoded picture; a Pillow image of any mode; or pixels [H, W, 3]
+            uint8 RGB, upright.
         name: what errors call it, unless it is a file.
         max_pixels: larger pictures are refused.
         max_bytes: longer files are refused, and longer bytes.
@@ -42,7 +44,7 @@ def read_picture(
     Raises:
         ImageError: it cannot be read; of an array, its shape or type is another one.
     """
-    if isinstance(picture, Path):
+    if isinstance(picture, Path | ObjectPath):
         return read_image(picture, max_pixels=max_pixels, max_bytes=max_bytes, seconds=seconds, icc=icc)
     if isinstance(picture, np.ndarray):
         check_pixels(picture, name)

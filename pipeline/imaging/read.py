@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from stat import S_ISREG
 
-from pipeline.errors import ImageError
+from pipeline.errors import ImageError, RelookError, UnreachableError
+from pipeline.files import ObjectFacts, ObjectPath, Place
 from pipeline.imaging.colour import ColourRule
 from pipeline.imaging.decode import decode_within
 from pipeline.imaging.limits import Deadline, Pixels, SlowError
@@ -38,7 +39,7 @@ class ImageFile:
 
 
 def read_image(
-    path: Path,
+    path: Place,
     *,
     max_pixels: int = 200_000_000,
     max_bytes: int = 500_000_000,
@@ -48,7 +49,7 @@ def read_image(
     """Read a picture file of any format that Pillow knows, or that an extra brings.
 
     Args:
-        path: the file.
+        path: the file, or the object in a bucket.
         max_pixels: larger pictures are refused before they are decoded.
         max_bytes: larger files are refused before they are read.
         seconds: a file that takes longer to read and decode is given up.
@@ -56,10 +57,11 @@ def read_image(
 
     Raises:
         ImageError: missing, unreadable, no regular file, empty, too large, truncated, too slow, or not a picture.
+        UnreachableError: the bucket's store cannot be reached.
     """
     deadline = Deadline(seconds)
     try:
-        data, facts = _read_bytes(path, max_bytes, deadline)
+        data, facts = _content(path, max_bytes, deadline)
     except SlowError as error:
         raise ImageError(str(path), str(error)) from None
     except OSError as error:
@@ -70,6 +72,21 @@ def read_image(
         raise ImageError(str(path), "the file is empty")
     pixels = decode_within(data, str(path), max_pixels, deadline, icc)
     return ImageFile(pixels, len(data), facts.st_mtime_ns, hashlib.sha256(data).hexdigest())
+
+
+def _content(path: Place, max_bytes: int, deadline: Deadline) -> tuple[bytes, os.stat_result | ObjectFacts]:
+    if not isinstance(path, ObjectPath):
+        return _read_bytes(path, max_bytes, deadline)
+    try:
+        # An object that is replaced meanwhile has another time in the next listing, and is compared by its content.
+        facts = path.stat()
+        data = path.read(max_bytes)
+    except UnreachableError:
+        raise
+    except RelookError as error:  # this object alone may be refused, such as one in an archive
+        raise ImageError(str(path), str(error).removeprefix(f"{path}: ")) from None
+    deadline.check()
+    return data, facts
 
 
 def _read_bytes(path: Path, max_bytes: int, deadline: Deadline) -> tuple[bytes, os.stat_result]:

@@ -9,12 +9,12 @@ import base64
 import io
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from pipeline.errors import ImageError
+from pipeline.files import located
 from pipeline.imaging.limits import Pixels
 from pipeline.imaging.read import read_image
 
@@ -57,7 +57,7 @@ def _address(data: bytes) -> str:
 @lru_cache(maxsize=4096)
 def _thumbnail(path: str, box: tuple[float, ...] | None, side: int) -> bytes:
     try:
-        image = Image.fromarray(read_image(Path(path)).pixels)
+        image = Image.fromarray(read_image(located(path)).pixels)
     except ImageError:
         return b""
     width = image.width

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from starlette.responses import Response
 
 from pipeline.errors import ImageError, RelookError
+from pipeline.files import Place
 from pipeline.serve.generations import Generations
 from pipeline.serve.metrics import Metrics
 from pipeline.serve.refusals import busy, refusal
@@ -79,7 +79,7 @@ class Pictures:
                 )
 
 
-def _file_of(gallery: OpenedIndex, name: str) -> Path:
+def _file_of(gallery: OpenedIndex, name: str) -> Place:
     index = gallery.index
     if not index.has([name])[0]:
         raise KeyError(name)

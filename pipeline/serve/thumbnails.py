@@ -16,6 +16,7 @@ from PIL import Image
 
 from pipeline.config import ServeConfig
 from pipeline.errors import ImageError
+from pipeline.files import Place
 from pipeline.imaging import read_image
 from pipeline.serve.metrics import Metrics
 
@@ -40,7 +41,7 @@ class Thumbnails:
         self._bound = settings.thumbnails.max_bytes
         self._lock, self._bytes, self._writable = threading.Lock(), -1, True
 
-    def jpeg(self, photo: Path, side: int, *, max_pixels: int, max_bytes: int) -> tuple[bytes, str]:
+    def jpeg(self, photo: Place, side: int, *, max_pixels: int, max_bytes: int) -> tuple[bytes, str]:
         """A photo, at most `side` pixels wide and high, as JPEG, and a text that names this version of it.
 
         Args:
@@ -68,7 +69,7 @@ class Thumbnails:
         self._keep(file, data)
         return data, key
 
-    def _make(self, photo: Path, side: int, max_pixels: int, max_bytes: int) -> bytes:
+    def _make(self, photo: Place, side: int, max_pixels: int, max_bytes: int) -> bytes:
         seconds = self._settings.decode_seconds
         read = read_image(photo, max_pixels=max_pixels, max_bytes=max_bytes, seconds=seconds, icc="srgb")
         image = Image.fromarray(read.pixels)

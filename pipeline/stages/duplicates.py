@@ -19,6 +19,7 @@ from pipeline.config.near_equal import NEAR_EQUAL
 from pipeline.errors import RelookError, UsageError
 from pipeline.stores import GlobalStore, Index
 from pipeline.types import ImageRecord
+from pipeline.workflow.bucket_index import local_copy, shown_index
 from pipeline.workflow.duplicate_images import all_records, duplicate_rows, equal_rows
 from pipeline.workflow.progress import Reporter, Silent
 
@@ -87,7 +88,7 @@ def duplicates(
     if not 0 < threshold <= 1:
         raise UsageError(f"--threshold {threshold:g}: must be above 0 and at most 1")
     started = time.monotonic()
-    index = Index(config.index)
+    index = Index(local_copy(config).index)
     images = index.manifest.counts.get("images", 0)
     if not images:
         raise RelookError(f"{config.index}: the index is empty; run: relook extract PHOTOS")
@@ -95,7 +96,7 @@ def duplicates(
     components = equal if equal_only else duplicate_rows(index, threshold, reporter or Silent())
     groups = _groups(index, components, equal)
     return DuplicatesResult(
-        index=str(config.index),
+        index=shown_index(config),
         images=images,
         threshold=threshold,
         redundant=sum(len(group.members) - 1 for group in groups),

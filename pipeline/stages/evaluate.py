@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from pipeline.catalog import load_catalog
 from pipeline.config import Config
+from pipeline.files import object_path
 from pipeline.report import write_evaluation
 from pipeline.stages.extract import extract
 from pipeline.stages.upload import upload
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import NAME
+from pipeline.workflow.bucket_index import local_copy
 from pipeline.workflow.evaluation.result import EvaluateResult, evaluate_gallery
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.progress import Reporter, Silent, logger
@@ -36,7 +38,9 @@ def evaluate(
     reporter = reporter or Silent()
     if images is not None:
         config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"dataset": images})})
-    bring_up_to_date(config, reporter)
+    if object_path(config.index) is None:
+        bring_up_to_date(config, reporter)
+    config = local_copy(config)
     with open_gallery(config, partial="error") as gallery:
         result = evaluate_gallery(gallery, gallery.chain(), config, queries, reporter)
     if config.evaluate.report is not None:

@@ -6,10 +6,13 @@ other store is written. A large collection is divided into shards, which describ
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.files import refuse_bucket
+from pipeline.workflow.bucket_index import shown_index, working_copy
 from pipeline.workflow.indexing.engine import EXTRACT, SyncSummary, sync_index
 from pipeline.workflow.indexing.sharding.joining import join_shards
 from pipeline.workflow.indexing.sharding.shard_run import ShardSummary, parse_shard, run_shard
@@ -38,13 +41,18 @@ def extract(
 
     Raises:
         UsageError: no photos are given.
+        LockedError: of an index in a bucket, another run has published meanwhile; see `working_copy`.
         RelookError: see `sync_index`.
     """
     if engine == "ray":
+        refuse_bucket(config.index)
         from pipeline.workflow.indexing.sharding.ray_engine import extract_with_ray
 
         return extract_with_ray(config, _given(config, images), reporter or Silent(), stop or Stop())
-    return sync_index(EXTRACT, config, _given(config, images), reporter or Silent(), stop or Stop())
+    images = _given(config, images)
+    with working_copy(config) as copy:
+        summary = sync_index(EXTRACT, copy, images, reporter or Silent(), stop or Stop())
+    return replace(summary, index=shown_index(config))
 
 
 def extract_shard(
@@ -64,12 +72,14 @@ def extract_shard(
         UsageError: no photos are given, or see `run_shard`.
         RelookError: see `run_shard`.
     """
+    refuse_bucket(config.index)
     number, count = parse_shard(shard)
     return run_shard(config, _given(config, images), number, count, reporter or Silent(), stop or Stop())
 
 
 def join(config: Config) -> SyncSummary:
     """Commit what all shards described. Raises RelookError: see `join_shards`."""
+    refuse_bucket(config.index)
     return join_shards(config)
 
 

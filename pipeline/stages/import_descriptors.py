@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.catalog import load_catalog
 from pipeline.config import Config
 from pipeline.errors import RelookError
+from pipeline.files import Place
 from pipeline.stores import IndexWriter
 from pipeline.stores.exchange import ExternalImage, ExternalSource, Options, open_external
 from pipeline.stores.exchange.base import peek, unit_vector
@@ -123,7 +124,7 @@ def import_descriptors(
     return result
 
 
-def _known_images(config: Config, images: str | None, source: Path) -> tuple[Mapping[str, ImageRecord], Path]:
+def _known_images(config: Config, images: str | None, source: Path) -> tuple[Mapping[str, ImageRecord], Place]:
     """Records by id, and the folder that paths start from."""
     if images is None:
         return {}, source.resolve() if source.is_dir() else source.resolve().parent

@@ -21,6 +21,7 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, open_store
 from pipeline.stores.index.manifest import STAGED, read_manifest
 from pipeline.stores.index.retention import read_earlier
+from pipeline.workflow.bucket_index import local_copy, shown_index
 from pipeline.workflow.collection import nearest_similarity
 from pipeline.workflow.fusion.fusion_file import fusion_path, read_fusion
 from pipeline.workflow.progress import Reporter, Silent
@@ -94,11 +95,12 @@ class Outlier:
 
 def info(config: Config) -> InfoResult:
     """Describe the index at `config.index`. Raises RelookError when there is none, or it is damaged."""
+    config = local_copy(given := config)
     index = Index(config.index)
     manifest = index.manifest
     labels, splits = _labels(index)
     return InfoResult(
-        index=str(config.index),
+        index=shown_index(given),
         format=manifest.format,
         generation=manifest.generation,
         complete=manifest.complete,
@@ -129,7 +131,7 @@ def outliers(config: Config, count: int, reporter: Reporter | None = None) -> li
 
     Every pair of images is compared; there are none where the index has fewer than two images.
     """
-    index = Index(config.index)
+    index = Index(local_copy(config).index)
     images = index.manifest.counts.get("images", 0)
     if images < 2:
         return []
@@ -145,7 +147,7 @@ def outliers(config: Config, count: int, reporter: Reporter | None = None) -> li
 
 def failures(config: Config) -> list[tuple[str, str]]:
     """(id, reason) of the images that the last run could not read."""
-    return Index(config.index).failure_reasons()
+    return Index(local_copy(config).index).failure_reasons()
 
 
 def _labels(index: Index) -> tuple[dict[str, int], dict[str, int]]:

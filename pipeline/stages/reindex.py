@@ -6,8 +6,11 @@ configuration requests another one, fills the store, and removes what no kept ge
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from pipeline.config import Config
 from pipeline.errors import UsageError
+from pipeline.workflow.bucket_index import shown_index, working_copy
 from pipeline.workflow.indexing.engine import REINDEX, SyncSummary, sync_index
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.stop import Stop
@@ -38,13 +41,15 @@ def reindex(
     images = images or config.catalog.images
     if images is None:
         raise UsageError("which photos? give --images, or catalog.images in the configuration")
-    return sync_index(
-        REINDEX,
-        config,
-        images,
-        reporter or Silent(),
-        stop or Stop(),
-        wait=wait,
-        check_content=check_content,
-        promote=promote,
-    )
+    with working_copy(config) as copy:
+        summary = sync_index(
+            REINDEX,
+            copy,
+            images,
+            reporter or Silent(),
+            stop or Stop(),
+            wait=wait,
+            check_content=check_content,
+            promote=promote,
+        )
+    return replace(summary, index=shown_index(config))

@@ -25,6 +25,7 @@ from pipeline.describe.describer import NetworkDescriber
 from pipeline.describe.network import DescriberNetwork, network_to_train
 from pipeline.describe.registry import resolved
 from pipeline.errors import RelookError
+from pipeline.files import Place
 from pipeline.train import DryRun, Validation, dry_run
 from pipeline.train.data.views import AugmentedViews, CachedViews, Views, views_key
 from pipeline.train.global_descriptor.local_heads import LocalHeads
@@ -221,7 +222,7 @@ def _fill(views: CachedViews, photos: int, config: Config, reporter: Reporter) -
         views.fill(bar.advance, read_options(config).models)
 
 
-def _contents(files: Sequence[Path]) -> list[str]:
+def _contents(files: Sequence[Place]) -> list[str]:
     """Path, size and time of files: equal for the same photos in two runs, without reading them."""
     facts = [file.stat() for file in files]
     return [f"{file} {fact.st_size} {fact.st_mtime_ns}" for file, fact in zip(files, facts, strict=True)]

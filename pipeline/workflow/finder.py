@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.files import Place
 from pipeline.rerank.chain import Search
 from pipeline.types import Candidates, FloatArray, FurtherSearch, ImageRecord
 from pipeline.workflow.opened_index import OpenedIndex, check_store
@@ -113,5 +113,5 @@ class Finder:
         )
 
 
-def _is_file(path: Path, resolved: Path | None) -> bool:
+def _is_file(path: Place, resolved: Place | None) -> bool:
     return resolved is not None and path.resolve() == resolved

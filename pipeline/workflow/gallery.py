@@ -15,6 +15,7 @@ from pipeline.config.loading import with_values
 from pipeline.errors import ImageError, RelookError, UsageError
 from pipeline.stores import GlobalStore, Index
 from pipeline.types import FloatArray
+from pipeline.workflow.bucket_index import local_copy
 from pipeline.workflow.hits import Hits
 from pipeline.workflow.opened_index import OpenedIndex, check_store
 from pipeline.workflow.progress import Reporter, Silent
@@ -228,9 +229,10 @@ class Gallery(OpenedIndex):
 
     def newest(self) -> Gallery:
         """The gallery of the newest generation: itself where that is open, else another one with the same models."""
-        if Index(self.config.index).manifest.generation == self.index.manifest.generation:
+        newest = Index(local_copy(self._given).index).manifest
+        if (newest.generation, newest.updated) == (self.index.manifest.generation, self.index.manifest.updated):
             return self
-        return Gallery(self.config, partial=self._partial, like=self)
+        return Gallery(self._given, partial=self._partial, like=self)
 
 
 def open_gallery(config: Config, *, searched: bool = True, partial: Literal["warn", "error"] = "warn") -> Gallery:

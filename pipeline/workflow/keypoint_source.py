@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -79,9 +78,9 @@ class KeypointSource:
 
     def _extract(self, records: Sequence[ImageRecord]) -> dict[str, Keypoints]:
         self._tell(len(records))
-        located = [replace(record, path=str(self._index.image_file(record))) for record in records]
+        photos = [self._index.image_file(record) for record in records]
         alone = keypoints_alone(self.extractor, self._index.card)
-        done = describe_records(located, alone, self._config, Silent())
+        done = describe_records(records, alone, self._config, Silent(), photos)
         found = {
             record.id: description.keypoints
             for record, description in zip(done.records, done.descriptions, strict=True)

@@ -31,6 +31,7 @@ from pipeline.types import (
     ModelCard,
     VectorStore,
 )
+from pipeline.workflow.bucket_index import local_copy
 from pipeline.workflow.rerank_chain import Rerank, chosen_rerankers
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ class OpenedIndex:
         like: an opened index whose models are used here as well where they are the same.
 
     Attributes:
-        config: the configuration.
+        config: the configuration; `index` is the copy on this disk where it is in a bucket.
         index: the generation.
 
     Raises:
@@ -63,7 +64,8 @@ class OpenedIndex:
     """
 
     def __init__(self, config: Config, *, partial: Partial = "warn", like: OpenedIndex | None = None) -> None:
-        self.config, self.index = config, Index(config.index)
+        self._given, self.config = config, local_copy(config)
+        self.index = Index(self.config.index)
         if not self.index.manifest.counts.get("images"):
             raise RelookError(f"{config.index}: the index has no images; run: relook extract --images DIR")
         self._partial, self._closed = partial, False

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from pipeline.config import Config
 from pipeline.describe import Failed, describe_few, describe_stream
+from pipeline.files import Place, located
 from pipeline.imaging import Picture
 from pipeline.stores import Index
 from pipeline.types import Candidates, Describer, Description, ImageRecord
@@ -80,7 +80,7 @@ def describe_records(
     with reporter.bar("queries", len(records), "images") as bar:
 
         def locate(record: ImageRecord) -> Picture:
-            return Path(record.path) if pictures is None else pictures[int(record.id)]
+            return located(record.path) if pictures is None else pictures[int(record.id)]
 
         reading = read_options(config)
         # One batch would leave all cores idle but one.
@@ -106,10 +106,10 @@ def describe_records(
 
 def own_ids(gallery: Indexed, records: Sequence[ImageRecord]) -> list[frozenset[str]]:
     """For each query the ids of the index that are the query's own file."""
-    at: dict[Path, set[str]] = {}
+    at: dict[Place, set[str]] = {}
     for name, record in gallery.index.records.items():
         at.setdefault(gallery.index.image_file(record).resolve(), set()).add(name)
-    return [frozenset(at.get(Path(record.path).resolve(), ())) for record in records]
+    return [frozenset(at.get(located(record.path).resolve(), ())) for record in records]
 
 
 def find_candidates(

@@ -9,7 +9,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from pipeline.catalog.folder import NOT_UTF8, printable
 from pipeline.catalog.image_manifest import SUFFIXES
 from pipeline.config import Config, expand_argument
 from pipeline.errors import UsageError
+from pipeline.files import ObjectPath, Place, object_path
 from pipeline.imaging import Picture, check_pixels
 from pipeline.types import Box, ImageRecord
 
@@ -53,9 +54,9 @@ class Query:
     unlike: tuple[str, ...] = ()
 
     @property
-    def file(self) -> Path | None:
-        """The photo's file, where it is one."""
-        return self.picture if isinstance(self.picture, Path) else None
+    def file(self) -> Place | None:
+        """The photo's file or object, where it is one."""
+        return self.picture if isinstance(self.picture, Path | ObjectPath) else None
 
     @property
     def stored_id(self) -> str:
@@ -78,6 +79,9 @@ def query_of(image: Any, bbox: Sequence[float] | None = None) -> Query:
     """
     box = None if bbox is None else checked_box(bbox)
     if isinstance(image, str):
+        place = object_path(image)
+        if place is not None:
+            return Query(str(place), place, bbox=box)
         refuse_url(image)
         return Query(image, Path(expand_argument(image)), bbox=box)
     if isinstance(image, Path):
@@ -112,10 +116,22 @@ def queries_of_sources(sources: Sequence[str], config: Config, bbox: Sequence[fl
         if source == STDIN:
             queries.append(Query(STDIN, sys.stdin.buffer.read(config.describe.image.max_bytes + 1)))
             continue
+        place = object_path(source)
+        if place is not None:
+            queries += _queries_of_bucket(place, config)
+            continue
         catalog = catalog_of(source, config)
         queries += [Query(path, error=reason) for _, path, reason in catalog.failed]
         queries += [Query(one.path, Path(one.path), label=one.label, bbox=one.bbox) for one in catalog]
     return [query if query.bbox or query.error else replace(query, bbox=box) for query in queries]
+
+
+def _queries_of_bucket(place: ObjectPath, config: Config) -> list[Query]:
+    """An object alone, whose name has the ending of a file, or every picture of a folder."""
+    if PurePosixPath(place.key).suffix:
+        return [Query(str(place), place)]
+    catalog = load_catalog(place.url, **config.catalog.options)
+    return [Query(str(catalog.file(one)), catalog.file(one), label=one.label) for one in catalog]
 
 
 def with_feedback(queries: Sequence[Query], like: Sequence[str], unlike: Sequence[str]) -> list[Query]:

@@ -259,7 +259,7 @@ def test_an_unknown_data_set_suggests_the_nearest() -> None:
         load_catalog("zzz:/data")
 
 
-@pytest.mark.parametrize("source", ["https://example.org/photos", "s3://bucket/photos"])
+@pytest.mark.parametrize("source", ["https://example.org/photos", "ftp://bucket/photos"])
 def test_a_url_is_said_to_be_one(source: str) -> None:
     with pytest.raises(RelookError, match=f"{source}: relook reads files and fetches no URLs; download it"):
         load_catalog(source)

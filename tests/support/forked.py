@@ -92,6 +92,9 @@ def main() -> None:
     def work(job: dict[str, Any]) -> int:
         faults._asked = job.get("kill_at")
         config = tiny_config(Path(job["folder"]), job.get("size", 320), job.get("keypoints"))
+        if "index" in job:
+            config = config.model_copy(update={"index": Path(job["index"])})
+        os.environ.update(job.get("environment", {}))
         store = config.store.model_copy(update={"kind": job.get("store", "table")})
         if "block" in job:
             pipeline.workflow.model_loading._BLOCK = job["block"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import ImageError
+from pipeline.files import located
 from pipeline.imaging import jpeg_bytes, read_image
 from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches
 from pipeline.report.pages.page import write_page
@@ -50,7 +51,7 @@ def _reason_picture(pictures: Pictures, query: str, image: str, reason: Mapping[
     if not query or ("query" not in reason and "points" not in reason):
         return ""
     try:
-        left, right = (read_image(Path(path)).pixels for path in (query, image))
+        left, right = (read_image(located(path)).pixels for path in (query, image))
     except ImageError:
         return ""
     if "points" in reason:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.errors import RelookError
 from pipeline.faults import fault_point
-from pipeline.files import write_errors
+from pipeline.files import Place, address, write_errors
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.lock import IndexLock
 from pipeline.stores.index.manifest import NAME, STAGED, IndexManifest, TableFormat, read_manifest, write_manifest
@@ -63,7 +63,7 @@ class Commits:
         self,
         card: ModelCard,
         fitted: Mapping[str, FloatArray],
-        images_root: Path,
+        images_root: Place,
         tables: TableFormat,
         asked: Mapping[str, Any] | None,
         change_model: bool,
@@ -88,8 +88,8 @@ class Commits:
         if current is None:
             self._begin_empty(card, fitted, images_root, tables, asked)
             return
-        if str(images_root) != current.images_root:
-            self.commit(images_root=str(images_root))
+        if address(images_root) != current.images_root:
+            self.commit(images_root=address(images_root))
         if asked is not None and asked != current.asked:  # the same model, requested with other settings
             self.commit(asked=dict(asked), complete=self.current.complete)
 
@@ -138,7 +138,7 @@ class Commits:
         self,
         card: ModelCard,
         fitted: Mapping[str, FloatArray],
-        images_root: Path,
+        images_root: Place,
         tables: TableFormat,
         asked: Mapping[str, Any] | None,
     ) -> None:
@@ -147,7 +147,7 @@ class Commits:
             IndexManifest(
                 generation=self.head.generation if self.head else 0,
                 tables=tables,
-                images_root=str(images_root),
+                images_root=address(images_root),
                 model=card.to_json(),
                 fingerprint=card.fingerprint,
                 asked=dict(asked) if asked is not None else None,

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RelookError
-from pipeline.files import sha256_of
+from pipeline.files import Place, located, sha256_of
 from pipeline.stores.index.carried_describer import StoredDescriber, read_describer
 from pipeline.stores.index.image_rows import ImageRows
 from pipeline.stores.index.keypoint_store import KeypointStore
@@ -94,9 +94,14 @@ class Index:
         records = read_records(self._file(part, "catalog"))
         return [records[row] for row in _alive(part)] if part.deleted else records
 
-    def image_file(self, record: ImageRecord) -> Path:
-        """Where the photo of a record lies."""
-        return Path(self.manifest.images_root) / record.path
+    def image_file(self, record: ImageRecord) -> Place:
+        """Where the photo of a record lies: a file, or an object in a bucket."""
+        return self.images_root / record.path
+
+    @once_property
+    def images_root(self) -> Place:
+        """Where the records' relative paths start from."""
+        return located(self.manifest.images_root)
 
     def globals_parts(self) -> Iterator[StoredVectors]:
         """The global descriptors, part by part, deleted rows left out."""

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, ValidationInfo, field_validator
 
 from pipeline.errors import RelookError
-from pipeline.files import write_bytes
+from pipeline.files import refuse_bucket, write_bytes
 from pipeline.types import KeypointsCard, ModelCard
 
 FORMAT = 2
@@ -131,10 +131,22 @@ def read_manifest(directory: Path, name: str = NAME) -> IndexManifest:
     """
     path = directory / name
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
+        refuse_bucket(directory)
         raise RelookError(f"{directory}: no index here (there is no {name}); make one with: relook extract") from None
-    except (OSError, ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
+    except OSError as error:
+        raise RelookError(f"{path}: cannot be read ({error})") from None
+    manifest = parse_manifest(content, str(path))
+    _refuse_links(directory, manifest)
+    return manifest
+
+
+def parse_manifest(content: bytes, path: str) -> IndexManifest:
+    """The manifest that a file holds; `path` is what errors name. Raises RelookError where it is none."""
+    try:
+        values = json.loads(content.decode("utf-8"))
+    except (ValueError, RecursionError) as error:  # ValueError: not UTF-8, or not JSON
         raise RelookError(f"{path}: cannot be read ({error})") from None
     try:
         manifest = IndexManifest.model_validate(_upgraded(values, path))
@@ -148,7 +160,6 @@ def read_manifest(directory: Path, name: str = NAME) -> IndexManifest:
         raise RelookError(f"{path}: damaged ({' '.join(str(error).split())})") from None
     if fingerprint != manifest.fingerprint:
         raise RelookError(f"{path}: damaged (the model card does not have fingerprint {manifest.fingerprint})")
-    _refuse_links(directory, manifest)
     return manifest
 
 
@@ -185,7 +196,7 @@ def _explain(error: ValidationError) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
-def _upgraded(values: Any, path: Path) -> Any:
+def _upgraded(values: Any, path: str) -> Any:
     """The values of a manifest in this format. Raises RelookError for a format that is not known."""
     version = values.get("format") if isinstance(values, dict) else None
     if version == 1:  # it had no earlier generations; the next commit writes the new format

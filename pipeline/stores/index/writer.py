@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from pipeline.errors import LockedError, RelookError
+from pipeline.files import Place, refuse_bucket
 from pipeline.stores.index.carried_describer import write_describer
 from pipeline.stores.index.commits import Commits
 from pipeline.stores.index.directory import Index
@@ -43,6 +44,7 @@ class IndexWriter:
     """
 
     def __init__(self, directory: Path) -> None:
+        refuse_bucket(directory)
         self.directory = directory
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -113,7 +115,7 @@ class IndexWriter:
         self,
         card: ModelCard,
         fitted: Mapping[str, FloatArray],
-        images_root: Path,
+        images_root: Place,
         tables: TableFormat,
         asked: Mapping[str, Any] | None = None,
         *,
@@ -124,7 +126,7 @@ class IndexWriter:
         Args:
             card: the model that all descriptors of this index come from.
             fitted: its projections, by name.
-            images_root: the folder that the records' relative paths start from.
+            images_root: the folder, or prefix in a bucket, that the records' relative paths start from.
             tables: how catalog and globals are written.
             asked: the request that the model follows from, in plain JSON values (`requested_model`).
             change_model: where the index is of another model, begin or resume one of this model beside it, which takes

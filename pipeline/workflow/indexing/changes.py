@@ -11,13 +11,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import compress
-from pathlib import Path
 from stat import S_ISREG
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.catalog import Catalog
+from pipeline.files import ObjectFacts, ObjectPath, Place
 from pipeline.types import ImageRecord
 
 
@@ -83,7 +83,7 @@ def find_changes(catalog: Catalog, known: Mapping[str, ImageRecord], *, check_co
 
 def _same(catalog: Catalog, record: ImageRecord, old: ImageRecord, check_content: bool) -> ImageRecord | None:
     """The record as it is now, of an image whose descriptors are still right; None where they are not."""
-    path = Path(catalog.file(record))
+    path = catalog.file(record)
     if old.bbox != record.bbox:
         return None
     try:
@@ -108,7 +108,7 @@ def _find_moved(changes: Changes, free: Mapping[str, ImageRecord]) -> set[str]:
         by_content.setdefault((free[name].sha256, free[name].bbox), []).append(name)
     taken, rows = set(), []
     for row, record in zip(np.flatnonzero(changes.fresh), changes.todo(), strict=True):
-        path = Path(changes.catalog.file(record))
+        path = changes.catalog.file(record)
         try:
             facts = path.stat()
         except OSError:
@@ -142,8 +142,13 @@ def _count(changes: Changes, old: ImageRecord, now: ImageRecord) -> None:
         changes.touched += 1
 
 
-def _content(path: Path, facts: os.stat_result) -> str:
+def _content(path: Place, facts: os.stat_result | ObjectFacts) -> str:
     """The SHA-256 of a file that is still what `facts` say after it was read; "" otherwise."""
+    if isinstance(path, ObjectPath):
+        try:
+            return path.sha256()
+        except FileNotFoundError:
+            return ""
     if not S_ISREG(facts.st_mode):
         return ""
     try:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from pathlib import Path
 
 from pipeline.errors import RelookError
+from pipeline.files import Place
 
 logger = logging.getLogger("relook")
 
 
-def check_removed(gone: Collection[str], count: int, max_removed: float, root: Path) -> None:
+def check_removed(gone: Collection[str], count: int, max_removed: float, root: Place) -> None:
     """Say how many images a run is about to remove; a large loss is an error.
 
     A drive that is not mounted, or half of one, looks like photos that were removed.

@@ -29,10 +29,13 @@ def write_groups(path: Path, index: Index, mined: MinedPairs, groups: MinedGroup
     for record in all_records(index):
         number = int(groups.groups.number[mined.place_of[record.id]])
         photo = index.image_file(record).resolve()
-        inside = photo.is_relative_to(folder)
+        if isinstance(photo, Path):
+            path_there = (photo.relative_to(folder) if photo.is_relative_to(folder) else photo).as_posix()
+        else:
+            path_there = str(photo)
         table.writerow(
             (
-                (photo.relative_to(folder) if inside else photo).as_posix(),
+                path_there,
                 record.id,
                 f"group {number + 1}" if number >= 0 else "",
                 " ".join(map(str, record.bbox)) if record.bbox else "",

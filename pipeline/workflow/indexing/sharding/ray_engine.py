@@ -116,7 +116,7 @@ class Reader:
 
         job, again = self._job, []
         records, reading = job.shards.todo(job.plan, number), read_options(job.config)
-        catalog = Catalog(Path(job.index.manifest.images_root), records)
+        catalog = Catalog(job.index.images_root, records)
         for batch in prepare_stream(self._describer, records, catalog.file, reading):
             if isinstance(batch, Failed) and batch.reason != reading.too_slow:
                 again.append(batch.record)

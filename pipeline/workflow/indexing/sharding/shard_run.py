@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,7 @@ import numpy as np
 from pipeline.catalog import Catalog
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
+from pipeline.files import Place
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.shards import ShardPlan, Shards
 from pipeline.types import FittableDescriber, ImageRecord
@@ -115,8 +115,8 @@ class ShardRun:
     def __init__(self, writer: IndexWriter, plan: ShardPlan, index: Index, records: Sequence[ImageRecord]) -> None:
         self._writer, self._plan, self._index, self.records = writer, plan, index, records
         made = index.manifest
-        self.catalog = Catalog(Path(made.images_root), records)
-        writer.begin(made.card, {}, Path(made.images_root), made.tables, made.asked)
+        self.catalog = Catalog(index.images_root, records)
+        writer.begin(made.card, {}, index.images_root, made.tables, made.asked)
         writer.use_keypoints(made.keypoints)
 
     def describe(self, config: Config, reporter: Reporter, stop: Stop) -> tuple[int, int]:
@@ -146,7 +146,7 @@ class ShardRun:
         Raises:
             RelookError: that is all of them, and none is there: the shard is not done.
         """
-        if failures and len(failures) == len(self.records) and not any(map(Path.exists, self._files())):
+        if failures and len(failures) == len(self.records) and not any(file.exists() for file in self._files()):
             _, path, reason = failures[0]
             raise RelookError(f"none of the {len(self.records)} images of this shard is here, such as {path}: {reason}")
         self._writer.write_failures(failures)
@@ -158,7 +158,7 @@ class ShardRun:
         assert shard is not None
         return shard
 
-    def _files(self) -> Iterator[Path]:
+    def _files(self) -> Iterator[Place]:
         return map(self.catalog.file, self.records)
 
     def _unfinished(self) -> Any:
