@@ -21,6 +21,7 @@ from pipeline.checkpoints import hash_weights
 from pipeline.config import DescribeConfig
 from pipeline.describe.ames_projection import AMESProjection
 from pipeline.describe.backbones import Backbone
+from pipeline.describe.card import card_settings
 from pipeline.describe.detector import Detector
 from pipeline.describe.export import export_network
 from pipeline.describe.exported import ADAPTED
@@ -35,7 +36,7 @@ from pipeline.describe.runtimes.export import ExportedNetwork
 from pipeline.describe.runtimes.registry import check_runtime, open_session
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
-from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared, shortened
+from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared
 
 logger = logging.getLogger("relook")
 
@@ -78,8 +79,7 @@ class NetworkDescriber:
     @property
     def card(self) -> ModelCard:
         """What makes the descriptors. Raises RelookError while `to_fit` is not empty, or a detector is missing."""
-        if self.to_fit:
-            raise RelookError(f"the projections of {', '.join(self.to_fit)} have not been fitted")
+        self._fitted.check()
         config = self._config
         if config.locals.kind == "detector" and self.detector is None:
             raise RelookError(WITHOUT_DETECTOR)
@@ -87,19 +87,12 @@ class NetworkDescriber:
             name=config.name,
             architecture=self.network.backbone.architecture,
             weights=self.network.backbone.weights,
-            settings=shortened(
-                {
-                    "precision": config.precision,
-                    "image": self._image.model_dump(mode="json", exclude={"max_pixels", "max_bytes"}),
-                    "globals": {**self._globals_card(), "p": self._exponent()},
-                    "superglobal": config.superglobal.model_dump(mode="json") if config.superglobal else None,
-                    "locals": {
-                        **config.locals.model_dump(mode="json"),
-                        "projection": self._ames.card if self._ames else None,
-                        "detector": self.detector.card if self.detector else None,
-                    },
-                    "maps": {**config.maps.model_dump(mode="json"), **self._maps_card()},
-                }
+            settings=card_settings(
+                config,
+                p=self._exponent(),
+                maps=self._maps_card(),
+                projection=self._ames.card if self._ames else None,
+                detector=self.detector.card if self.detector else None,
             ),
             fitted=self._fitted.digest,
             dimension=self._fitted.width("globals"),
@@ -184,13 +177,13 @@ class NetworkDescriber:
     @property
     def fits_on_labels(self) -> bool:
         """See `FittableDescriber.fits_on_labels`."""
-        return "globals" in self.to_fit and self._config.globals.whitening == "pairs"
+        return self._fitted.fits_on_labels
 
     def fit_on(self, outputs: Iterable[NetworkOutput], labels: Sequence[str] = ()) -> None:
         """See `FittableDescriber.fit_on`. Raises RelookError when it is too little."""
         samples = Samples(self._config)
         for output in outputs:
-            samples.add(output.vectors, output.cells.features if output.cells else None, output.maps)
+            output.add_to(samples)
         samples.labels = list(labels)
         self._fitted.fit(samples)
 
@@ -337,12 +330,6 @@ class NetworkDescriber:
         if self._config.precision == "float32":
             return nullcontext()
         return torch.autocast(self._device.type, getattr(torch, self._config.precision))
-
-    def _globals_card(self) -> dict[str, Any]:
-        """The settings of the global descriptor; those of a whitening from pairs only where there is one."""
-        settings = self._config.globals
-        pairs = settings.whiten is not None and settings.whitening == "pairs"
-        return settings.model_dump(mode="json", exclude=set() if pairs else {"whitening", "shrinkage"})
 
 
 def settings_of(card: ModelCard) -> dict[str, Any]:
