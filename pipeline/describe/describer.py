@@ -28,14 +28,22 @@ from pipeline.describe.exported import ADAPTED
 from pipeline.describe.local_descriptors import Cells, to_local_descriptors
 from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.network_pass import WITHOUT_DETECTOR, NetworkOutput, NetworkPass
-from pipeline.describe.preprocessing import Normalisation, prepare, scaled_size, ways_to_original, with_input_of
+from pipeline.describe.preprocessing import (
+    Normalisation,
+    prepare,
+    prepare_reduced,
+    scaled_size,
+    smallest_for,
+    ways_to_original,
+    with_input_of,
+)
 from pipeline.describe.presets import PRESETS
 from pipeline.describe.projections import Fitted, Samples
 from pipeline.describe.runtimes.compiled_backbone import CompiledBackbone
 from pipeline.describe.runtimes.export import ExportedNetwork
 from pipeline.describe.runtimes.registry import check_runtime, open_session
 from pipeline.errors import RelookError
-from pipeline.imaging import ColourRule
+from pipeline.imaging import ColourRule, Smallest
 from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared
 
 logger = logging.getLogger("relook")
@@ -190,6 +198,15 @@ class NetworkDescriber:
     def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
         """See `Describer.prepare`. Raises RelookError when the `bbox` lies outside the picture."""
         return prepare(image, bbox, self._image, self._pass.scales, self._patch)
+
+    @property
+    def smallest(self) -> Smallest | None:
+        """What must be left of a photo's sides for `prepare_reduced`; None: photos are read in full."""
+        return smallest_for(self._image, self._pass.scales)
+
+    def prepare_reduced(self, image: npt.NDArray[np.uint8], whole: tuple[int, int]) -> Prepared:
+        """`prepare` for a photo of which `image` is a reduced one; `whole` is its (width, height)."""
+        return prepare_reduced(image, whole, self._image, self._pass.scales, self._patch)
 
     def describe(self, batch: Sequence[Prepared]) -> list[Description]:
         """See `Describer.describe`."""

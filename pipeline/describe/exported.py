@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from pipeline.config import DescribeConfig, parse_config
 from pipeline.describe.local_places import located
-from pipeline.describe.preprocessing import Normalisation, prepare, ways_to_original
+from pipeline.describe.preprocessing import Normalisation, prepare, prepare_reduced, smallest_for, ways_to_original
 from pipeline.describe.runtimes.base import Session
 from pipeline.errors import RelookError
-from pipeline.imaging import ColourRule
+from pipeline.imaging import ColourRule, Smallest
 from pipeline.types import Box, Description, FloatArray, LocalDescriptors, ModelCard, Prepared
 
 # What torch adds to a length before it divides by it, and to a variance before it takes its root.
@@ -124,6 +124,15 @@ class GraphDescriber:
     def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
         """See `Describer.prepare`. Raises RelookError when the `bbox` lies outside the picture."""
         return prepare(image, bbox, self._image, self._scales, self._spec.patch)
+
+    @property
+    def smallest(self) -> Smallest | None:
+        """What must be left of a photo's sides for `prepare_reduced`; None: photos are read in full."""
+        return smallest_for(self._image, self._scales)
+
+    def prepare_reduced(self, image: npt.NDArray[np.uint8], whole: tuple[int, int]) -> Prepared:
+        """`prepare` for a photo of which `image` is a reduced one; `whole` is its (width, height)."""
+        return prepare_reduced(image, whole, self._image, self._scales, self._spec.patch)
 
     def describe(self, batch: Sequence[Prepared]) -> list[Description]:
         """See `Describer.describe`."""

@@ -16,7 +16,7 @@ from pipeline.describe.packaged_graph import CHANNELS, MULTIPLE, packaged_graph
 from pipeline.describe.packaged_weights import MEAN, NAMES, STD, TIMM_NAME, hash_arrays, load_arrays
 from pipeline.describe.projections import Fitted, Samples
 from pipeline.describe.runtimes.base import FINAL
-from pipeline.describe.runtimes.registry import INSTALLED, open_session
+from pipeline.describe.runtimes.registry import INSTALLED, LateSession
 from pipeline.types import FloatArray, ModelCard, Prepared
 
 
@@ -71,7 +71,7 @@ class PackagedDescriber(GraphDescriber):
         self.graph = packaged_graph(weights, config.globals.p)
         self._weights = hash_arrays(weights)
         runtime = INSTALLED if config.runtime == "auto" else config.runtime
-        super().__init__(config.model_copy(update={"image": image}), {}, self.spec, open_session(runtime, self.graph))
+        super().__init__(config.model_copy(update={"image": image}), {}, self.spec, LateSession(runtime, self.graph))
         self._projections = Fitted(self._config, dict.fromkeys(("globals", "locals", "maps"), CHANNELS))
 
     @property

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from pipeline.describe.runtimes.base import FINAL, IMAGES
@@ -137,7 +136,6 @@ class _Graph:
         values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
         graph = helper.make_graph(self._nodes, "efficientnet_lite0", values[:1], values[1:], self._arrays)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=_FORMAT)
-        onnx.checker.check_model(model)
         return bytes(model.SerializeToString())
 
     def _array(self, name: str, values: Any) -> str:

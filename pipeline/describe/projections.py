@@ -58,10 +58,11 @@ class Samples:
                 self._rows[name].append(rows)
 
     def of(self, name: str) -> FloatArray:
-        """All rows gathered for a projection. Raises RelookError when there are none."""
-        if not self._rows[name]:
+        """All rows gathered for a projection, once. Raises RelookError when there are none."""
+        rows = self._rows.pop(name)
+        if not rows:
             raise RelookError("no picture could be read to fit the projections on")
-        return np.concatenate(self._rows[name])
+        return np.concatenate(rows)
 
 
 class Fitted:

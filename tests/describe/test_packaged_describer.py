@@ -130,7 +130,9 @@ def test_a_file_that_holds_more_than_tensors_is_refused(tmp_path: Path) -> None:
 def test_an_extraction_loads_no_torch(tmp_path: Path) -> None:
     """A first run, and one that goes on with more photos."""
     words = ["extract", "--index", str(tmp_path / "index"), "--device", "cpu", "--set", "describe.image.size=64"]
-    script = "import sys; from pipeline.cli import main\ntry: main()\nfinally: print(sorted({names} & set(sys.modules)))"
+    script = (
+        "import sys; from pipeline.cli import main\ntry: main()\nfinally: print(sorted({names} & set(sys.modules)))"
+    )
     script = script.replace("{names}", "{'torch', 'timm', 'torchvision', 'kornia'}")
     samples = sorted((ROOT / "data" / "samples" / "images").rglob("*.jpg"))
     (tmp_path / "photos").mkdir()
