@@ -57,7 +57,8 @@ def shares(photos: Sequence[Path], repeat: int) -> list[Claim]:
 
     from pipeline.describe import load_describer
     from pipeline.describe.cores import use_one_core
-    from pipeline.describe.runtimes.export import FINAL, tap_name
+    from pipeline.describe.runtimes.base import FINAL
+    from pipeline.describe.runtimes.export import tap_name
     from pipeline.imaging import read_image
 
     use_one_core()

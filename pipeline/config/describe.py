@@ -49,6 +49,11 @@ class ImageConfig(Section):
     icc: Literal["srgb", "ignore"] = Field(
         "srgb", description="srgb: colours are converted by the file's profile; ignore: taken as they are"
     )
+    draft: Annotated[float, Field(ge=1)] | None = Field(
+        None,
+        description="JPEGs are decoded at a half, a quarter or an eighth of their sides where that leaves so many "
+        "times the sides that the largest scale reads; null: in full",
+    )
     max_pixels: Positive = Field(200_000_000, description="larger images are refused before they are decoded")
     max_bytes: Positive = Field(500_000_000, description="larger files are refused before they are read")
 
@@ -58,6 +63,8 @@ class ImageConfig(Section):
             raise ValueError(
                 f"interpolation = opencv resizes by a factor: it needs resize = none or long, not {self.resize}"
             )
+        if self.draft is not None and (self.interpolation == "opencv" or self.max_side is not None):
+            raise ValueError("draft: needs one of Pillow's interpolations, and max_side = null")
         if self.size_of == "photo" and self.interpolation != "opencv":
             raise ValueError(f"size_of = photo: needs interpolation = opencv, not {self.interpolation}")
         return self

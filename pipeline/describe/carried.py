@@ -12,7 +12,8 @@ import numpy as np
 
 from pipeline.describe.describer import NetworkDescriber
 from pipeline.describe.exported import CELLS, ExportedDescriber, ExportedSpec, config_of
-from pipeline.describe.runtimes.export import FINAL, TOLERANCE, tap_name
+from pipeline.describe.runtimes.base import FINAL
+from pipeline.describe.runtimes.export import TOLERANCE, tap_name
 from pipeline.describe.runtimes.registry import INSTALLED, open_session
 from pipeline.errors import RelookError
 from pipeline.types import Description

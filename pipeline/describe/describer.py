@@ -21,21 +21,30 @@ from pipeline.checkpoints import hash_weights
 from pipeline.config import DescribeConfig
 from pipeline.describe.ames_projection import AMESProjection
 from pipeline.describe.backbones import Backbone
+from pipeline.describe.card import card_settings
 from pipeline.describe.detector import Detector
 from pipeline.describe.export import export_network
 from pipeline.describe.exported import ADAPTED
 from pipeline.describe.local_descriptors import Cells, to_local_descriptors
 from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.network_pass import WITHOUT_DETECTOR, NetworkOutput, NetworkPass
-from pipeline.describe.preprocessing import Normalisation, prepare, scaled_size, ways_to_original, with_input_of
+from pipeline.describe.preprocessing import (
+    Normalisation,
+    prepare,
+    prepare_reduced,
+    scaled_size,
+    smallest_for,
+    ways_to_original,
+    with_input_of,
+)
 from pipeline.describe.presets import PRESETS
 from pipeline.describe.projections import Fitted, Samples
 from pipeline.describe.runtimes.compiled_backbone import CompiledBackbone
 from pipeline.describe.runtimes.export import ExportedNetwork
 from pipeline.describe.runtimes.registry import check_runtime, open_session
 from pipeline.errors import RelookError
-from pipeline.imaging import ColourRule
-from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared, shortened
+from pipeline.imaging import ColourRule, Smallest
+from pipeline.types import Box, Description, FeatureMaps, FloatArray, LocalDescriptors, ModelCard, Prepared
 
 logger = logging.getLogger("relook")
 
@@ -78,8 +87,7 @@ class NetworkDescriber:
     @property
     def card(self) -> ModelCard:
         """What makes the descriptors. Raises RelookError while `to_fit` is not empty, or a detector is missing."""
-        if self.to_fit:
-            raise RelookError(f"the projections of {', '.join(self.to_fit)} have not been fitted")
+        self._fitted.check()
         config = self._config
         if config.locals.kind == "detector" and self.detector is None:
             raise RelookError(WITHOUT_DETECTOR)
@@ -87,19 +95,12 @@ class NetworkDescriber:
             name=config.name,
             architecture=self.network.backbone.architecture,
             weights=self.network.backbone.weights,
-            settings=shortened(
-                {
-                    "precision": config.precision,
-                    "image": self._image.model_dump(mode="json", exclude={"max_pixels", "max_bytes"}),
-                    "globals": {**self._globals_card(), "p": self._exponent()},
-                    "superglobal": config.superglobal.model_dump(mode="json") if config.superglobal else None,
-                    "locals": {
-                        **config.locals.model_dump(mode="json"),
-                        "projection": self._ames.card if self._ames else None,
-                        "detector": self.detector.card if self.detector else None,
-                    },
-                    "maps": {**config.maps.model_dump(mode="json"), **self._maps_card()},
-                }
+            settings=card_settings(
+                config,
+                p=self._exponent(),
+                maps=self._maps_card(),
+                projection=self._ames.card if self._ames else None,
+                detector=self.detector.card if self.detector else None,
             ),
             fitted=self._fitted.digest,
             dimension=self._fitted.width("globals"),
@@ -184,19 +185,28 @@ class NetworkDescriber:
     @property
     def fits_on_labels(self) -> bool:
         """See `FittableDescriber.fits_on_labels`."""
-        return "globals" in self.to_fit and self._config.globals.whitening == "pairs"
+        return self._fitted.fits_on_labels
 
     def fit_on(self, outputs: Iterable[NetworkOutput], labels: Sequence[str] = ()) -> None:
         """See `FittableDescriber.fit_on`. Raises RelookError when it is too little."""
         samples = Samples(self._config)
         for output in outputs:
-            samples.add(output.vectors, output.cells.features if output.cells else None, output.maps)
+            output.add_to(samples)
         samples.labels = list(labels)
         self._fitted.fit(samples)
 
     def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
         """See `Describer.prepare`. Raises RelookError when the `bbox` lies outside the picture."""
         return prepare(image, bbox, self._image, self._pass.scales, self._patch)
+
+    @property
+    def smallest(self) -> Smallest | None:
+        """What must be left of a photo's sides for `prepare_reduced`; None: photos are read in full."""
+        return smallest_for(self._image, self._pass.scales)
+
+    def prepare_reduced(self, image: npt.NDArray[np.uint8], whole: tuple[int, int]) -> Prepared:
+        """`prepare` for a photo of which `image` is a reduced one; `whole` is its (width, height)."""
+        return prepare_reduced(image, whole, self._image, self._pass.scales, self._patch)
 
     def describe(self, batch: Sequence[Prepared]) -> list[Description]:
         """See `Describer.describe`."""
@@ -337,12 +347,6 @@ class NetworkDescriber:
         if self._config.precision == "float32":
             return nullcontext()
         return torch.autocast(self._device.type, getattr(torch, self._config.precision))
-
-    def _globals_card(self) -> dict[str, Any]:
-        """The settings of the global descriptor; those of a whitening from pairs only where there is one."""
-        settings = self._config.globals
-        pairs = settings.whiten is not None and settings.whitening == "pairs"
-        return settings.model_dump(mode="json", exclude=set() if pairs else {"whitening", "shrinkage"})
 
 
 def settings_of(card: ModelCard) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A describer without torch: an exported graph, run by a compiled runtime, and the rest of the pass in NumPy.
 
 What an index carries, so that its queries are described without the network's library and without its weights
-(`export.py` makes one from a `NetworkDescriber`, and compares both). It computes what `network_pass.py`,
-`local_descriptors.py` and `projections.py` do.
+(`export.py` makes one from a `NetworkDescriber`, and compares both), and what describes the gallery by the default
+network (`packaged_describer.py`). It computes what `network_pass.py`, `local_descriptors.py` and `projections.py` do.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import numpy.typing as npt
 
 from pipeline.config import DescribeConfig, parse_config
 from pipeline.describe.local_places import located
-from pipeline.describe.preprocessing import Normalisation, prepare, ways_to_original
+from pipeline.describe.preprocessing import Normalisation, prepare, prepare_reduced, smallest_for, ways_to_original
 from pipeline.describe.runtimes.base import Session
 from pipeline.errors import RelookError
-from pipeline.imaging import ColourRule
+from pipeline.imaging import ColourRule, Smallest
 from pipeline.types import Box, Description, FloatArray, LocalDescriptors, ModelCard, Prepared
 
 # What torch adds to a length before it divides by it, and to a variance before it takes its root.
@@ -58,7 +58,7 @@ class ExportedSpec:
         return cls(int(values["patch"]), str(values["cells"]), bool(values["attention"]), adapted)
 
 
-class _Cells(NamedTuple):
+class Cells(NamedTuple):
     """As `local_descriptors.Cells`, in NumPy."""
 
     features: FloatArray
@@ -67,24 +67,47 @@ class _Cells(NamedTuple):
     scale: npt.NDArray[np.int64]
 
 
-class ExportedDescriber:
-    """Describes pictures as the describer of `card` does.
+@dataclass(frozen=True)
+class GraphOutput:
+    """What a graph gave for B pictures, before the projections: `network_pass.NetworkOutput` in NumPy.
+
+    Attributes:
+        vectors: [B, D] of unit length.
+        cells: the chosen cells; None without local descriptors.
+        to_original: per picture [S, 4], from the pixels that each scale read to the original's.
+    """
+
+    vectors: FloatArray
+    cells: Cells | None
+    to_original: list[npt.NDArray[np.float32]]
+
+    def on_cpu(self) -> GraphOutput:
+        """Itself."""
+        return self
+
+    @property
+    def bytes(self) -> int:
+        """The memory that it takes."""
+        return self.vectors.nbytes + sum(part.nbytes for part in self.cells or ())
+
+
+class GraphDescriber:
+    """Runs a graph, and the rest of the pass in NumPy.
 
     Args:
-        card: of the describer that was exported.
+        config: with an input that the graph can read.
         fitted: what `FittableDescriber.fitted` gave.
         spec: of the graph.
         session: the opened graph.
 
     Raises:
-        RelookError: the card is of a describer that cannot be run without torch, or `fitted` lacks its adapted layer.
+        RelookError: `fitted` lacks the adapted layer.
     """
 
-    to_fit: tuple[str, ...] = ()
-
-    def __init__(self, card: ModelCard, fitted: Mapping[str, FloatArray], spec: ExportedSpec, session: Session) -> None:
-        self.card = card
-        self._config = config = config_of(card)
+    def __init__(
+        self, config: DescribeConfig, fitted: Mapping[str, FloatArray], spec: ExportedSpec, session: Session
+    ) -> None:
+        self._config = config
         self._fitted, self._spec, self._session = dict(fitted), spec, session
         if spec.adapted and f"{ADAPTED}.weight" not in fitted:
             raise RelookError("the fitted projections lack the layer that relook adapt learnt")
@@ -96,14 +119,27 @@ class ExportedDescriber:
     @property
     def icc(self) -> ColourRule:
         """See `NetworkDescriber.icc`."""
-        return self.card.image.icc
+        return self._image.icc
 
     def prepare(self, image: npt.NDArray[np.uint8], bbox: Box | None = None) -> Prepared:
         """See `Describer.prepare`. Raises RelookError when the `bbox` lies outside the picture."""
         return prepare(image, bbox, self._image, self._scales, self._spec.patch)
 
+    @property
+    def smallest(self) -> Smallest | None:
+        """What must be left of a photo's sides for `prepare_reduced`; None: photos are read in full."""
+        return smallest_for(self._image, self._scales)
+
+    def prepare_reduced(self, image: npt.NDArray[np.uint8], whole: tuple[int, int]) -> Prepared:
+        """`prepare` for a photo of which `image` is a reduced one; `whole` is its (width, height)."""
+        return prepare_reduced(image, whole, self._image, self._scales, self._spec.patch)
+
     def describe(self, batch: Sequence[Prepared]) -> list[Description]:
         """See `Describer.describe`."""
+        return self.describe_output(self.observe(batch))
+
+    def observe(self, batch: Sequence[Prepared]) -> GraphOutput:
+        """See `FittableDescriber.observe`."""
         vectors: list[FloatArray] = []
         maps: list[FloatArray] = []
         attention: list[FloatArray] = []
@@ -122,21 +158,28 @@ class ExportedDescriber:
         if self._spec.adapted:
             weight, bias = (self._fitted[f"{ADAPTED}.{part}"] for part in ("weight", "bias"))
             whole = unit(whole @ weight.T + bias)
-        joined = self._projected("globals", whole)
         if not maps:
-            return [Description(vector) for vector in joined]
+            return GraphOutput(whole, None, [])
         cells = _all_cells(maps, sizes, attention)
         if self._config.locals.kind != "map":
             cells = _strongest(cells, self._config.locals.count)
         ways = [ways_to_original(item, self._local_scales, self._image, self._spec.patch) for item in batch]
-        return [Description(*one) for one in zip(joined, self._locals(cells, ways), strict=True)]
+        return GraphOutput(whole, cells, ways)
+
+    def describe_output(self, output: GraphOutput) -> list[Description]:
+        """See `FittableDescriber.describe_output`."""
+        joined = self._projected("globals", output.vectors)
+        if output.cells is None:
+            return [Description(vector) for vector in joined]
+        found = self._locals(output.cells, output.to_original)
+        return [Description(*one) for one in zip(joined, found, strict=True)]
 
     @property
     def _outputs(self) -> list[str]:
         cells = [self._spec.cells] if self._local_scales else []
         return [VECTOR, *cells, *([ATTENTION] if self._spec.attention else [])]
 
-    def _locals(self, cells: _Cells, ways: Sequence[npt.NDArray[np.float32]]) -> list[LocalDescriptors]:
+    def _locals(self, cells: Cells, ways: Sequence[npt.NDArray[np.float32]]) -> list[LocalDescriptors]:
         settings = self._config.locals
         is_unit = settings.kind != "map"  # a cell's length is part of a map
         features = unit(cells.features) if is_unit else cells.features
@@ -152,6 +195,24 @@ class ExportedDescriber:
             return values
         found = np.asarray((values - self._fitted[f"{name}.mean"]) @ self._fitted[f"{name}.matrix"], np.float32)
         return unit(found) if is_unit else found
+
+
+class ExportedDescriber(GraphDescriber):
+    """Describes pictures as the describer of `card` does.
+
+    Args:
+        card: of the describer that was exported.
+        fitted, spec, session: see `GraphDescriber`.
+
+    Raises:
+        RelookError: the card is of a describer that cannot be run without torch, or as for `GraphDescriber`.
+    """
+
+    to_fit: tuple[str, ...] = ()
+
+    def __init__(self, card: ModelCard, fitted: Mapping[str, FloatArray], spec: ExportedSpec, session: Session) -> None:
+        super().__init__(config_of(card), fitted, spec, session)
+        self.card = card
 
 
 def config_of(card: ModelCard) -> DescribeConfig:
@@ -183,7 +244,7 @@ def unit(values: FloatArray) -> FloatArray:
     return np.asarray(values / np.maximum(lengths, _TINY), np.float32)
 
 
-def _all_cells(maps: Sequence[FloatArray], sizes: Sequence[tuple[int, int]], attention: Sequence[FloatArray]) -> _Cells:
+def _all_cells(maps: Sequence[FloatArray], sizes: Sequence[tuple[int, int]], attention: Sequence[FloatArray]) -> Cells:
     """Every cell, scale by scale, row by row; its strength is its L2 norm, or the attention that is given."""
     count = len(maps[0])
     features = np.concatenate([cells.reshape(*cells.shape[:2], -1).transpose(0, 2, 1) for cells in maps], axis=1)
@@ -194,13 +255,13 @@ def _all_cells(maps: Sequence[FloatArray], sizes: Sequence[tuple[int, int]], att
     else:
         weight = np.sqrt(np.einsum("bnc,bnc->bn", features, features))
     xy, scale = (np.broadcast_to(values, (count, *values.shape)) for values in (places, numbers))
-    return _Cells(features, weight, xy, scale)
+    return Cells(features, weight, xy, scale)
 
 
-def _strongest(cells: _Cells, count: int) -> _Cells:
+def _strongest(cells: Cells, count: int) -> Cells:
     """The `count` strongest of each picture, strongest first."""
     rows = np.argsort(-cells.weight, axis=1, kind="stable")[:, :count]
-    return _Cells(
+    return Cells(
         np.take_along_axis(cells.features, rows[..., None], axis=1),
         np.take_along_axis(cells.weight, rows, axis=1),
         np.take_along_axis(cells.xy, rows[..., None], axis=1),

@@ -19,6 +19,7 @@ from pipeline.describe.backbones import Tap
 from pipeline.describe.detector import Detector
 from pipeline.describe.local_descriptors import Cells, all_cells, strongest_cells
 from pipeline.describe.network import DescriberNetwork
+from pipeline.describe.projections import Samples
 from pipeline.errors import RelookError
 
 # Where a detector is needed and there is none.
@@ -68,6 +69,18 @@ class NetworkOutput:
         cells = self.cells and Cells(*(getattr(self.cells, field.name).to(device) for field in fields(self.cells)))
         maps = self.maps and [level.to(device) for level in self.maps]
         return NetworkOutput(self.vectors.to(device), cells, maps, self.to_original)
+
+    def add_to(self, samples: Samples) -> None:
+        """Have projections fitted on it."""
+        chosen = flat = None
+        if self.cells is not None:
+            cells = self.cells.features
+            cells = cells[:, :: samples.cell_step(cells.shape[1])].flatten(0, 1)
+            chosen = (functional.normalize(cells, dim=-1) if samples.unit else cells).cpu().numpy()
+        if self.maps:
+            level = max(self.maps, key=lambda level: level.shape[-1]).flatten(2).transpose(1, 2)
+            flat = level[:, :: samples.map_step(level.shape[1])].flatten(0, 1).cpu().numpy()
+        samples.add(self.vectors.cpu().numpy(), chosen, flat)
 
     @property
     def bytes(self) -> int:

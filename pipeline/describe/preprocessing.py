@@ -8,6 +8,7 @@ lie.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import numpy.typing as npt
 
 from pipeline.config import DescribeConfig, ImageConfig
 from pipeline.errors import RelookError
-from pipeline.imaging import resize, resize_by, target_size
+from pipeline.imaging import Smallest, resize, resize_by, target_size
 from pipeline.types import Box, FloatArray, Prepared
 
 if TYPE_CHECKING:
@@ -73,6 +74,26 @@ def with_input_of(backbone: Backbone, config: DescribeConfig) -> DescribeConfig:
     return fixed
 
 
+def smallest_for(settings: ImageConfig, scales: Sequence[float]) -> Smallest | None:
+    """What must be left of a picture's sides for `prepare_reduced`; None: all, pictures are read in full."""
+    if settings.draft is None:
+        return None
+    margin, largest = settings.draft, 1.0 if settings.scaling == "tensor" else max(scales)
+
+    def smallest(width: int, height: int) -> tuple[int, int]:
+        sides = _target(width, height, settings, largest)
+        return math.ceil(margin * sides[0]), math.ceil(margin * sides[1])
+
+    return smallest
+
+
+def prepare_reduced(
+    image: Pixels, whole: tuple[int, int], settings: ImageConfig, scales: Sequence[float], patch: int = 1
+) -> Prepared:
+    """`prepare` for a picture of which `image` is a reduced one; `whole` is its (width, height)."""
+    return _prepared(image, whole, (0, 0), whole, settings, scales, patch)
+
+
 def prepare(
     image: Pixels, bbox: Box | None, settings: ImageConfig, scales: Sequence[float], patch: int = 1
 ) -> Prepared:
@@ -89,16 +110,37 @@ def prepare(
     if bbox is not None:
         left, top, right, bottom = clip(bbox, width, height)
         image = image[top:bottom, left:right]
+    return _prepared(image, (image.shape[1], image.shape[0]), (left, top), (width, height), settings, scales, patch)
+
+
+def _prepared(
+    image: Pixels,
+    shown: tuple[int, int],
+    corner: tuple[int, int],
+    photo: tuple[int, int],
+    settings: ImageConfig,
+    scales: Sequence[float],
+    patch: int,
+) -> Prepared:
+    """The picture at every scale.
+
+    Args:
+        image: what is resized.
+        shown: the (width, height) in pixels of the photo that it shows; without a reduction, its own.
+        corner: where that begins in the photo.
+        photo: its (width, height).
+    """
     shrunk = _limited(image, settings)
-    back = image.shape[1] / shrunk.shape[1], image.shape[0] / shrunk.shape[0]
-    longest = max(height, width) / back[0] if settings.size_of == "photo" else float(max(shrunk.shape[:2]))
+    size = shown if shrunk is image else (shrunk.shape[1], shrunk.shape[0])
+    back = shown[0] / size[0], shown[1] / size[1]
+    longest = max(photo) / back[0] if settings.size_of == "photo" else float(max(size))
     pixels, to_original = [], []
     used = (1.0,) if settings.scaling == "tensor" else tuple(scales)
     for scale in used:
-        resized, (sx, sy, dx, dy) = _at_scale(shrunk, scale, settings, patch, longest)
+        resized, (sx, sy, dx, dy) = _at_scale(shrunk, size, scale, settings, patch, longest)
         pixels.append(_planes(resized))
-        to_original.append((sx * back[0], sy * back[1], dx * back[0] + left, dy * back[1] + top))
-    return Prepared(pixels, to_original, used, width, height)
+        to_original.append((sx * back[0], sy * back[1], dx * back[0] + corner[0], dy * back[1] + corner[1]))
+    return Prepared(pixels, to_original, used, *photo)
 
 
 class Normalisation:
@@ -175,16 +217,24 @@ def _limited(image: Pixels, settings: ImageConfig) -> Pixels:
     return resize(image, size, settings.interpolation)
 
 
-def _at_scale(image: Pixels, scale: float, settings: ImageConfig, patch: int, longest: float) -> tuple[Pixels, Mapping]:
-    """The picture at a scale; `longest` is the side in pixels that the rule "long" measures, where OpenCV resizes."""
-    size = target_size(
-        image.shape[1],
-        image.shape[0],
-        rule=settings.resize,
-        size=settings.size,
-        multiple=settings.multiple or 1,
-        scale=scale,
+def _target(width: int, height: int, settings: ImageConfig, scale: float) -> tuple[int, int]:
+    return target_size(
+        width, height, rule=settings.resize, size=settings.size, multiple=settings.multiple or 1, scale=scale
     )
+
+
+def _at_scale(
+    image: Pixels, shown: tuple[int, int], scale: float, settings: ImageConfig, patch: int, longest: float
+) -> tuple[Pixels, Mapping]:
+    """The picture at a scale.
+
+    Args:
+        image: the picture, or a reduced one.
+        shown: (width, height) of the picture.
+        scale, settings, patch: see `prepare`.
+        longest: the side in pixels that the rule "long" measures, where OpenCV resizes.
+    """
+    size = _target(*shown, settings, scale)
     if settings.interpolation == "opencv":
         factor = scale * (settings.size / longest) if settings.resize == "long" else scale
         multiple = (settings.multiple or 1) if patch > 1 else 1
@@ -193,7 +243,7 @@ def _at_scale(image: Pixels, scale: float, settings: ImageConfig, patch: int, lo
         resized, sx, sy = resize_by(image, across, down), 1 / across, 1 / down
     else:
         resized = resize(image, size, settings.interpolation)
-        sx, sy = image.shape[1] / size[0], image.shape[0] / size[1]
+        sx, sy = shown[0] / size[0], shown[1] / size[1]
     dx = dy = 0.0
     if settings.crop:
         side = round_to(settings.crop * scale, patch)

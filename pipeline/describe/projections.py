@@ -9,15 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from pipeline.config import DescribeConfig
 from pipeline.describe.pair_whitening import Doubles, whitening_from_pairs
 from pipeline.errors import RelookError
 from pipeline.types import FloatArray
+
+if TYPE_CHECKING:
+    import torch
 
 # Cells that a PCA is fitted on; more change nothing and cost memory (64 MB at 1,280 channels).
 _FIT_CELLS = 12_800
@@ -29,34 +31,38 @@ class Samples:
     """What projections are fitted on, gathered batch by batch.
 
     Attributes:
+        unit: whether cells have unit length before they are added.
         labels: of the pictures in their order, where a projection is learnt from them.
     """
 
     def __init__(self, config: DescribeConfig) -> None:
         self._pictures = config.fit_images
-        self._locals = config.locals
+        self._count = config.locals.count
+        self.unit = config.locals.kind != "map"
         self._map_cells = max(1, _FIT_CELLS // config.fit_images)
         self._rows: dict[str, list[FloatArray]] = {name: [] for name in NAMES}
         self.labels: Sequence[str] = ()
 
-    def add(self, vectors: torch.Tensor, cells: torch.Tensor | None, maps: Sequence[torch.Tensor] | None) -> None:
-        """Take vectors [B, D], the features of cells [B, n, C] and maps [B, C, h, w] per level."""
-        self._rows["globals"].append(vectors.cpu().numpy())
-        if cells is not None:
-            whole = self._locals.kind == "map"
-            count = cells.shape[1] if whole else self._locals.count
-            chosen = cells[:, :: max(1, count * self._pictures // _FIT_CELLS)].flatten(0, 1)
-            self._rows["locals"].append((chosen if whole else functional.normalize(chosen, dim=-1)).cpu().numpy())
-        if maps:
-            flat = max(maps, key=lambda level: level.shape[-1]).flatten(2).transpose(1, 2)
-            step = max(1, flat.shape[1] // self._map_cells)
-            self._rows["maps"].append(flat[:, ::step].flatten(0, 1).cpu().numpy())
+    def cell_step(self, cells: int) -> int:
+        """Of an image's so many cells every how manieth is added, from the first on."""
+        return max(1, (self._count if self.unit else cells) * self._pictures // _FIT_CELLS)
+
+    def map_step(self, cells: int) -> int:
+        """The same of its largest feature map."""
+        return max(1, cells // self._map_cells)
+
+    def add(self, vectors: FloatArray, cells: FloatArray | None, maps: FloatArray | None) -> None:
+        """Take vectors [B, D], chosen cells [n, C] of the same pictures, and cells [n, C] of their maps."""
+        for name, rows in zip(NAMES, (vectors, cells, maps), strict=True):
+            if rows is not None:
+                self._rows[name].append(rows)
 
     def of(self, name: str) -> FloatArray:
-        """All rows gathered for a projection. Raises RelookError when there are none."""
-        if not self._rows[name]:
+        """All rows gathered for a projection, once. Raises RelookError when there are none."""
+        rows = self._rows.pop(name)
+        if not rows:
             raise RelookError("no picture could be read to fit the projections on")
-        return np.concatenate(self._rows[name])
+        return np.concatenate(rows)
 
 
 class Fitted:
@@ -87,6 +93,16 @@ class Fitted:
     def missing(self) -> tuple[str, ...]:
         """Names that are needed and not there yet."""
         return tuple(name for name in self._wanted if name not in self._projections)
+
+    def check(self) -> None:
+        """Raises RelookError while something is missing."""
+        if self.missing:
+            raise RelookError(f"the projections of {', '.join(self.missing)} have not been fitted")
+
+    @property
+    def fits_on_labels(self) -> bool:
+        """Whether one that is missing is learnt from labels."""
+        return "globals" in self.missing and self._globals.whitening == "pairs"
 
     def do_without(self, name: str) -> None:
         """Something else projects `name`."""
@@ -142,10 +158,14 @@ class Projection:
 
     def apply(self, vectors: torch.Tensor) -> torch.Tensor:
         """Project [..., D] to [..., d], rows of unit length."""
+        from torch.nn import functional
+
         return functional.normalize(self.project(vectors), dim=-1)
 
     def project(self, vectors: torch.Tensor) -> torch.Tensor:
         """Project [..., D] to [..., d], rows as long as they come out."""
+        import torch
+
         mean = torch.from_numpy(self.mean).to(vectors.device)
         matrix = torch.from_numpy(self.matrix).to(vectors.device)
         return (vectors - mean) @ matrix

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.describe.cores import use_one_core
 from pipeline.describe.prefetch import In, Out, Patience, prefetch
 from pipeline.errors import ImageError, RelookError, UnreachableError
-from pipeline.imaging import ColourRule, ImageFile, Picture, read_picture, too_slow
+from pipeline.imaging import ColourRule, ImageFile, Picture, Smallest, read_picture, too_slow
 from pipeline.types import Describer, Description, FittableDescriber, ImageRecord, Prepared
 
 # Seconds that a reader has to notice that its time is over.
@@ -75,19 +75,22 @@ class ReadOptions:
     seconds: float = 60.0
     block: int | None = None
 
-    def read(self, picture: Picture, name: str = "the picture", *, icc: ColourRule) -> ImageFile:
+    def read(
+        self, picture: Picture, name: str = "the picture", *, icc: ColourRule, smallest: Smallest | None = None
+    ) -> ImageFile:
         """An image within these limits.
 
         Args:
             picture: see `read_picture`.
             name: what errors call it, unless it is a file.
             icc: how its colours are read: as on the card of the describer, `ModelCard.image`.
+            smallest: see `read_image`.
 
         Raises:
             ImageError: it cannot be read.
         """
         limits = {"max_pixels": self.max_pixels, "max_bytes": self.max_bytes}
-        return read_picture(picture, name, **limits, seconds=self.seconds, icc=icc)
+        return read_picture(picture, name, **limits, seconds=self.seconds, icc=icc, smallest=smallest)
 
     @property
     def too_slow(self) -> str:
@@ -157,11 +160,15 @@ def prepare_stream(
     """Read photos into batches of one shape, ready for `describer`."""
     # Only describers that convert colours say how; any other one takes values as they are.
     icc: ColourRule = getattr(describer, "icc", "ignore")
+    # Only describers that can read reduced photos say how far; one that finds keypoints as well needs all pixels.
+    smallest: Smallest | None = getattr(describer, "smallest", None)
 
     def read(record: ImageRecord) -> Ready | Failed:
         try:
-            file = reading.read(locate(record), record.path, icc=icc)
-            return Ready(_with_facts(record, file), describer.prepare(file.pixels, record.bbox))
+            # The box of a small thing may need all pixels of the photo.
+            sides = smallest if record.bbox is None else None
+            file = reading.read(locate(record), record.path, icc=icc, smallest=sides)
+            return Ready(_with_facts(record, file), _prepared(describer, file, record))
         except ImageError as error:
             return Failed(record, error.reason)
         except UnreachableError:
@@ -200,6 +207,15 @@ def _threads_of(reading: ReadOptions) -> Callable[[], None] | None:
     return use_one_core if reading.models > 1 else None
 
 
+def _prepared(describer: Any, file: ImageFile, record: ImageRecord) -> Prepared:
+    prepared: Prepared
+    if file.pixels.shape[1::-1] == file.whole:
+        prepared = describer.prepare(file.pixels, record.bbox)
+    else:
+        prepared = describer.prepare_reduced(file.pixels, file.whole)
+    return prepared
+
+
 def _with_facts(record: ImageRecord, file: ImageFile) -> ImageRecord:
-    height, width = file.pixels.shape[:2]
+    width, height = file.whole
     return replace(record, width=width, height=height, size=file.size, mtime_ns=file.mtime_ns, sha256=file.sha256)

@@ -7,7 +7,7 @@ module per container (`jpeg`, `png`, `webp`, `gif`, `tiff`, `jpeg2000`, `heif`, 
 
 from pipeline.imaging.colour import ColourRule
 from pipeline.imaging.decode import MAX_SCANS, decode_image
-from pipeline.imaging.limits import Pixels, too_slow
+from pipeline.imaging.limits import Pixels, Smallest, too_slow
 from pipeline.imaging.picture import Picture, check_pixels, read_picture
 from pipeline.imaging.read import ImageFile, read_image
 from pipeline.imaging.resize import INTERPOLATIONS, MAX_ASPECT, ResizeRule, resize, resize_by, target_size
@@ -22,6 +22,7 @@ __all__ = [
     "Picture",
     "Pixels",
     "ResizeRule",
+    "Smallest",
     "check_pixels",
     "data_address",
     "decode_image",

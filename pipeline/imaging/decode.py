@@ -30,7 +30,7 @@ from pipeline.imaging.gif import read_gif
 from pipeline.imaging.heif import read_heif, read_jxl
 from pipeline.imaging.jpeg import has_every_scan, read_jpeg
 from pipeline.imaging.jpeg2000 import read_jp2
-from pipeline.imaging.limits import Deadline, Pixels, SlowError, TimedBytes
+from pipeline.imaging.limits import Deadline, Pixels, SlowError, Smallest, TimedBytes
 from pipeline.imaging.png import read_png
 from pipeline.imaging.raw import read_raw
 from pipeline.imaging.tiff import read_tiff
@@ -95,7 +95,7 @@ def decode_image(
     Raises:
         ImageError: it is not a picture, damaged, too large or too slow.
     """
-    return decode_within(data, name, max_pixels, Deadline(seconds), icc)
+    return decode_within(data, name, max_pixels, Deadline(seconds), icc)[0]
 
 
 def upright_rgb(image: Image.Image, icc: ColourRule) -> Image.Image:
@@ -108,16 +108,36 @@ def upright_rgb(image: Image.Image, icc: ColourRule) -> Image.Image:
     return upright(_to_rgb(image, None, profile if icc == "srgb" else None), orientation)
 
 
-def decode_within(data: bytes, name: str, max_pixels: int, deadline: Deadline, icc: ColourRule = "ignore") -> Pixels:
-    """`decode_image`, of whose time some may have passed."""
-    return np.asarray(_Decoder(name, max_pixels, deadline, icc).decode(data))
+def decode_within(
+    data: bytes,
+    name: str,
+    max_pixels: int,
+    deadline: Deadline,
+    icc: ColourRule = "ignore",
+    smallest: Smallest | None = None,
+) -> tuple[Pixels, tuple[int, int]]:
+    """`decode_image`, of whose time some may have passed; and the width and height of the upright picture.
+
+    The pixels are a reduced picture where `smallest` allows it; see `read_image`.
+    """
+    decoder = _Decoder(name, max_pixels, deadline, icc, smallest)
+    pixels = np.asarray(decoder.decode(data))
+    return pixels, decoder.whole or (pixels.shape[1], pixels.shape[0])
 
 
 class _Decoder:
-    """Decodes one picture within limits."""
+    """Decodes one picture within limits.
 
-    def __init__(self, name: str, max_pixels: int, deadline: Deadline, icc: ColourRule) -> None:
+    Attributes:
+        whole: width and height of the upright picture where a reduced one was decoded.
+    """
+
+    def __init__(
+        self, name: str, max_pixels: int, deadline: Deadline, icc: ColourRule, smallest: Smallest | None
+    ) -> None:
         self._name, self._max_pixels, self._deadline, self._icc = name, max_pixels, deadline, icc
+        self._smallest, self._lies = smallest, False
+        self.whole: tuple[int, int] | None = None
 
     def decode(self, data: bytes) -> Image.Image:
         """The upright RGB picture. Raises ImageError."""
@@ -136,6 +156,7 @@ class _Decoder:
             raise ImageError(self._name, _reason(error, kind, container, data)) from None
 
     def _picture(self, kind: str | None, container: Container) -> Image.Image:
+        self._lies = container.orientation >= 5
         load = self._load if container.complete else self._load_without_end
         image = load(kind, container.data)
         orientation, profile = container.orientation, container.profile
@@ -151,6 +172,8 @@ class _Decoder:
             with _open(kind, TimedBytes(data, self._deadline)) as image:
                 self._check_size(image.size)
                 self._check_scans(image, data)
+                if kind == "JPEG" and self._smallest is not None:
+                    self._reduce(image, self._smallest)
                 try:
                     image.load()
                 except (SlowError, Image.DecompressionBombError):
@@ -167,6 +190,13 @@ class _Decoder:
             if found is None or found.dtype != np.uint8:
                 raise
             return Image.fromarray(found if found.ndim == 2 else found[..., [2, 1, 0, 3][: found.shape[2]]])
+
+    def _reduce(self, image: ImageFile.ImageFile, smallest: Smallest) -> None:
+        """Have fewer pixels made of a JPEG's coefficients, where enough are left."""
+        turned = -1 if self._lies else 1
+        width, height = image.size[::turned]
+        image.draft(None, smallest(width, height)[::turned])  # type: ignore[arg-type]  # None keeps the mode
+        self.whole = width, height
 
     def _load_without_end(self, kind: str | None, data: bytes) -> Image.Image:
         """A JPEG file that has no end marker. Raises ValueError where pixels are missing too.

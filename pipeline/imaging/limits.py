@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
+# Of the (width, height) of an upright picture, the sides that must be left where it is decoded at a part of them.
+Smallest = Callable[[int, int], tuple[int, int]]
 
 
 class SlowError(Exception):

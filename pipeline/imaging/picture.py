@@ -14,8 +14,8 @@ from PIL import Image
 from pipeline.errors import ImageError
 from pipeline.files import ObjectPath, Place
 from pipeline.imaging.colour import ColourRule
-from pipeline.imaging.decode import decode_image, upright_rgb
-from pipeline.imaging.limits import Pixels
+from pipeline.imaging.decode import decode_within, upright_rgb
+from pipeline.imaging.limits import Deadline, Pixels, Smallest
 from pipeline.imaging.read import ImageFile, read_image
 
 Picture = Place | bytes | Image.Image | Pixels
@@ -29,6 +29,7 @@ def read_picture(
     max_bytes: int = 500_000_000,
     seconds: float = 60.0,
     icc: ColourRule = "ignore",
+    smallest: Smallest | None = None,
 ) -> ImageFile:
     """Read a picture.
 
@@ -40,12 +41,15 @@ def read_picture(
         max_bytes: longer files are refused, and longer bytes.
         seconds: limit on reading and decoding.
         icc: "srgb" converts by the colour profile of a file or Pillow image, "ignore" takes its values as they are.
+        smallest: of a file or bytes, see `read_image`.
 
     Raises:
         ImageError: it cannot be read; of an array, its shape or type is another one.
     """
     if isinstance(picture, Path | ObjectPath):
-        return read_image(picture, max_pixels=max_pixels, max_bytes=max_bytes, seconds=seconds, icc=icc)
+        return read_image(
+            picture, max_pixels=max_pixels, max_bytes=max_bytes, seconds=seconds, icc=icc, smallest=smallest
+        )
     if isinstance(picture, np.ndarray):
         check_pixels(picture, name)
         return _in_memory(picture, max_pixels, name)
@@ -55,8 +59,8 @@ def read_picture(
         raise ImageError(name, "no bytes")
     if len(picture) > max_bytes:
         raise ImageError(name, f"{len(picture):,} bytes, more than the {max_bytes:,} allowed")
-    pixels = decode_image(picture, name=name, max_pixels=max_pixels, seconds=seconds, icc=icc)
-    return ImageFile(pixels, len(picture), 0, hashlib.sha256(picture).hexdigest())
+    pixels, whole = decode_within(picture, name, max_pixels, Deadline(seconds), icc, smallest)
+    return ImageFile(pixels, len(picture), 0, hashlib.sha256(picture).hexdigest(), whole)
 
 
 def check_pixels(pixels: np.ndarray, name: str) -> None:
@@ -74,7 +78,7 @@ def _in_memory(pixels: Pixels, max_pixels: int, name: str) -> ImageFile:
     height, width = pixels.shape[:2]
     if height * width > max_pixels:
         raise ImageError(name, f"{width} x {height} pixels, more than the {max_pixels:,} allowed")
-    return ImageFile(np.ascontiguousarray(pixels), 0, 0, "")
+    return ImageFile(np.ascontiguousarray(pixels), 0, 0, "", (width, height))
 
 
 def _from_pillow(image: Image.Image, name: str, icc: ColourRule) -> Pixels:

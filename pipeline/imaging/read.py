@@ -17,7 +17,7 @@ from pipeline.errors import ImageError, RelookError, UnreachableError
 from pipeline.files import ObjectFacts, ObjectPath, Place
 from pipeline.imaging.colour import ColourRule
 from pipeline.imaging.decode import decode_within
-from pipeline.imaging.limits import Deadline, Pixels, SlowError
+from pipeline.imaging.limits import Deadline, Pixels, SlowError, Smallest
 
 # Opening a pipe must not wait for a writer. Windows has neither such pipes nor this flag.
 _OPENING = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -30,12 +30,19 @@ _PAUSES = (0.1, 0.5, 0.0)
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A picture and the facts of its file: `pixels` [H, W, 3] uint8 RGB, upright; `size` in bytes."""
+    """A picture and the facts of its file.
+
+    Attributes:
+        pixels: [H, W, 3] uint8 RGB, upright.
+        size: of the file in bytes; `mtime_ns` and `sha256` are the file's as well.
+        whole: width and height of the upright picture, of which `pixels` may be a reduced one.
+    """
 
     pixels: Pixels
     size: int
     mtime_ns: int
     sha256: str
+    whole: tuple[int, int]
 
 
 def read_image(
@@ -45,6 +52,7 @@ def read_image(
     max_bytes: int = 500_000_000,
     seconds: float = 60.0,
     icc: ColourRule = "ignore",
+    smallest: Smallest | None = None,
 ) -> ImageFile:
     """Read a picture file of any format that Pillow knows, or that an extra brings.
 
@@ -54,6 +62,7 @@ def read_image(
         max_bytes: larger files are refused before they are read.
         seconds: a file that takes longer to read and decode is given up.
         icc: "srgb" converts by the picture's colour profile, "ignore" takes its values as they are.
+        smallest: a JPEG is decoded at a half, a quarter or an eighth of its sides where these are left; None: in full.
 
     Raises:
         ImageError: missing, unreadable, no regular file, empty, too large, truncated, too slow, or not a picture.
@@ -70,8 +79,8 @@ def read_image(
         raise ImageError(str(path), str(error)) from None
     if not data:
         raise ImageError(str(path), "the file is empty")
-    pixels = decode_within(data, str(path), max_pixels, deadline, icc)
-    return ImageFile(pixels, len(data), facts.st_mtime_ns, hashlib.sha256(data).hexdigest())
+    pixels, whole = decode_within(data, str(path), max_pixels, deadline, icc, smallest)
+    return ImageFile(pixels, len(data), facts.st_mtime_ns, hashlib.sha256(data).hexdigest(), whole)
 
 
 def _content(path: Place, max_bytes: int, deadline: Deadline) -> tuple[bytes, os.stat_result | ObjectFacts]:

@@ -15,7 +15,7 @@ IMPORTED = "imported"  # the name on the card of descriptors that another progra
 
 # Settings that a card leaves out where they have these values: it is then the one of before there were such settings.
 _LEFT_OUT: Mapping[str, Mapping[str, Any]] = {
-    "image": {"icc": "ignore", "size_of": "box"},
+    "image": {"icc": "ignore", "size_of": "box", "draft": None},
     "globals": {"kind": "gem", "whitening": "pca", "shrinkage": 0.3},
     "locals": {"detector": None, "descriptor": "detector", "places": "centre"},
 }
@@ -28,9 +28,11 @@ class ImageCard:
     Attributes:
         icc: "srgb" where colours are converted by the file's profile. Cards from before profiles were applied do not
             say it: "ignore".
+        draft: JPEGs are decoded at a part of their sides, so many times those that the network reads; None: in full.
     """
 
     icc: Literal["srgb", "ignore"] = "ignore"
+    draft: float | None = None
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ class ModelCard:
     @property
     def image(self) -> ImageCard:
         """The settings of reading pictures; defaults where the card has none."""
-        return ImageCard("srgb" if (self.settings.get("image") or {}).get("icc") == "srgb" else "ignore")
+        given = self.settings.get("image") or {}
+        return ImageCard("srgb" if given.get("icc") == "srgb" else "ignore", given.get("draft"))
 
     @property
     def locals(self) -> LocalsCard:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import Config, parse_config
 from pipeline.describe import ReadOptions
 from pipeline.errors import RelookError
 from pipeline.imaging import ColourRule
@@ -23,7 +23,7 @@ from pipeline.rerank.registry import kind_named
 from pipeline.rerank.settings import TrainedSettings
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import NAME, STAGED, read_manifest
-from pipeline.types import IMPORTED, Describer, FittableDescriber, KeypointsCard, ModelCard
+from pipeline.types import IMPORTED, Describer, FittableDescriber, FloatArray, KeypointsCard, ModelCard
 from pipeline.workflow.requested_model import remembered_checkpoint, requested_model
 from pipeline.workflow.rerank_chain import configured_chain
 
@@ -139,12 +139,32 @@ def new_describer(config: Config) -> FittableDescriber:
     if "icc" not in config.describe.image.model_fields_set and (icc := _icc_of_index(config)):
         options["image"] = {**options.get("image", {}), "icc": icc}
     options["runtime"] = config.describe.runtime
+    fitted = Index(config.describe.fit_from).fitted() if config.describe.fit_from is not None else None
+    describer = _packaged(config, options, fitted) or _network(config, options)
+    if fitted is not None:
+        describer.use_fitted(fitted)
+    return describer
+
+
+def _packaged(
+    config: Config, options: Mapping[str, Any], fitted: Mapping[str, FloatArray] | None
+) -> FittableDescriber | None:
+    """The default describer without torch; None where the configuration is of another one."""
+    from pipeline.describe.packaged_describer import PackagedDescriber, is_packaged
+
+    given = {**options, "name": config.describe.name, "checkpoint": config.describe.checkpoint}
+    describe = parse_config({"describe": given}, config.describe.name).describe
+    # An index may bring a detector or a projection for AMES, which are torch's.
+    others = [key for key in fitted or () if key.partition(".")[0] not in ("globals", "locals")]
+    if others or not is_packaged(describe) or choose_device(config) != "cpu":
+        return None
+    return PackagedDescriber(describe)
+
+
+def _network(config: Config, options: Mapping[str, Any]) -> FittableDescriber:
     from pipeline.describe import load_describer
 
-    describer = load_describer(config.describe.name, config.describe.checkpoint, choose_device(config), **options)
-    if config.describe.fit_from is not None:
-        describer.use_fitted(Index(config.describe.fit_from).fitted())
-    return describer
+    return load_describer(config.describe.name, config.describe.checkpoint, choose_device(config), **options)
 
 
 def read_options(config: Config) -> ReadOptions:

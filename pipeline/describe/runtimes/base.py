@@ -13,6 +13,8 @@ from pipeline.types import FloatArray
 
 # The name of the graph's input: [B, 3, h, w] float32, as the network reads it.
 IMAGES = "images"
+# Its output with the final map: [B, C, h, w].
+FINAL = "final"
 
 
 class Session(Protocol):

@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 from pipeline.describe.backbones import Backbone, Tap
-from pipeline.describe.runtimes.base import Session
-from pipeline.describe.runtimes.export import FINAL, tap_name
+from pipeline.describe.runtimes.base import FINAL, Session
+from pipeline.describe.runtimes.export import tap_name
 
 
 class CompiledBackbone(nn.Module):

@@ -20,7 +20,7 @@ from torch import nn
 
 from pipeline.describe.backbones import Backbone, Tap
 from pipeline.describe.preprocessing import round_to
-from pipeline.describe.runtimes.base import IMAGES, Session, reason_of
+from pipeline.describe.runtimes.base import FINAL, IMAGES, Session, reason_of
 from pipeline.errors import RelookError
 
 # The last version of ONNX's operators that torch's tracing exporter writes without converting its graph.
@@ -31,7 +31,6 @@ TOLERANCE = 1e-6
 _EXAMPLE = (96, 128)
 _CHECKED = ((128, 96), (200, 256), (161, 97))
 
-FINAL = "final"
 # One name per output that a head gives, with what it computes from the final map and the tapped ones.
 Heads = Mapping[str, Callable[[torch.Tensor, Sequence[torch.Tensor]], torch.Tensor]]
 

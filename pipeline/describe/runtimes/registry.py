@@ -5,12 +5,15 @@ The classes are named as text: a runtime is imported when a graph is opened.
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping, Sequence
 from importlib import import_module, util
 from pathlib import Path
 from typing import NamedTuple
 
 from pipeline.describe.runtimes.base import Session
 from pipeline.errors import RelookError, unknown_name
+from pipeline.types import FloatArray
 
 
 class RuntimeKind(NamedTuple):
@@ -53,3 +56,23 @@ def open_session(name: str, graph: bytes | Path) -> Session:
     module, _, cls = RUNTIMES[name].session.partition(":")
     session: Session = getattr(import_module(module), cls)(graph)
     return session
+
+
+class LateSession:
+    """A session that is opened by the first thread that runs it: with as many cores as that thread may use.
+
+    Raises as `check_runtime` does; where the graph cannot be opened, running it raises RelookError.
+    """
+
+    def __init__(self, name: str, graph: bytes) -> None:
+        check_runtime(name)
+        self._name, self._graph = name, graph
+        self._session: Session | None = None
+        self._opening = threading.Lock()
+
+    def run(self, images: FloatArray, outputs: Sequence[str]) -> Mapping[str, FloatArray]:
+        """See `Session.run`."""
+        with self._opening:
+            if self._session is None:
+                self._session = open_session(self._name, self._graph)
+        return self._session.run(images, outputs)

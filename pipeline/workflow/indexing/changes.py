@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import compress
 from stat import S_ISREG
@@ -47,9 +47,15 @@ class Changes:
     touched: int = 0
     equal: int = 0
 
-    def todo(self) -> Iterator[ImageRecord]:
-        """The images to describe, made one by one: a list of a million records would take much memory."""
-        return compress(self.catalog, self.fresh)
+    def todo(self, first: Sequence[int] = ()) -> Iterator[ImageRecord]:
+        """The images to describe, made one by one: a list of a million records would take much memory.
+
+        Those of the rows `first`, which are fresh, come before the others.
+        """
+        others = self.fresh.copy()
+        others[list(first)] = False
+        yield from (self.catalog.records[row] for row in first)
+        yield from compress(self.catalog, others)
 
 
 def find_changes(catalog: Catalog, known: Mapping[str, ImageRecord], *, check_content: bool = False) -> Changes:

@@ -7,10 +7,11 @@ before describers were carried.
 from __future__ import annotations
 
 import logging
+import sys
 
 from pipeline.config import Config
 from pipeline.errors import RelookError
-from pipeline.stores import IndexWriter
+from pipeline.stores import Index, IndexWriter
 from pipeline.types import FittableDescriber
 
 logger = logging.getLogger("relook")
@@ -24,21 +25,29 @@ def carry_describer(writer: IndexWriter, describer: FittableDescriber, config: C
     Raises:
         RelookError: the disk is full or closed to us.
     """
-    from pipeline.describe.describer import NetworkDescriber
+    from pipeline.describe.packaged_describer import PackagedDescriber
     from pipeline.describe.presets import PRESETS
 
     runtime, index = config.describe.runtime, writer.index
-    if not isinstance(describer, NetworkDescriber) or runtime == "torch" or index is None:
+    if runtime == "torch" or index is None or (runtime == "auto" and config.describe.name in PRESETS):
         return
-    if runtime == "auto" and config.describe.name in PRESETS:
-        return
-    from pipeline.describe.carried import carried_describer
-
     try:
         if index.carried_describer() is not None:
             return
     except RelookError as error:
         logger.warning("%s; it is made again", error)
+    if isinstance(describer, PackagedDescriber):
+        writer.carry_describer(describer.graph, describer.spec.to_json())
+    elif "torch" in sys.modules:  # a network is described with it
+        _carry_network(writer, index, describer)
+
+
+def _carry_network(writer: IndexWriter, index: Index, describer: FittableDescriber) -> None:
+    from pipeline.describe.carried import carried_describer
+    from pipeline.describe.describer import NetworkDescriber
+
+    if not isinstance(describer, NetworkDescriber):
+        return
     try:
         found = carried_describer(describer)
     except RelookError as error:

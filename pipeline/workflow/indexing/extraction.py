@@ -1,6 +1,6 @@
 """Photos to parts of an index: described, collected, written, counted.
 
-Loads torch; the engine imports it where there is something to describe. Decoding, the network and the writing of parts
+The engine imports it where there is something to describe. Decoding, the network and the writing of parts
 overlap; each part is a commit.
 """
 
@@ -70,10 +70,10 @@ def describe_changes(
         def network(records: Iterable[ImageRecord]) -> Iterator[Described | Failed]:
             return describe_stream(describer, stop.until(records), changes.catalog.file, read_options(config))
 
-        if sample is None:
+        if sample is None or not changes.fresh[sample.rows].all():
             parts.write(stream(network(changes.todo())))
         else:
-            rest = islice(changes.todo(), sample.count, None)
+            rest = islice(changes.todo(sample.rows), len(sample.rows), None)
             parts.write(stream(chain(stop.until(sample.describe(describer)), network(rest))))
         # A photo that took too long would take as long again.
         again = [item.record for item in failed if item.reason != read_options(config).too_slow]

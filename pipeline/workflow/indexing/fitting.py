@@ -1,6 +1,6 @@
 """Fitting a describer's projections on a sample of the photos, whose network outputs are kept for their descriptions.
 
-Loads torch; imported where there is something to fit.
+Imported where there is something to fit.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from pipeline.workflow.model_loading import read_options
 from pipeline.workflow.progress import Reporter
 
 # Network outputs that are kept at most; photos beyond pass the network once more.
-_KEPT_BYTES = 256 << 20
+_KEPT_BYTES = 128 << 20
 
 
 @dataclass
 class FitSample:
-    """The first photos of a collection, whose network outputs are in memory, in the batches of the network.
+    """Photos whose network outputs are in memory, in the batches of the network; they are described first.
 
     Attributes:
         batches: removed one by one as `describe` yields them.
         failed: those that could not be read.
-        count: photos of the two.
+        rows: of the photos of the two in the catalog, ascending: whole blocks, or the whole catalog.
     """
 
     batches: list[Observed] = field(default_factory=list)
     failed: list[Failed] = field(default_factory=list)
-    count: int = 0
+    rows: list[int] = field(default_factory=list)
     _bytes: int = 0
     _full: bool = False
 
@@ -46,15 +46,26 @@ class FitSample:
             self._bytes += batch.output.bytes
             self.batches.append(Observed(batch.records, batch.output.on_cpu()))
 
-    def end(self, sample: Sequence[ImageRecord], failed: Sequence[Failed], block: int) -> None:
-        """Drop what is kept of a block in part: the rest of the collection then passes the network in whole blocks."""
+    def end(
+        self, sample: Sequence[ImageRecord], rows: Sequence[int], failed: Sequence[Failed], block: int, *, whole: bool
+    ) -> None:
+        """Drop what is kept of a block in part: the rest of the collection then passes the network in whole blocks.
+
+        Args:
+            sample: all photos that were observed.
+            rows: of these in the catalog.
+            failed: those of them that could not be read.
+            block: photos of one.
+            whole: whether they are all photos of the catalog, whose last block may be a part of one.
+        """
         places = {record.id: place for place, record in enumerate(sample)}
         kept = {record.id for batch in self.batches for record in batch.records}
         lost = places.keys() - kept - {item.record.id for item in failed}
-        self.count = min((places[name] for name in lost), default=len(sample))
-        self.count -= self.count % block if lost else 0
-        self.batches = [batch for batch in self.batches if places[batch.records[0].id] < self.count]
-        self.failed = [item for item in failed if places[item.record.id] < self.count]
+        count = min((places[name] for name in lost), default=len(sample))
+        count -= count % block if lost or not whole else 0
+        self.batches = [batch for batch in self.batches if places[batch.records[0].id] < count]
+        self.failed = [item for item in failed if places[item.record.id] < count]
+        self.rows = list(rows[:count])
 
     def describe(self, describer: FittableDescriber) -> Iterator[Described | Failed]:
         """The photos with their descriptions."""
@@ -71,9 +82,8 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
     A projection that is learnt from labels gets whole labels, those with at least two photos.
 
     Returns:
-        What the network computed, where the sample is the whole collection: then its batches are those of describing,
-        and descriptions are the same to the last bit. Of a larger collection other photos would share the batches,
-        which changes what float32 rounds, so nothing is kept.
+        What the network computed, as far as there is memory for it. These photos are described first, so that its
+        batches are those of describing, and descriptions are the same to the last bit.
 
     Raises:
         RelookError: none of the sample can be read, or it is too small.
@@ -81,7 +91,8 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
     count = min(config.describe.fit_images, len(catalog))
     order = np.random.default_rng(config.seed).permutation(len(catalog))
     rows = _by_label(catalog, order)[:count] if describer.fits_on_labels else order[:count]
-    sample = [catalog.records[row] for row in sorted(rows)]
+    rows = sorted(map(int, rows))
+    sample = [catalog.records[row] for row in rows]
     labels: list[str] = []
     kept, failed, reading = FitSample(), list[Failed](), read_options(config)
     with reporter.bar("fit projections", len(sample), "images") as bar:
@@ -92,8 +103,7 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
                     failed.append(batch)
                     bar.advance()
                 else:
-                    if len(sample) == len(catalog):
-                        kept.keep(batch)
+                    kept.keep(batch)
                     labels.extend(record.label for record in batch.records)
                     yield batch.output
                     bar.advance(len(batch.records))
@@ -106,8 +116,7 @@ def fit(describer: FittableDescriber, catalog: Catalog, config: Config, reporter
         if describer.fits_on_labels and not sample:
             raise RelookError("describe.globals.whitening = pairs: the photos have no labels, or no two of one label")
         describer.fit_on(outputs(), labels)
-    if len(sample) == len(catalog):
-        kept.end(sample, failed, reading.block or len(sample))
+    kept.end(sample, rows, failed, reading.block or len(sample), whole=len(sample) == len(catalog))
     return kept
 
 

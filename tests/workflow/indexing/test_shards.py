@@ -149,12 +149,14 @@ def real(home: Path, samples: list[Path], runtime: str) -> Config:
 @pytest.mark.parametrize(
     ("runtime", "count"), [("torch", 2), *(pytest.param("auto", n, marks=pytest.mark.slow) for n in (1, 2, 3, 4, 5))]
 )
+@pytest.mark.parametrize("fit_images", [128, 5])
 def test_the_same_bits_with_a_network_and_fitted_projections(
-    runtime: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fit_images: int, runtime: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = sorted((ROOT / "data" / "samples" / "images").glob("*/*.jpg"))[::17][:10]
     (tmp_path / "of").mkdir()
     whole = real(tmp_path, samples, runtime)
+    whole = whole.model_copy(update={"describe": whole.describe.model_copy(update={"fit_images": fit_images})})
     monkeypatch.setattr("pipeline.workflow.indexing.fitting._KEPT_BYTES", 300_000)  # room for a part of them
     extract(whole)
     divided = whole.model_copy(update={"index": tmp_path / "of" / "index"})
@@ -174,14 +176,21 @@ def test_what_is_kept_of_a_fit_ends_with_a_block() -> None:
             return self
 
     records = [ImageRecord(str(number), "") for number in range(9)]
-    sample = FitSample(_bytes=(256 << 20) - 500)  # room for five batches
-    failed = [Failed(records[1], "no"), Failed(records[8], "no")]
+    sample = FitSample(_bytes=(128 << 20) - 500)  # room for five batches
+    failed, rows = [Failed(records[1], "no"), Failed(records[8], "no")], list(range(10, 19))
     for batch in ([0, 2], [3], [4], [5], [6], [7]):
         sample.keep(Observed([records[number] for number in batch], Output()))
-    sample.end(records, failed, 3)
-    assert sample.count == 6
+    sample.end(records, rows, failed, 3, whole=True)
+    assert sample.rows == rows[:6]
     assert [record.id for batch in sample.batches for record in batch.records] == ["0", "2", "3", "4", "5"]
     assert sample.failed == failed[:1]
+    for whole, count in ((True, 5), (False, 3)):  # the last block of a whole catalog may be a part of one
+        sample = FitSample()
+        for record in records[:5]:
+            sample.keep(Observed([record], Output()))
+        sample.end(records[:5], rows[:5], [], 3, whole=whole)
+        assert sample.rows == rows[:count]
+        assert len(sample.batches) == count
 
 
 class TestRefusals:

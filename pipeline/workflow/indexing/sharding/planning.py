@@ -119,7 +119,7 @@ def _make(
     if shards is None:
         shards = _units(int(changes.fresh.sum()), block)
     plan = folder.begin(
-        list(changes.todo()),
+        list(changes.todo(model.sample.rows if model.sample and changes.fresh[model.sample.rows].all() else ())),
         changes.revised,
         changes.removed,
         changes.replaced,
