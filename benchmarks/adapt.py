@@ -29,12 +29,11 @@ from pipeline.config import Config, load_config
 from pipeline.describe.projections import fit_pca
 from pipeline.evaluate import by_labels
 from pipeline.report import Bars
-from pipeline.stages.adapt import pairs_beside
 from pipeline.stages.extract import extract
 from pipeline.train.adaptation.group_pairs import Groups
 from pipeline.train.init.whitening import Whitening
 from pipeline.train.mining.graph import number_groups
-from pipeline.train.mining.pair_file import PairFile
+from pipeline.train.mining.pair_file import PairFile, pairs_beside
 from pipeline.types import FloatArray, Ranking
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.progress import Silent

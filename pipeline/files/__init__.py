@@ -1,5 +1,6 @@
 """Files, below every room: atomic writes, why a write failed, locks between processes, checksums, safe cells."""
 
+from pipeline.files.append import append_line
 from pipeline.files.atomic_write import TEMPORARY, atomic_path, write_bytes
 from pipeline.files.checksum import sha256_of
 from pipeline.files.disk_errors import write_errors
@@ -10,6 +11,7 @@ from pipeline.files.process_lock import NO_LOCKS, exclusive_lock
 __all__ = [
     "NO_LOCKS",
     "TEMPORARY",
+    "append_line",
     "atomic_path",
     "escape_formula",
     "exclusive_lock",
