@@ -77,7 +77,7 @@ def label(config: Config, listening: Callable[[str], None], reporter: Reporter |
         raise UsageError(f"serve.host = {config.serve.host}: label listens on this machine alone; use 127.0.0.1")
     path = answers_path(config)
     busy = f"{path}: another relook label writes to it"
-    with bind(config.serve) as listener, exclusive_lock(path.with_name(f".{path.name}.lock"), busy):
+    with exclusive_lock(path.with_name(f".{path.name}.lock"), busy), bind(config.serve) as listener:
         file = AnswerFile(path)
         with open_gallery(config, partial="error") as gallery:
             session = LabellingSession(gallery, config, file, reporter or Silent())
