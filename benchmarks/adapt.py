@@ -1,6 +1,7 @@
 """What `relook adapt` brings without labels, beside controls: whitening alone, k-means, unverified pairs, true labels.
 
     python benchmarks/adapt.py --work FOLDER [--sets scenes landmarks grocery unseen] [--third] [--set KEY=VALUE]
+        [--network]
 
 Sets: `scenes`, the validation photos of the demo, and `landmarks` learn from the photos that are searched; `grocery`
 learns from the train list (a third of it with `--third`) and is measured on `val` and on the photos that it learnt
@@ -17,7 +18,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,16 +30,17 @@ from pipeline.config import Config, load_config
 from pipeline.describe.projections import fit_pca
 from pipeline.evaluate import by_labels
 from pipeline.report import Bars
-from pipeline.stages.adapt import pairs_beside
 from pipeline.stages.extract import extract
+from pipeline.stages.train_global import train_global
 from pipeline.train.adaptation.group_pairs import Groups
 from pipeline.train.init.whitening import Whitening
 from pipeline.train.mining.graph import number_groups
-from pipeline.train.mining.pair_file import PairFile
+from pipeline.train.mining.pair_file import PairFile, pairs_beside
 from pipeline.types import FloatArray, Ranking
 from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.training.adaptation import Material, choose_map, unit
+from pipeline.workflow.training.groups_table import write_groups
 from pipeline.workflow.training.mined_groups import MinedGroups, group_pairs
 from pipeline.workflow.training.mining import MinedPairs, mine_pairs, way_of_matching
 
@@ -68,6 +70,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["scenes", "landmarks"], choices=sorted(SETS))
     parser.add_argument("--third", action="store_true", help="a third of the photos that Grocery is learnt from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--network", action="store_true", help="also train the network from the groups, some minutes")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     options = parser.parse_args()
     console = Console(width=150)
@@ -105,6 +108,10 @@ def tables(name: str, photos: Photos, options: argparse.Namespace) -> list[Table
     pca = fit_pca(mined.vectors, min(PCA, len(mined.records) // 2), whiten=True, what="PCA")
     whitening = Whitening(pca.matrix.T, -(pca.mean @ pca.matrix))
     add([f"PCA-whitening to {pca.matrix.shape[1]}", *[""] * 5], [whitening])
+    if options.network:
+        for what, row in network_rows(work, config, mined, photos, measured).items():
+            print(name, what, *row, sep=" | ", file=sys.stderr, flush=True)
+            found[what].add_row(*row)
     for what in SOURCES:
         learnt = Learnt(what, mined, [record.label for record in mined.records], config, options.seeds)
         add([what, *learnt.cells], learnt.maps)
@@ -125,6 +132,36 @@ class Measured:
         """What maps of several seeds bring: mAP, R@1, and the difference."""
         seeds = [self._frozen if one is None else scores(unit(one.apply(self._vectors)), self.labels) for one in maps]
         return [*means(seeds), gain(self._frozen, seeds)]
+
+    def against(self, other: Measured) -> list[str]:
+        """What another describer brings on the same photos."""
+        return [*means([other._frozen]), gain(self._frozen, [other._frozen])]
+
+
+def network_rows(
+    work: Path, config: Config, mined: MinedPairs, photos: Photos, measured: Mapping[str, Measured]
+) -> dict[str, list[str]]:
+    """The row of the whole network, trained from the groups, for each measurement."""
+    checkpoint = trained(work, config, mined)
+    settings = (*photos.settings, f"describe.checkpoint={checkpoint}")
+    found = {}
+    for what, one in measured.items():
+        other = Measured(indexed(work / f"{what}-trained", photos.measured[what], settings))
+        found[what] = ["train-global on the groups", *[""] * 5, *one.against(other)]
+    return found
+
+
+def trained(work: Path, config: Config, mined: MinedPairs) -> Path:
+    """The checkpoint of `train-global` on the groups that `relook adapt --labels` writes."""
+    out, groups = work / "trained.safetensors", mined_groups(mined, config).groups
+    if out.exists():
+        return out
+    with open_gallery(config) as gallery:
+        write_groups(work / "groups.csv", gallery.index, mined.place_of, groups.number)
+    views = ("augment.size=224", "augment.views=3", f"augment.views_folder={work / 'views'}")
+    settings = [f"train_global.{one}" for one in (*views, "validation=0", f"out={out}")]
+    train_global(load_config(overrides=["catalog.outside=allow", *settings]), str(work / "groups.csv"))
+    return out
 
 
 class Learnt:

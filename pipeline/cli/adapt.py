@@ -25,6 +25,10 @@ def adapt(
         Path | None,
         typer.Option("--veto", metavar="FILE", help="A text file with an image id a line: its group teaches nothing."),
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option("--answers", metavar="FILE", help="What a person said of pairs in relook label: surer than any."),
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option("--labels", metavar="FILE", help="Write the groups as labels into this manifest, to train from."),
@@ -43,7 +47,7 @@ def adapt(
     from pipeline.stages import adapt as stage
 
     flags = {"index": index, "store.kind": store, "device": device, "adapt.out": checkpoint, "adapt.veto": veto}
-    flags["adapt.labels"] = labels
+    flags |= {"adapt.answers": answers, "adapt.labels": labels}
     run = Run(config, settings, flags, as_json, verbose, quiet)
     document = stage.adapt(run.config, run.reporter).to_json()
     if labels is not None:

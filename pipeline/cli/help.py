@@ -43,6 +43,11 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "relook adapt --out adapted.safetensors",
             "relook adapt --out adapted.safetensors --html groups.html",
         ),
+        "label": (
+            "relook label",
+            "relook label --pairs pairs.csv --count 20",
+            "relook label --answers pairs.csv --labels labels.csv",
+        ),
         "convert": ("relook convert rrt.pt rrt.safetensors",),
     },
     "Data sets": {

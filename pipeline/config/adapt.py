@@ -23,6 +23,9 @@ class AdaptConfig(Section):
     veto: Path | None = Field(
         None, description="a text file with an image id a line: groups with such an image teach nothing; null: none"
     )
+    answers: Path | None = Field(
+        None, description="what a person said of pairs in `relook label`, surer than any match; null: nothing is read"
+    )
     labels: Path | None = Field(
         None, description="a manifest that the groups are written into as labels, for the training verbs; null: none"
     )

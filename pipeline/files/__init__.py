@@ -1,6 +1,7 @@
 """Files, below every room: atomic writes, why a write failed, locks between processes, checksums, objects in a
 bucket, safe cells."""
 
+from pipeline.files.append import append_line
 from pipeline.files.atomic_write import TEMPORARY, atomic_path, write_bytes
 from pipeline.files.checksum import sha256_of
 from pipeline.files.disk_errors import write_errors
@@ -16,6 +17,7 @@ __all__ = [
     "ObjectPath",
     "Place",
     "address",
+    "append_line",
     "atomic_path",
     "escape_formula",
     "exclusive_lock",

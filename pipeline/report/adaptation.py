@@ -37,6 +37,7 @@ def adaptation_rows(found: Mapping[str, int]) -> list[tuple[str, int]]:
         "duplicates": "near duplicates, which count as one",
         "candidates": "pairs that were matched",
         "known": "of them by earlier runs",
+        "answered": "pairs that a person answered",
         "degenerate": "left out: points on a line or on one spot",
         "cut": "left out: contradicted by other pairs",
         "hard negatives": "near, but nothing agrees",

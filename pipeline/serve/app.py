@@ -53,8 +53,8 @@ def make_app(service: Service, token: str | None = None) -> FastAPI:
         responses=problems(401, 403) if known else problems(403),
     )
     app.include_router(make_routes(service, known))
-    _add_page(app)
-    _add_handlers(app)
+    add_page(app, "index.html")
+    add_handlers(app)
     app.add_middleware(Limits, settings=service.settings, full=lambda: service.engine.full, metrics=service.metrics)
     app.add_middleware(Guard, hosts=allowed_hosts(service.settings), token=known)
     return app
@@ -67,17 +67,20 @@ def allowed_hosts(settings: ServeConfig) -> frozenset[str]:
     return frozenset({*_LOOPBACK, settings.host, *(name.lower() for name in settings.hosts)})
 
 
-def _add_page(app: FastAPI) -> None:
+def add_page(app: FastAPI, name: str) -> None:
+    """Serve a file of the folder `page` at "/", and what it loads below "/page"."""
     folder = str(files("pipeline.serve") / "page")
 
     @app.get("/", include_in_schema=False)
     async def page() -> FileResponse:
-        return FileResponse(f"{folder}/index.html", headers={"Cache-Control": "no-cache"})
+        return FileResponse(f"{folder}/{name}", headers={"Cache-Control": "no-cache"})
 
     app.mount("/page", StaticFiles(directory=folder), name="page")
 
 
-def _add_handlers(app: FastAPI) -> None:
+def add_handlers(app: FastAPI) -> None:
+    """Say every failure as a line of JSON."""
+
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> Response:
         return JSONResponse({"error": "; ".join(map(_said, error.errors()[:5]))}, 422)

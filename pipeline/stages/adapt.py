@@ -10,7 +10,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,9 @@ from pipeline.describe.checkpoints import save_describer
 from pipeline.describe.describer import NetworkDescriber
 from pipeline.errors import RelookError
 from pipeline.train.init.whitening import Whitening
+from pipeline.train.mining.answers import read_answers
 from pipeline.train.mining.graph import weakest_links
-from pipeline.train.mining.pair_file import PairFile
+from pipeline.train.mining.pair_file import PairFile, pairs_beside
 from pipeline.train.mining.veto import read_veto
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.model_loading import open_describer
@@ -31,7 +31,7 @@ from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.training.adaptation import Trial, choose_map
 from pipeline.workflow.training.groups_table import write_groups
 from pipeline.workflow.training.mined_groups import MinedGroups, check_enough, group_pairs
-from pipeline.workflow.training.mining import MinedPairs, mine_pairs, way_of_matching
+from pipeline.workflow.training.mining import MinedPairs, adapted_path, mine_pairs, way_of_matching
 from pipeline.workflow.training.training_run import lock_beside
 
 
@@ -43,9 +43,9 @@ class AdaptResult:
         index: that was read.
         checkpoint: that was written; None where no map is better than the descriptors as they are.
         found: counts: "images"; "duplicates", which count as one with another image; "candidates", pairs that were
-            verified, of which "known" by earlier runs; "pairs" that teach; those that do not, though they agree:
-            "degenerate" ones, and "cut" ones, which others contradict; "groups", photos "in groups", groups "vetoed";
-            "hard negatives".
+            verified, of which "known" by earlier runs; pairs "answered" by a person; "pairs" that teach; those that do
+            not, though they agree: "degenerate" ones, and "cut" ones, which others contradict; "groups", photos "in
+            groups", groups "vetoed"; "hard negatives".
         trials: what was tried, with mAP in percent over held-out groups.
         groups: of each its "members" (id, path, label), the number of "pairs", and the support of its "weakest" link,
             the weakest first.
@@ -82,17 +82,18 @@ def adapt(config: Config, reporter: Reporter | None = None) -> AdaptResult:
     started = time.monotonic()
     reporter, settings = reporter or Silent(), config.adapt
     refused = read_veto(settings.veto) if settings.veto is not None else []
+    answers = read_answers(settings.answers) if settings.answers is not None else {}
     with open_gallery(config, partial="error") as gallery:
         describer = _describer(gallery)
         card = gallery.index.card
-        out = settings.out or Path("describers") / f"{card.name}-adapted.safetensors"
+        out = adapted_path(config, card.name)
         with lock_beside(out):
             file = PairFile(pairs_beside(out), way_of_matching(gallery, config))
-            mined = mine_pairs(gallery, config, file, reporter)
+            mined = mine_pairs(gallery, config, file, reporter, answers)
             groups = group_pairs(mined, settings, refused)
             check_enough(groups.groups, settings, config.index)
             if settings.labels is not None:
-                write_groups(settings.labels, gallery.index, mined, groups)
+                write_groups(settings.labels, gallery.index, mined.place_of, groups.groups.number)
             chosen = choose_map(groups.material, settings, config.seed, reporter)
             if chosen.whitening is not None:
                 # SuperGlobal's describers are CVNet's weights.
@@ -109,11 +110,6 @@ def adapt(config: Config, reporter: Reporter | None = None) -> AdaptResult:
             weights=card.weights,
             seconds=round(time.monotonic() - started, 1),
         )
-
-
-def pairs_beside(out: Path) -> Path:
-    """The file of verified pairs of a checkpoint."""
-    return out.with_name(f"{out.stem}.pairs.sqlite")
 
 
 def _describer(gallery: Gallery) -> NetworkDescriber:
@@ -150,6 +146,7 @@ def _counts(mined: MinedPairs, groups: MinedGroups) -> dict[str, int]:
         "duplicates": len(mined.place_of) - len(mined.records),
         "candidates": len(mined.pairs),
         "known": mined.known,
+        "answered": int((mined.answers != "").sum()),
         "pairs": len(groups.groups.pairs),
         "degenerate": groups.degenerate,
         "cut": groups.cut,

@@ -35,6 +35,7 @@ PAGES = [
     "docs/troubleshooting.md",
     "docs/training.md",
     "docs/adapt.md",
+    "docs/label.md",
     "docs/architecture.md",
     "docs/exchange.md",
     "docs/python-api.md",

@@ -6,20 +6,26 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 from tiny import paint, tiny_config
 
 from pipeline.config import Config
 from pipeline.config.loading import with_values
 from pipeline.serve.app import make_app
+from pipeline.serve.label_app import make_label_app
 from pipeline.serve.service import Service
 from pipeline.stages.extract import extract
+from pipeline.stages.label import answers_path
+from pipeline.train.mining.answers import AnswerFile
 from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.labelling.session import LabellingSession
+from pipeline.workflow.progress import Silent
 
 LABELS = ("tower", "bridge", "statue")
 EACH = 4
@@ -41,13 +47,26 @@ def served_config(config: Config, **serve: Any) -> Config:
     return with_values(config, {f"serve.{key}": value for key, value in values.items()}, "tests")
 
 
+def serving(config: Config, token: str | None = None) -> AbstractContextManager[str]:
+    """Serve for the length of the block; gives the address."""
+    return listening(make_app(Service(open_gallery(config)), token))
+
+
 @contextmanager
-def serving(config: Config, token: str | None = None) -> Iterator[str]:
-    """Serve for the length of the block; yields the address."""
+def labelling(config: Config) -> Iterator[str]:
+    """Serve the page of `relook label` for the length of the block; yields the address."""
+    with open_gallery(config) as gallery:
+        session = LabellingSession(gallery, config, AnswerFile(answers_path(config)), Silent())
+        with listening(make_label_app(session, gallery, config)) as address:
+            yield address
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """An application at a free port for the length of the block; yields the address."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    service = Service(open_gallery(config))
-    server = uvicorn.Server(uvicorn.Config(make_app(service, token), log_level="warning", log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{listener.getsockname()[1]}"

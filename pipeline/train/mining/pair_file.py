@@ -72,6 +72,11 @@ class PairFile:
             base.close()
 
 
+def pairs_beside(out: Path) -> Path:
+    """The file of verified pairs of a checkpoint."""
+    return out.with_name(f"{out.stem}.pairs.sqlite")
+
+
 def names_of(one: str, other: str) -> Names:
     """The names of a pair in their order."""
     return (one, other) if one <= other else (other, one)

@@ -17,15 +17,15 @@ from pipeline.config import AdaptConfig
 from pipeline.errors import RelookError
 from pipeline.train.adaptation.group_pairs import HALF, Groups
 from pipeline.train.loop.task import Rows
+from pipeline.train.mining.answers import NO, UNSURE, YES
 from pipeline.train.mining.graph import find_groups
-from pipeline.workflow.progress import logger
 from pipeline.workflow.training.adaptation import Material
-from pipeline.workflow.training.mining import MinedPairs
+from pipeline.workflow.training.mining import MinedPairs, warn_unknown
 
 # Support below which a candidate shows something else (docs/matching.md), and one that may be the same from there on.
 _DIFFERENT = 4.0
-# Vetoed ids without an image that are named one by one.
-_NAMED = 3
+# The support of a pair of which a person says that both photos show the same thing, and against one of which not.
+SURE = 1000.0
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,13 @@ def group_pairs(mined: MinedPairs, settings: AdaptConfig, refused: Sequence[str]
     """Find the groups of what was compared, and leave out those with a refused image.
 
     Pairs between two groups do not teach, nor do those that others contradict; a pair of photos of which one is in no
-    group does, little by its weight.
+    group does, little by its weight. What a person says of a pair is surer than any match.
     """
-    count, support = len(mined.records), mined.support
+    count = len(mined.records)
+    signs = read_signs(mined, settings.least)
+    support, differs = signs.support, signs.differs
     agrees = support >= settings.least / 2
-    differs = np.array([one.support < _DIFFERENT for one in mined.evidence], np.bool_)
-    compared = differs | (support > 0)  # a degenerate pair says nothing
-    weight = (support - settings.least) / (support + HALF)
-    found = find_groups(count, mined.pairs[compared], weight[compared])
+    found = find_groups(count, mined.pairs[signs.counts], signs.weight[signs.counts])
     bad = _refused_groups(mined, found, refused)
     number = _without(found, bad)
     left, right = number[mined.pairs].T
@@ -73,10 +72,40 @@ def group_pairs(mined: MinedPairs, settings: AdaptConfig, refused: Sequence[str]
     teaches = agrees & ~cut & (inside | (~refused_pair & (np.minimum(left, right) < 0)))
     groups = Groups(number, mined.pairs[teaches], support[teaches])
     negatives = _by_photo(count, mined, differs & ~inside)
-    unsure = _doubtful(number, mined.pairs[~differs & ~inside])
-    degenerate = sum(one.degenerate and one.support >= settings.least for one in mined.evidence)
-    material = Material(mined.vectors, groups, negatives, unsure)
+    doubtful = _doubtful(number, mined.pairs[~differs & ~inside])
+    degenerate = sum(
+        one.degenerate and one.support >= settings.least and not answer
+        for one, answer in zip(mined.evidence, mined.answers.tolist(), strict=True)
+    )
+    material = Material(mined.vectors, groups, negatives, doubtful)
     return MinedGroups(material, int(cut.sum()), degenerate, int((differs & ~inside).sum()), len(bad))
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What each of P pairs says of its two photos.
+
+    Attributes:
+        support: [P] float64, of matches; `SURE` where a person says yes, 0 where no or unsure.
+        differs: [P] bool, whether the photos show different things.
+        counts: [P] bool, whether the pair says anything: a degenerate one does not, nor one that nobody can tell.
+        weight: [P] float64, for one group where it is above 0, against it below.
+    """
+
+    support: npt.NDArray[np.float64]
+    differs: npt.NDArray[np.bool_]
+    counts: npt.NDArray[np.bool_]
+    weight: npt.NDArray[np.float64]
+
+
+def read_signs(mined: MinedPairs, least: float) -> Signs:
+    """What pairs say by what was matched and answered; `least`: support from which a pair speaks for one group."""
+    same, other, unsure = (mined.answers == answer for answer in (YES, NO, UNSURE))
+    support = np.where(same, SURE, np.where(other | unsure, 0.0, mined.support))
+    differs = mined.compared & np.array([one.support < _DIFFERENT for one in mined.evidence], np.bool_)
+    differs = (differs & ~same & ~unsure) | other
+    weight = np.where(other, -SURE, np.where(same, SURE, (support - least) / (support + HALF)))
+    return Signs(support, differs, differs | (support > 0), weight)
 
 
 def check_enough(groups: Groups, settings: AdaptConfig, index: Path) -> None:
@@ -90,11 +119,7 @@ def check_enough(groups: Groups, settings: AdaptConfig, index: Path) -> None:
 
 def _refused_groups(mined: MinedPairs, number: Rows, refused: Sequence[str]) -> Rows:
     place = mined.place_of
-    unknown = [name for name in refused if name not in place]
-    for name in unknown[:_NAMED]:
-        logger.warning("veto: the index has no image %r", name)
-    if len(unknown) > _NAMED:
-        logger.warning("veto: the index has no image for %d lines", len(unknown))
+    warn_unknown("veto", [name for name in refused if name not in place])
     found = {int(number[place[name]]) for name in refused if name in place}
     return np.array(sorted(found - {-1}), np.int64)
 
