@@ -1,11 +1,12 @@
-"""Kinds of keypoints: licence, bytes and milliseconds a photo; and what the stored type does to matches.
+"""Kinds of keypoints: licence, bytes and milliseconds a photo, matchers; and what the stored type does to matches.
 
-    python benchmarks/keypoints.py PHOTOS [--photos 20] [--json FILE] [--only KIND...]
+    python benchmarks/keypoints.py PHOTOS [--photos 20] [--size 640] [--json FILE] [--only KIND...]
 
-One core. "ms" is the median CPU time of resizing and detecting one decoded photo, "bytes" what an index stores of it on
-average. Kinds whose weights are not installed are measured with random ones, which cost the same time for each picture;
-how many keypoints they find says nothing, so that their bytes are those of `count` keypoints. Matches are mutual
-nearest neighbours of photos of one label, with float32 as the reference: how many pairs of points stay.
+One core. "ms" is the median CPU time of resizing and detecting one decoded photo whose longer side then has `--size`
+pixels (where it is not given, as each kind has it), "bytes" what an index stores of it on average. Kinds whose weights
+are not installed are measured with random ones, which cost the same time for each picture; how many keypoints they find
+says nothing, so that their bytes are those of `count` keypoints. Matches are mutual nearest neighbours of photos of one
+label, with float32 as the reference: how many pairs of points stay.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from pipeline.catalog import load_catalog
 from pipeline.describe import load_keypoints
 from pipeline.describe.keypoints.superpoint import SuperPointNetwork
 from pipeline.imaging import read_image
+from pipeline.rerank.matching.matchers import MATCHERS
 from pipeline.stores.index.keypoint_store import KeypointStore, encode, write_keypoints
 from pipeline.stores.index.manifest import StoredType
 from pipeline.types import KeypointExtractor, Keypoints
@@ -49,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", help="a folder or a manifest")
     parser.add_argument("--photos", type=int, default=20)
+    parser.add_argument("--size", type=int, help="pixels of the longer side; default: as each kind has it")
     parser.add_argument("--only", nargs="+", default=list(LICENCES), choices=list(LICENCES))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -62,7 +65,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         rows = []
         for kind in arguments.only:
-            rows.append(measured(kind, pictures, Path(folder)))
+            options = {} if arguments.size is None else {"size": arguments.size}
+            rows.append(measured(kind, pictures, Path(folder), options))
             if not rows[-1]["random"]:
                 labels = [record.label for record in matched]
                 photos = [read_image(catalog.file(record)).pixels for record in matched]
@@ -73,11 +77,11 @@ def main() -> None:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
-def measured(kind: str, pictures: list[Any], folder: Path) -> dict[str, Any]:
+def measured(kind: str, pictures: list[Any], folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """One line of the table."""
     random = kind not in ("xfeat", "sift")
     checkpoint = random_weights(kind, folder) if random else None
-    extractor = load_keypoints(kind, checkpoint, accept_license=["superpoint"])
+    extractor = load_keypoints(kind, checkpoint, accept_license=["superpoint"], **options)
     extractor.extract([extractor.prepare(pictures[0])])
     seconds, found = [], []
     for picture in pictures:
@@ -91,6 +95,7 @@ def measured(kind: str, pictures: list[Any], folder: Path) -> dict[str, Any]:
     return {
         "kind": kind,
         "licence": LICENCES[kind],
+        "matchers": [name for name, made in MATCHERS.items() if made.features is None or kind in made.features],
         "random": random,
         "size": extractor.card.settings["size"],
         "count": count,
@@ -187,12 +192,13 @@ def random_weights(kind: str, folder: Path) -> Path:
 
 def show(rows: list[dict[str, Any]]) -> None:
     """The table."""
-    names = ("kind", "licence", "size", "count", "d", "keypoints", "float16 bytes", "uint8 bytes", "ms a photo")
+    names = ("kind", "licence", "size", "count", "d", "keypoints", "float16 bytes", "uint8 bytes", "ms", "matchers")
     table = Table(*names)
     for row in rows:
         sizes = row["bytes"]
         values = (row["kind"], row["licence"], row["size"], row["count"], row["dimension"], row["keypoints"] or "-")
-        table.add_row(*map(str, values), f"{sizes['float16']:,}", f"{sizes['uint8']:,}", f"{row['ms']:.0f}")
+        measured_values = f"{sizes['float16']:,}", f"{sizes['uint8']:,}", f"{row['ms']:.0f}"
+        table.add_row(*map(str, values), *measured_values, ", ".join(row["matchers"]))
     Console(width=150).print(table)
 
 

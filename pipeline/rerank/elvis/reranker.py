@@ -186,12 +186,17 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
         lengths = torch.tensor([len(part) for part in parts])
         padding = most - lengths if self.network.shape.counts_padding else torch.zeros_like(lengths)
 
-        def begin(run: Sequence[torch.Tensor]) -> torch.Tensor:
-            with inference(self._device, self._precision):
-                joined = run[0] if len(run) == 1 else torch.cat(list(run))
-                return self.network.begin(joined.to(self._device))
+        with inference(self._device, self._precision):
+            rows = torch.empty(int(lengths.sum()), self.network.shape.model_dim + 1, device=self._device)
 
-        rows = torch.cat(list(map_in_parallel(begin, _runs(parts), self._device)))
+        def begin(run: tuple[int, Sequence[torch.Tensor]]) -> None:
+            start, some = run
+            with inference(self._device, self._precision):
+                joined = some[0] if len(some) == 1 else torch.cat(list(some))
+                rows[start : start + len(joined)] = self.network.begin(joined.to(self._device))
+
+        for _ in map_in_parallel(begin, _runs(parts), self._device):
+            pass
         with inference(self._device, self._precision):
             return Ragged(rows, lengths, self.network.padding(padding.float().to(self._device)))
 
@@ -212,12 +217,14 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
             return Ragged(begun[~padding], (~padding).sum(dim=1).cpu(), self.network.padding(count, bins))
 
 
-def _runs(parts: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Neighbouring images whose descriptors pass the first layers at once."""
+def _runs(parts: Sequence[torch.Tensor]) -> Iterator[tuple[int, list[torch.Tensor]]]:
+    """Neighbouring images whose descriptors pass the first layers at once, and the number of the first descriptor."""
     run: list[torch.Tensor] = []
+    start = 0
     for part in parts:
-        if run and sum(map(len, run)) + len(part) > _ROWS:
-            yield run
-            run = []
+        size = sum(map(len, run))
+        if run and size + len(part) > _ROWS:
+            yield start, run
+            start, run = start + size, []
         run.append(part)
-    yield run
+    yield start, run

@@ -1,11 +1,12 @@
 """The matcher `mutual`: mutual nearest neighbours of descriptors, with an optional ratio test (Lowe, IJCV 2004, 7.1).
 
-For any keypoints; no weights. Matrix products over padded batches of candidates.
+For any keypoints; no weights. On a GPU products of padded batches of candidates; on a CPU a product of each pair, of
+which no more than the caches hold is computed before it is searched.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -19,10 +20,14 @@ from pipeline.rerank.matching.pair_batches import (
     Pair,
     match_in_batches,
     mutual_maxima,
+    mutual_maxima_of,
     numpy_matches,
     refuse_other_kind,
 )
 from pipeline.types import Keypoints, KeypointsCard, Matches
+
+# Rows of a product that are computed and searched at once on a CPU.
+_ROWS = 256
 
 
 class MutualMatcher:
@@ -92,6 +97,8 @@ class MutualMatcher:
 
     def _match_batch(self, pairs: Sequence[Pair], numbers: Sequence[int]) -> list[Matches]:
         with torch.inference_mode():
+            if self._device.type == "cpu":
+                return [self._match_pair(*pairs[number]) for number in numbers]
             first = _stacked([pairs[number][0] for number in numbers], self._device)
             second = _stacked([pairs[number][1] for number in numbers], self._device)
             cosines = first @ second.transpose(1, 2)
@@ -100,15 +107,34 @@ class MutualMatcher:
                 for row, number in enumerate(numbers)
             ]
 
+    def _match_pair(self, first: Keypoints, second: Keypoints) -> Matches:
+        left, right = (torch.from_numpy(np.ascontiguousarray(image.descriptors)) for image in (first, second))
+        if self._ratio is not None:  # which searches for the second nearest as well
+            return self._match_one(left @ right.T)
+        return self._kept(*mutual_maxima_of(_products(left, right)))
+
     def _match_one(self, cosines: torch.Tensor) -> Matches:
-        rows, columns, values = mutual_maxima(cosines)
+        return self._kept(*mutual_maxima(cosines), cosines)
+
+    def _kept(
+        self, rows: torch.Tensor, columns: torch.Tensor, values: torch.Tensor, cosines: torch.Tensor | None = None
+    ) -> Matches:
+        """Those of mutual neighbours [k] that are near enough."""
         kept = torch.ones_like(rows, dtype=torch.bool)
         if self._min_cosine is not None:
             kept &= values >= self._min_cosine
-        if self._ratio is not None:
+        if self._ratio is not None and cosines is not None:
             kept &= _passes(cosines, rows, columns, values, self._ratio)
             kept &= _passes(cosines.T, columns, rows, values, self._ratio)
         return numpy_matches(rows[kept], columns[kept], values[kept].clamp(0, 1))
+
+
+def _products(left: torch.Tensor, right: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Products [r, n] of some rows of `left` [m, d] with `right` [n, d], all in the same memory."""
+    memory = left.new_empty(min(len(left), _ROWS), len(right))
+    for start in range(0, len(left), _ROWS):
+        rows = left[start : start + _ROWS]
+        yield torch.mm(rows, right.T, out=memory[: len(rows)])
 
 
 def _passes(

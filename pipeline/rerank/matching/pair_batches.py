@@ -5,7 +5,7 @@ Used by `mutual.py`, `lightglue.py` and `superglue.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -117,13 +117,23 @@ def mutual_maxima(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, tor
         scores: [m, n]. Of rows with the same largest score in the same column the first counts, so that no row and no
             column occurs twice.
     """
-    if not scores.numel():
-        none = torch.zeros(0, dtype=torch.int64, device=scores.device)
-        return none, none, scores.new_zeros(0)
-    columns, best = _largest(scores)
-    values = scores.gather(1, columns[:, None]).squeeze(1)
+    return mutual_maxima_of([scores] if scores.numel() else [])
+
+
+def mutual_maxima_of(blocks: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`mutual_maxima` of scores that come as blocks of rows [r, n], in order; each may overwrite the one before it."""
+    found: list[tuple[torch.Tensor, torch.Tensor]] = []
+    best: torch.Tensor | None = None
+    for block in blocks:
+        places, highest = _largest(block)
+        found.append((places, block.gather(1, places[:, None]).squeeze(1)))
+        best = highest if best is None else torch.maximum(best, highest)
+    if best is None:
+        none = torch.zeros(0, dtype=torch.int64)
+        return none, none, torch.zeros(0)
+    columns, values = (torch.cat(part) for part in zip(*found, strict=True))
     rows = (values == best[columns]).nonzero().squeeze(1)
-    first = torch.full((scores.shape[1],), len(scores), device=scores.device)
+    first = torch.full((len(best),), len(values), device=values.device)
     first.scatter_reduce_(0, columns[rows], rows, "amin")
     rows = rows[first[columns[rows]] == rows]
     return rows, columns[rows], values[rows]
