@@ -17,6 +17,7 @@ from rich.text import Text
 # Groups and members of a group that a table shows; the page and the JSON document have all.
 _GROUPS = 20
 _MEMBERS = 6
+_SHARDS_SHOWN = 4
 
 
 def show_info(console: Console, document: Mapping[str, Any]) -> None:
@@ -100,6 +101,8 @@ def info_rows(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if document["changing"]:
         changing = document["changing"]
         yield "model change", f"to {changing['fingerprint']}, {changing['images']:,} images so far"
+    if document["shards"]:
+        yield "shards", _shards(document["shards"])
     for row in document["rerankers"]:
         fits = "" if row["fits"] else "; trained for another model"
         yield f"reranker {row['name']}", f"{row['file']} ({_bytes(row['bytes'])}{fits})"
@@ -114,6 +117,22 @@ def info_rows(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     if document["last_run"]:
         run = document["last_run"]
         yield "last run", f"{run['verb']}, {run['outcome']}, {run['time']}"
+
+
+def _shards(shards: Mapping[str, Any]) -> str:
+    """How far a divided extraction is, and the first shards that are missing."""
+    text = f"{shards['done']:,} of {shards['shards']:,} done, of {shards['source']}, begun {shards['began']}"
+    missing = shards["missing"]
+    if not missing:
+        return f"{text}; relook extract --join commits them"
+    named = [
+        f"{row['shard']} ({row['described']:,} of {row['images']:,} images)"
+        if row["state"] == "begun"
+        else f"{row['shard']} ({row['state']})"
+        for row in missing[:_SHARDS_SHOWN]
+    ]
+    more = f" and {len(missing) - len(named):,} more" if len(missing) > len(named) else ""
+    return f"{text}; missing: {', '.join(named)}{more}"
 
 
 def _bytes(count: float) -> str:

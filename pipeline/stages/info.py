@@ -21,9 +21,11 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, open_store
 from pipeline.stores.index.manifest import STAGED, read_manifest
 from pipeline.stores.index.retention import read_earlier
+from pipeline.stores.index.shards import Shards
 from pipeline.workflow.bucket_index import local_copy, shown_index
 from pipeline.workflow.collection import nearest_similarity
 from pipeline.workflow.fusion.fusion_file import fusion_path, read_fusion
+from pipeline.workflow.indexing.sharding.shard_states import shard_states
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.rerank_chain import default_chain
 
@@ -46,6 +48,8 @@ class InfoResult:
         representations: by kind, "bytes" on disk and "bytes_per_image".
         earlier: generations that can be returned to, oldest first: "generation", "updated", "images".
         changing: a change of model that is under way: "fingerprint", "images"; None where there is none.
+        shards: an extraction that is divided and not joined yet: "began", "source", "shards" (how many), "done" (how
+            many), and "missing": of each that is not, "shard", "images", "described" and "state"; None: there is none.
         rerankers: trained for this index: "name", "file", "bytes", and "fits" (whether for its present model).
         default_chain: rerankers of searches that name none, as `train-rerank --default` set them; None: SuperGlobal,
             or what a configuration names.
@@ -72,6 +76,7 @@ class InfoResult:
     representations: Mapping[str, Mapping[str, float]]
     earlier: list[dict[str, Any]]
     changing: dict[str, Any] | None
+    shards: dict[str, Any] | None
     rerankers: list[dict[str, Any]]
     default_chain: list[str] | None
     fusion: dict[str, Any] | None
@@ -118,6 +123,7 @@ def info(config: Config) -> InfoResult:
         representations=_representations(index),
         earlier=_earlier(index),
         changing=_changing(index),
+        shards=_shards(index.directory),
         rerankers=_rerankers(index),
         default_chain=None if (chain := default_chain(config.index)) is None else list(chain),
         fusion=_fusion(index),
@@ -194,6 +200,16 @@ def _changing(index: Index) -> dict[str, Any] | None:
         return None
     staged = read_manifest(index.directory, STAGED)
     return {"fingerprint": staged.fingerprint, "images": staged.counts.get("images", 0)}
+
+
+def _shards(directory: Path) -> dict[str, Any] | None:
+    folder = Shards(directory)
+    plan = folder.plan()
+    if plan is None:
+        return None
+    missing = [asdict(one) for one in shard_states(folder, plan) if one.state != "done"]
+    done = plan.shards - len(missing)
+    return {"began": plan.began, "source": plan.source, "shards": plan.shards, "done": done, "missing": missing}
 
 
 def _rerankers(index: Index) -> list[dict[str, Any]]:

@@ -156,7 +156,15 @@ def test_the_page_of_an_index(browser: Any, tmp_path: Path) -> None:
         **{"index": "my <index>", "images": 2, "parts": 1, "deleted": 0, "failures": 1, "splits": {}},
         **{"labels": {"labels": 1, "labelled": 2, "distractors": 0}, "fingerprint": "0", "representations": {}},
         "model": {"name": "m", "architecture": "a", "dimension": 2, "weights": "w"},
-        **{"generation": 1, "complete": True, "updated": "now", "age_seconds": 1, "earlier": [], "changing": None},
+        **{
+            "generation": 1,
+            "complete": True,
+            "updated": "now",
+            "age_seconds": 1,
+            "earlier": [],
+            "changing": None,
+            "shards": None,
+        },
         **{"rerankers": [], "default_chain": None, "fusion": None, "stores": [], "last_run": None},
     }
     one = {"id": "<i>", "path": str(photo(tmp_path / "a.png")), "label": "", "similarity": 0.25}

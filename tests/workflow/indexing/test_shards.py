@@ -16,8 +16,10 @@ from tiny import paint, tiny, tiny_config
 
 from pipeline.config import Config, parse_config
 from pipeline.errors import LockedError, RelookError, UsageError
+from pipeline.report.inventory import info_rows
 from pipeline.stages.compact import compact
 from pipeline.stages.extract import extract, extract_shard, join
+from pipeline.stages.info import info
 from pipeline.stages.reindex import reindex
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.shards import Shards
@@ -378,3 +380,40 @@ class TestBetweenTheShards:
 def join_empty(config: Config) -> None:
     """A join before any shard."""
     joining.join_shards(config)
+
+
+def test_info_says_which_shards_are_missing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(home)
+    assert extract_shard(config, "2/4", photos_of(config)).described == 6
+    assert info(config).images == 0
+    count = iter(range(99))
+    with monkeypatch.context() as broken:
+        broken.setattr(IndexWriter, "add", lambda *arguments, add=IndexWriter.add: _add_once(add, count, *arguments))
+        with pytest.raises(RelookError, match="the disk is full"):
+            extract_shard(config, "4/4", photos_of(config))
+    found = info(config).shards
+    assert found is not None
+    assert (found["shards"], found["done"], found["source"]) == (4, 1, str(home / "photos"))
+    assert [(one["shard"], one["state"], one["images"], one["described"]) for one in found["missing"]] == [
+        ("1/4", "not begun", 3, 0),
+        ("3/4", "not begun", 6, 0),
+        ("4/4", "begun", 6, 4),
+    ]
+    rows = dict(info_rows(info(config).to_json()))
+    assert "1 of 4 done" in rows["shards"]
+    assert rows["shards"].endswith("missing: 1/4 (not begun), 3/4 (not begun), 4/4 (4 of 6 images)")
+    (Shards(config.index).folder(Shards(config.index).plan(), 2) / "index.json").write_text("no manifest")
+    damaged = info(config).shards
+    assert damaged is not None
+    assert [one["state"] for one in damaged["missing"]] == ["not begun", "damaged", "not begun", "begun"]
+    shutil.rmtree(Shards(config.index).folder(Shards(config.index).plan(), 2))
+    all_shards(config, 4)
+    assert "relook extract --join commits them" in dict(info_rows(info(config).to_json()))["shards"]
+    join(config)
+    assert info(config).shards is None
+
+
+def _add_once(add: Any, count: Any, *arguments: Any) -> None:
+    if next(count):
+        raise RelookError("the disk is full")
+    add(*arguments)

@@ -21,6 +21,7 @@ from pipeline.workflow.indexing.changes import find_changes
 from pipeline.workflow.indexing.engine import SyncSummary
 from pipeline.workflow.indexing.photos import photos_of
 from pipeline.workflow.indexing.sharding.planning import is_current
+from pipeline.workflow.indexing.sharding.shard_states import shard_state
 
 logger = logging.getLogger("relook")
 
@@ -135,12 +136,12 @@ class _Join:
 
     def _whole_shards(self) -> list[Index]:
         """The folders of all shards. Raises RelookError where one is not done, or is of another model."""
-        plan, found, missing = self._plan, [], []
+        plan, found, missing = self._plan, list[Index](), list[int]()
         for number in range(1, plan.shards + 1):
             folder = self._shards.folder(plan, number)
             shard = Index(folder) if (folder / NAME).exists() else None
             if shard is None or not shard.manifest.complete:
-                missing.append((number, shard))
+                missing.append(number)
                 continue
             if shard.manifest.fingerprint != plan.fingerprint:
                 raise RelookError(f"{folder}: of another model than the other shards; remove it and run it again")
@@ -153,18 +154,12 @@ class _Join:
             raise RelookError(self._unfinished(missing))
         return found
 
-    def _unfinished(self, missing: Sequence[tuple[int, Index | None]]) -> str:
+    def _unfinished(self, missing: Sequence[int]) -> str:
         plan, index = self._plan, self._writer.directory
-
-        def state(number: int, shard: Index | None) -> str:
-            first, last = plan.rows(number)
-            done = "not begun" if shard is None else f"{shard.manifest.counts['images']} of {last - first} images"
-            return f"{number}/{plan.shards} ({done})"
-
-        states = ", ".join(state(number, shard) for number, shard in missing[:_SHOWN])
+        shown = missing[:_SHOWN]
+        states = ", ".join(str(shard_state(self._shards, plan, number)) for number in shown)
         commands = "; ".join(
-            f"relook extract {plan.source} --index {index} --shard {number}/{plan.shards}"
-            for number, _ in missing[:_SHOWN]
+            f"relook extract {plan.source} --index {index} --shard {number}/{plan.shards}" for number in shown
         )
         more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
         return f"{self._shards.directory}: shards that are not done: {states}{more}; run: {commands}{more}"
