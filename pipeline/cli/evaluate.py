@@ -21,12 +21,20 @@ from pipeline.cli.options import (
     Store,
     Verbose,
     chain_of,
+    expanded_path,
     expanded_source,
 )
 from pipeline.cli.run import Run, app
 from pipeline.cli.streams import out
 from pipeline.errors import UsageError
-from pipeline.report import check_ending, save_evaluation_figure, show_evaluation, show_sweep, write_evaluation_page
+from pipeline.report import (
+    check_ending,
+    save_evaluation_figure,
+    show_evaluation,
+    show_rows,
+    show_sweep,
+    write_evaluation_page,
+)
 
 
 @app.command()
@@ -65,6 +73,15 @@ def evaluate(
     fill: Annotated[
         bool | None, typer.Option("--fill", help="Sync a hosted store first, which costs money.", show_default=False)
     ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="K/N", help="Rank the K-th of N shares of the queries; needs --parts."),
+    ] = None,
+    join: Annotated[bool, typer.Option("--join", help="Score what all shards ranked; needs --parts.")] = False,
+    parts: Annotated[
+        Path | None,
+        typer.Option("--parts", metavar="DIR", help="Where shards leave what they ranked.", parser=expanded_path),
+    ] = None,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -95,13 +112,19 @@ def evaluate(
         check_ending(figure)
     if axes and (html is not None or figure is not None):
         raise UsageError("--sweep compares settings in a table; --html and --figure are of one evaluation")
+    _check_shards(shard, join, parts, bool(html or figure or report), bool(axes))
     run = Run(config, settings, flags, as_json, verbose, quiet, bucket=True)
+    if shard is not None and parts is not None:
+        summary = stage.evaluate_shard(run.config, shard, parts, images, queries, run.reporter)
+        run.show(summary.to_json(), lambda document: show_rows(out, "evaluate", document))
+        run.note(f"when all shards are done: the same command with --join in place of --shard {shard}")
+        return
     if axes:
         found = sweeping.sweep(run.config, axes, images, queries, run.reporter)
         run.note(f"settings are compared on the validation split {found.split!r}")
         run.show(found.to_json(), lambda document: show_sweep(out, document))
         return
-    result = stage.evaluate(run.config, images, queries, run.reporter)
+    result = stage.evaluate(run.config, images, queries, run.reporter, parts=parts)
     if run.config.evaluate.report is not None:
         run.note(f"report: {run.config.evaluate.report}/evaluation.md")
     if html is not None:
@@ -111,3 +134,14 @@ def evaluate(
         save_evaluation_figure(figure, [result.to_report()])
         run.note(f"figure: {figure}")
     run.show(result.to_json(), lambda document: show_evaluation(out, document))
+
+
+def _check_shards(shard: str | None, join: bool, parts: Path | None, shown: bool, sweep: bool) -> None:
+    if shard is not None and join:
+        raise UsageError("--shard and --join: a shard ranks queries, the join comes when all of them are done")
+    if (shard is not None or join) != (parts is not None):
+        raise UsageError("--parts DIR goes with --shard K/N or --join: all of them name the same folder")
+    if sweep and parts is not None:
+        raise UsageError("--sweep is not divided: leave --shard, --join and --parts")
+    if shard is not None and shown:
+        raise UsageError("--shard ranks a part of the queries; give --report, --html, --figure with --join")

@@ -43,6 +43,7 @@ def serve(
 ) -> None:
     """Search in a browser, or over HTTP. The variable RELOOK_TOKEN holds the token that clients need, if any."""
     from pipeline.stages import serve as stage
+    from pipeline.workflow.bucket_index import shown_index
 
     flags = {
         "index": index,
@@ -55,4 +56,5 @@ def serve(
         "rerank.chain": chain_of(rerank),
     }
     run = Run(config, settings, flags, False, verbose, quiet, bucket=True)
-    stage.serve(run.config, lambda address: run.note(f"serving {run.config.index} at {address} (Ctrl-C ends it)"))
+    shown = shown_index(run.config)
+    stage.serve(run.config, lambda address: run.note(f"serving {shown} at {address} (Ctrl-C ends it)"))

@@ -91,7 +91,7 @@ def duplicates(
     index = Index(local_copy(config).index)
     images = index.manifest.counts.get("images", 0)
     if not images:
-        raise RelookError(f"{config.index}: the index is empty; run: relook extract PHOTOS")
+        raise RelookError(f"{shown_index(config)}: the index is empty; run: relook extract PHOTOS")
     equal = equal_rows(index)
     components = equal if equal_only else duplicate_rows(index, threshold, reporter or Silent())
     groups = _groups(index, components, equal)

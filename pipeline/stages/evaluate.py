@@ -6,6 +6,11 @@ every labelled image; a query is never its own result.
 
 from __future__ import annotations
 
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
 from pipeline.catalog import load_catalog
 from pipeline.config import Config
 from pipeline.files import object_path
@@ -15,13 +20,34 @@ from pipeline.stages.upload import upload
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import NAME
 from pipeline.workflow.bucket_index import local_copy
-from pipeline.workflow.evaluation.result import EvaluateResult, evaluate_gallery
+from pipeline.workflow.evaluation.result import EvaluateResult, evaluate_gallery, evaluate_part
 from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.indexing.sharding.shard_run import parse_shard
 from pipeline.workflow.progress import Reporter, Silent, logger
 
 
+@dataclass(frozen=True)
+class PartSummary:
+    """What a run of one shard did: its part's folder, "K/N", and counts of queries."""
+
+    parts: str
+    shard: str
+    queries: int
+    failed: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, for `--json`."""
+        return asdict(self)
+
+
 def evaluate(
-    config: Config, images: str | None = None, queries: str | None = None, reporter: Reporter | None = None
+    config: Config,
+    images: str | None = None,
+    queries: str | None = None,
+    reporter: Reporter | None = None,
+    *,
+    parts: Path | None = None,
 ) -> EvaluateResult:
     """Measure.
 
@@ -30,22 +56,57 @@ def evaluate(
         images: in place of `evaluate.dataset`.
         queries: photos with labels; None: the data set's own queries, or every labelled image of the gallery.
         reporter: told about the progress.
+        parts: a folder of parts that `evaluate_shard` wrote, which are joined; None: all queries are ranked here.
 
     Raises:
         UsageError: no such protocol, or it is not one for this data set.
-        RelookError: images of the ground truth are not in the index, or nothing can be scored.
+        RelookError: images of the ground truth are not in the index, a part is missing or of another evaluation, or
+            nothing can be scored.
     """
-    reporter = reporter or Silent()
-    if images is not None:
-        config = config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"dataset": images})})
-    if object_path(config.index) is None:
+    reporter, config = reporter or Silent(), _with_dataset(config, images)
+    if object_path(config.index) is None and parts is None:
         bring_up_to_date(config, reporter)
     config = local_copy(config)
     with open_gallery(config, partial="error") as gallery:
-        result = evaluate_gallery(gallery, gallery.chain(), config, queries, reporter)
+        result = evaluate_gallery(gallery, gallery.chain(), config, queries, reporter, parts)
     if config.evaluate.report is not None:
         write_evaluation(config.evaluate.report, result.to_report())
     return result
+
+
+def evaluate_shard(
+    config: Config,
+    shard: str,
+    parts: Path,
+    images: str | None = None,
+    queries: str | None = None,
+    reporter: Reporter | None = None,
+) -> PartSummary:
+    """Rank the queries of one shard, beside other processes; `evaluate` with `parts` joins them.
+
+    Index and store have to be up to date: no shard changes them.
+
+    Args:
+        config, images, queries, reporter: see `evaluate`.
+        shard: "K/N".
+        parts: the folder that all shards write to.
+
+    Raises:
+        UsageError, RelookError: as for `evaluate`.
+    """
+    started, (number, count) = time.monotonic(), parse_shard(shard)
+    config = local_copy(_with_dataset(config, images))
+    with open_gallery(config, partial="error") as gallery:
+        ranked, failed = evaluate_part(
+            gallery, gallery.chain(), config, queries, reporter or Silent(), parts, number, count
+        )
+    return PartSummary(str(parts), f"{number}/{count}", ranked, failed, round(time.monotonic() - started, 2))
+
+
+def _with_dataset(config: Config, images: str | None) -> Config:
+    if images is None:
+        return config
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"dataset": images})})
 
 
 def bring_up_to_date(config: Config, reporter: Reporter) -> None:

@@ -94,12 +94,16 @@ def _folder(place: ObjectPath, use: str) -> Path:
 @contextmanager
 def _waiting_lock(directory: Path, place: ObjectPath) -> Iterator[None]:
     """Another search that fetches the same is waited for."""
+    waited = False
     while True:
         lock = exclusive_lock(directory.with_suffix(".lock"), f"{place}: another process fetches it")
         try:
             lock.__enter__()
             break
-        except LockedError:
+        except LockedError as error:
+            if not waited:
+                logger.info("%s; waiting for it", error)
+            waited = True
             time.sleep(_PAUSE)
     try:
         yield

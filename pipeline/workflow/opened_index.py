@@ -31,7 +31,7 @@ from pipeline.types import (
     ModelCard,
     VectorStore,
 )
-from pipeline.workflow.bucket_index import local_copy
+from pipeline.workflow.bucket_index import local_copy, shown_index
 from pipeline.workflow.rerank_chain import Rerank, chosen_rerankers
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class OpenedIndex:
         self._given, self.config = config, local_copy(config)
         self.index = Index(self.config.index)
         if not self.index.manifest.counts.get("images"):
-            raise RelookError(f"{config.index}: the index has no images; run: relook extract --images DIR")
+            raise RelookError(f"{shown_index(config)}: the index has no images; run: relook extract --images DIR")
         self._partial, self._closed = partial, False
         self._lock = threading.RLock()
         self._steps: dict[str, RerankStep] = {}

@@ -6,6 +6,7 @@ Filled by `measurement`, block by block, in memory that grows by some hundred nu
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,7 @@ class RankingCurves:
     """Curves of one ranking over the queries with a positive; images marked as ignored count nowhere."""
 
     def __init__(self) -> None:
-        self._precision = np.zeros(len(RECALL_LEVELS))
-        self._queries = 0
+        self._precision: list[npt.NDArray[np.float64]] = []
         self._scores: dict[str, list[FloatArray]] = {"positive": [], "negative": []}
         self._moves: list[npt.NDArray[np.int64]] = []
 
@@ -41,8 +41,7 @@ class RankingCurves:
             return
         places = np.sort(np.concatenate([found.places[name] for name in groups]))
         ignored = found.places.get(_IGNORED, np.empty(0, np.intp))
-        self._precision += interpolated_precision(places - np.searchsorted(ignored, places), positives)
-        self._queries += 1
+        self._precision.append(interpolated_precision(places - np.searchsorted(ignored, places), positives))
         negative = np.ones(len(ranking.ids), np.bool_)
         negative[places] = negative[ignored] = False
         scores = np.asarray(ranking.scores)
@@ -52,18 +51,49 @@ class RankingCurves:
             before = np.asarray(ranking.explanation["global_rank"])[places]
             self._moves.append(_spread(np.stack([before, places + 1], axis=1).astype(np.int64), _MOVES))
 
+    def append(self, other: RankingCurves) -> None:
+        """The queries that follow."""
+        self._precision += other._precision
+        self._moves += other._moves
+        for name, values in other._scores.items():
+            self._scores[name] += values
+
+    def to_document(self) -> dict[str, Any]:
+        """What was kept of every query, as plain values."""
+        return {
+            "precision": [values.tolist() for values in self._precision],
+            "scores": {
+                name: [[values.dtype.str, values.tolist()] for values in kept] for name, kept in self._scores.items()
+            },
+            "moves": [pairs.tolist() for pairs in self._moves],
+        }
+
+    @classmethod
+    def from_document(cls, values: Mapping[str, Any]) -> RankingCurves:
+        """The inverse of `to_document`. Raises KeyError, TypeError or ValueError for anything else."""
+        made = cls()
+        made._precision = [np.array(one, np.float64) for one in values["precision"]]
+        made._scores = {
+            name: [np.array(one, np.dtype(kind)) for kind, one in values["scores"][name]] for name in made._scores
+        }
+        made._moves = [np.array(pairs, np.int64).reshape(-1, 2) for pairs in values["moves"]]
+        return made
+
     def to_json(self) -> dict[str, Any] | None:
         """Plain values; None where no query has a positive.
 
         "recall" and "precision" are means over queries; "scores" has "edges" of bins and for "positive" and "negative"
         the share of the scores in each; "moves" has pairs of a positive's rank in the global search and in this one.
         """
-        if not self._queries:
+        queries = len(self._precision)
+        if not queries:
             return None
+        # One after the other, so that the sum does not depend on how queries were divided.
+        precision = reduce(np.add, self._precision, np.zeros(len(RECALL_LEVELS)))
         return {
-            "queries": self._queries,
+            "queries": queries,
             "recall": RECALL_LEVELS.round(2).tolist(),
-            "precision": (self._precision / self._queries).round(4).tolist(),
+            "precision": (precision / queries).round(4).tolist(),
             "scores": _histograms({name: np.concatenate(values) for name, values in self._scores.items()}),
             "moves": _spread(np.concatenate(self._moves), _DRAWN).tolist() if self._moves else [],
         }

@@ -7,7 +7,7 @@ rankings of all of them are in memory at once. The first ones run one at a time,
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from pipeline.types import (
     FloatArray,
     Ranking,
 )
+from pipeline.workflow.evaluation.collected import Collected
 from pipeline.workflow.evaluation.curves import RankingCurves
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries
 from pipeline.workflow.evaluation.timing import Clock
@@ -83,20 +84,45 @@ def measure(
     Raises:
         RelookError: nothing can be scored.
     """
+    return scored(collect(gallery, chains, query_set, reporter, timed), query_set)
+
+
+def collect(
+    gallery: OpenedIndex,
+    chains: Sequence[Sequence[RerankStep]],
+    query_set: EvaluationQueries,
+    reporter: Reporter,
+    timed: int = 0,
+    shard: int = 1,
+    shards: int = 1,
+) -> Collected:
+    """Rank the queries of one shard, from 1, of several: a run of whole blocks, whose batches are those of all.
+
+    Other arguments as in `measure`.
+    """
     gallery = _deep_enough(gallery, _depth(query_set, chains))
     clock = Clock()
     chains = [[clock.timed_step(step) for step in chain] for chain in chains]
+    blocks = list(_blocks(len(query_set.records), _depth(query_set, chains), timed))
+    first, last = (len(blocks) * number // shards for number in (shard - 1, shard))
     run = _Run(gallery, chains, query_set, clock)
-    with reporter.bar("evaluate", len(query_set.records), "queries") as bar:
-        for block in _blocks(len(query_set.records), _depth(query_set, chains), timed):
+    with reporter.bar("evaluate", sum(block.stop - block.start for block in blocks[first:last]), "queries") as bar:
+        for block in blocks[first:last]:
             run.add(block)
             bar.advance(block.stop - block.start)
-    after = [query_set.protocol.score_lists(lists) for lists in run.after]
-    single = {name: values[1:] for name, values in clock.single.items() if values[1:]}
-    seconds = {name: round(value, 3) for name, value in clock.seconds.items()}
-    before = query_set.protocol.score(run.before)
-    curves = [one.to_json() for one in run.curves]
-    return Measurement(run.numbers, run.failed, before, after, run.shown, seconds, single, dict(clock.pairs), curves)
+    found = run.found
+    found.seconds, found.single, found.pairs = dict(clock.seconds), dict(clock.single), dict(clock.pairs)
+    return found
+
+
+def scored(found: Collected, query_set: EvaluationQueries) -> Measurement:
+    """The metrics of all queries. Raises RelookError where nothing can be scored."""
+    after = [query_set.protocol.score_lists(lists) for lists in found.after]
+    single = {name: values[1:] for name, values in found.single.items() if values[1:]}
+    seconds = {name: round(value, 3) for name, value in found.seconds.items()}
+    before = query_set.protocol.score(found.before)
+    curves = [one.to_json() for one in found.curves]
+    return Measurement(found.numbers, found.failed, before, after, found.shown, seconds, single, found.pairs, curves)
 
 
 @dataclass
@@ -107,16 +133,9 @@ class _Run:
     chains: Sequence[Sequence[RerankStep]]
     query_set: EvaluationQueries
     clock: Clock
-    numbers: list[int] = field(default_factory=list)
-    failed: int = 0
-    before: list[RankedRelevance] = field(default_factory=list)
-    after: list[dict[str, list[RankedRelevance]]] = field(default_factory=list)
-    shown: list[list[list[str]]] = field(default_factory=list)
-    curves: list[RankingCurves] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.curves = [RankingCurves() for _ in (None, *self.chains)]
-        self.after = [{ending: [] for ending in self.query_set.protocol.lists or ("",)} for _ in self.chains]
+        self.found = Collected.nothing(len(self.chains), tuple(self.query_set.protocol.lists) or ("",))
         records = self.gallery.index.records
         self._labels = {name: record.label for name, record in records.items()} if self._reads_labels else None
 
@@ -126,11 +145,11 @@ class _Run:
 
     def add(self, block: slice) -> None:
         """Rank the queries of `block` and locate what is relevant."""
-        query_set, clock = self.query_set, self.clock
+        query_set, clock, found = self.query_set, self.clock, self.found
         clock.alone = block.stop - block.start == 1
         with clock.time("read" if query_set.stored else "describe"):
             queries = query_set.describe(block)
-        self.failed += len(queries.failed)
+        found.failed += len(queries.failed)
         if not queries.records:
             return
         numbers = [block.start + number for number in queries.numbers]
@@ -139,14 +158,14 @@ class _Run:
             excluded = [frozenset(query_set.excluded(number)) | query_set.outside for number in numbers]
             depth = _depth(query_set, self.chains)
             candidates = find_candidates(self.gallery, names, queries.descriptions, depth, excluded, query_set.where)
-        self.numbers += numbers
+        found.numbers += numbers
         rankings = [apply_chain((), queries.descriptions, candidates, self.gallery)]
-        self.before += self._located(rankings[0], numbers, self.curves[0])
-        for chain, lists, curves in zip(self.chains, self.after, self.curves[1:], strict=True):
+        found.before += self._located(rankings[0], numbers, found.curves[0])
+        for chain, lists, curves in zip(self.chains, found.after, found.curves[1:], strict=True):
             rankings.append(self._rerank(chain, lists, queries.descriptions, candidates, numbers, curves))
         if len(query_set.records) <= _SHOWN_QUERIES:
-            heads = [[ranking.ids[:SHOWN] for ranking in found] for found in zip(*rankings, strict=True)]
-            self.shown += [[list(ids) for ids in head] for head in heads]
+            heads = [[ranking.ids[:SHOWN] for ranking in one] for one in zip(*rankings, strict=True)]
+            found.shown += [[list(ids) for ids in head] for head in heads]
 
     def _rerank(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.evaluate import Scores, confidence_intervals, paired_difference
 from pipeline.rerank import RerankStep
-from pipeline.workflow.evaluation.measurement import Measurement, measure
+from pipeline.workflow.evaluation.measurement import Measurement, collect, measure, scored
+from pipeline.workflow.evaluation.parts import about, read_parts, write_part
 from pipeline.workflow.evaluation.provenance import bytes_per_image, extraction, provenance
 from pipeline.workflow.evaluation.query_sets import EvaluationQueries, open_queries
 from pipeline.workflow.opened_index import OpenedIndex
@@ -77,7 +79,12 @@ class EvaluateResult:
 
 
 def evaluate_gallery(
-    gallery: OpenedIndex, chain: Sequence[RerankStep], config: Config, queries: str | None, reporter: Reporter
+    gallery: OpenedIndex,
+    chain: Sequence[RerankStep],
+    config: Config,
+    queries: str | None,
+    reporter: Reporter,
+    parts: Path | None = None,
 ) -> EvaluateResult:
     """Measure the global search, and what a chain of rerankers changes.
 
@@ -87,15 +94,50 @@ def evaluate_gallery(
         config: `evaluate` matters here, and what queries are described with.
         queries: photos with labels; None: the data set's own queries, or every labelled image of the gallery.
         reporter: told about the progress.
+        parts: the folder of the parts that shards wrote, which are joined; None: all queries are ranked here.
 
     Raises:
         UsageError: no such protocol, or it is not one for this data set.
-        RelookError: images of the ground truth are not in the index, or nothing can be scored.
+        RelookError: images of the ground truth are not in the index, a part is missing or of another evaluation, or
+            nothing can be scored.
     """
+    query_set, names = _queries(gallery, chain, config, queries), [step.name for step in chain]
+    if parts is None:
+        measured = measure(gallery, [list(chain)] if chain else [], query_set, reporter, config.evaluate.timed)
+    else:
+        measured = scored(read_parts(parts, about(config, gallery, names, query_set)), query_set)
+    return _result(config, gallery, names, query_set, measured)
+
+
+def evaluate_part(
+    gallery: OpenedIndex,
+    chain: Sequence[RerankStep],
+    config: Config,
+    queries: str | None,
+    reporter: Reporter,
+    parts: Path,
+    shard: int,
+    shards: int,
+) -> tuple[int, int]:
+    """Rank the queries of one shard and write its part; how many were ranked, and how many could not be read.
+
+    Args:
+        gallery, chain, config, queries, reporter: see `evaluate_gallery`.
+        parts: the folder of all parts.
+        shard, shards: which of how many, from 1.
+    """
+    query_set, names = _queries(gallery, chain, config, queries), [step.name for step in chain]
+    chains = [list(chain)] if chain else []
+    found = collect(gallery, chains, query_set, reporter, config.evaluate.timed, shard, shards)
+    write_part(parts, shard, shards, about(config, gallery, names, query_set), found)
+    return len(found.numbers), found.failed
+
+
+def _queries(
+    gallery: OpenedIndex, chain: Sequence[RerankStep], config: Config, queries: str | None
+) -> EvaluationQueries:
     needs = {need for step in chain for need in step.reranker.needs}
-    query_set = open_queries(config, gallery, needs, config.evaluate.dataset, queries)
-    measured = measure(gallery, [list(chain)] if chain else [], query_set, reporter, config.evaluate.timed)
-    return _result(config, gallery, [step.name for step in chain], query_set, measured)
+    return open_queries(config, gallery, needs, config.evaluate.dataset, queries)
 
 
 def _result(

@@ -126,6 +126,16 @@ def test_labels_and_exclusions_are_those_of_a_folder(home: Path, bucket: Bucket)
         assert folder.ignored == there.ignored
 
 
+def test_labels_lie_over_a_bucket(home: Path, bucket: Bucket, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("path,label\na/0.png,castle\nb/deep/3.png,tower\n")
+    config = config_of(home, bucket)
+    catalog = config.catalog.model_copy(update={"labels_file": labels})
+    extract(config.model_copy(update={"catalog": catalog}))
+    found = {record.id: record.label for record in Index(config.index).records.values()}
+    assert (found["a/0.png"], found["b/deep/3.png"], found["b/2.png"]) == ("castle", "tower", "b")
+
+
 def test_options_of_the_url_lead_to_the_server(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL")
     url = f"{bucket.url}/my photos?endpoint_override={bucket.endpoint}&region=us-east-1"
