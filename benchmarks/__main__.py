@@ -22,6 +22,7 @@ SUITE: dict[str, tuple[str, str, str]] = {
     "locals": ("local_reads.py", "", "--photos 20000"),
     "many-locals": ("local_reads.py", "--photos 6000 --part 64 --count 1000", "--photos 1000 --part 32 --count 1000"),
     "extract": ("extract.py", "--large 1000", "--photos 16"),
+    "decode": ("decode.py", "", "--mosaics 4"),
     "runtimes": ("runtimes.py", "", "--photos 8"),
     "rerank": ("rerank.py", "", "--only superglobal --pairs 2"),
     "duplicates": ("duplicates.py", "", "--images 5000"),

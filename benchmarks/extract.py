@@ -5,7 +5,8 @@
 Shares are CPU seconds of one thread: reading and decoding, preparing at every scale, the describer, and, beside it, the
 compiled network alone on the same batches in memory. Both take turns, the least of `--repeat` counts. Whole runs are
 processes over the same photos with the runtimes in turn: CPU seconds with start-up and export, and those of twice as
-many photos less those, which is what further photos cost. `--large N` adds the peak memory of a run over N photos.
+many photos less those, which is what further photos cost; and the peak memory of both. `--large N` adds the peak of a
+run over N photos.
 """
 
 from __future__ import annotations
@@ -52,18 +53,13 @@ def main() -> None:
 
 def shares(photos: Sequence[Path], repeat: int) -> list[Claim]:
     """CPU milliseconds of one thread per photo, step by step."""
-    import numpy as np
-    import torch
-
-    from pipeline.describe import load_describer
+    from pipeline.config import parse_config
     from pipeline.describe.cores import use_one_core
-    from pipeline.describe.runtimes.base import FINAL
-    from pipeline.describe.runtimes.export import tap_name
+    from pipeline.describe.packaged_describer import PackagedDescriber
     from pipeline.imaging import read_image
 
     use_one_core()
-    torch.set_num_threads(1)
-    describer: Any = load_describer("efficientnet_lite0", runtime="onnxruntime")
+    describer: Any = PackagedDescriber(parse_config({"describe": {}}, "benchmark").describe)
     files = [read_image(photo, icc=describer.icc) for photo in photos]
     prepared = [describer.prepare(file.pixels) for file in files]
     describer.fit([[one] for one in prepared])
@@ -71,11 +67,9 @@ def shares(photos: Sequence[Path], repeat: int) -> list[Claim]:
     for one in prepared:
         shapes[one.shape].append(one)
     batches = [group[first : first + 2] for group in shapes.values() for first in range(0, len(group), 2)]
-    describer.describe(batches[0])  # opens the session
-    session = describer.network.backbone._session
-    names = [FINAL, *map(tap_name, describer._pass.taps)]
+    session, names = describer._session, describer._outputs
     inputs = [
-        np.ascontiguousarray(describer.normalised(batch, number).numpy())
+        describer._normalise([item.pixels[number] for item in batch])
         for batch in batches
         for number in range(len(batch[0].pixels))
     ]
@@ -101,7 +95,8 @@ def shares(photos: Sequence[Path], repeat: int) -> list[Claim]:
 
 def runs(photos: Sequence[Path], count: int) -> list[Claim]:
     """Whole processes with both runtimes, by turns."""
-    cpu = {(name, size): extract(photos, size, name)[0] for size in (count, 2 * count) for name in RUNTIMES}
+    taken = {(name, size): extract(photos, size, name) for size in (count, 2 * count) for name in RUNTIMES}
+    cpu = {key: value[0] for key, value in taken.items()}
     more = {name: 1000 * (cpu[name, 2 * count] - cpu[name, count]) / count for name in RUNTIMES}
     return [
         Claim(
@@ -109,8 +104,17 @@ def runs(photos: Sequence[Path], count: int) -> list[Claim]:
             "CPU s",
             cpu["onnxruntime", 2 * count],
             cpu["torch", 2 * count],
+            beside="torch",
         ),
         Claim("extract, each further photo", "ms of CPU", more["onnxruntime"], more["torch"], beside="torch"),
+        Claim(
+            f"peak memory of extract, {2 * count} photos",
+            "MB",
+            taken["onnxruntime", 2 * count][1],
+            taken["torch", 2 * count][1],
+            800.0,
+            "torch",
+        ),
     ]
 
 
@@ -128,8 +132,7 @@ def extract(photos: Sequence[Path], count: int, runtime: str) -> tuple[float, fl
             source = photos[number % len(photos)]
             (images / f"{number:06}.jpg").symlink_to(os.path.realpath(source))
         words = ["extract", "--images", str(images), "--index", f"{folder}/index", "--json", "--quiet"]
-        # The same number of photos passes the network a second time in every run, so that it is not in the difference.
-        settings = [f"describe.runtime={runtime}", "describe.fit_images=8", "device=cpu"]
+        settings = [f"describe.runtime={runtime}", "device=cpu"]
         done = run_process(relook(*words, *(word for one in settings for word in ("--set", one))), ONE_CORE)
         assert json.loads(done.output)["images"] == count
     return done.cpu, done.peak_mb

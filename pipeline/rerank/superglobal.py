@@ -20,8 +20,8 @@ from pipeline.rerank.candidate_vectors import score_blocks
 from pipeline.rerank.superglobal_base import SuperGlobalBase
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, Neighbours
 
-# Rows from which two products of a half and one of a quarter are faster than the whole.
-_WORTH_HALVING = 128
+# Rows of one product: fewer save more operations above the diagonal, and take longer for each.
+_ROWS = 100
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,10 @@ class Refinement:
 
     def similarity(self, queries: torch.Tensor) -> torch.Tensor:
         """[Q, M] products of queries [Q, D] with the refined descriptors."""
-        plain = torch.bmm(self.vectors, queries.unsqueeze(2)).squeeze(2)
+        if queries.device.type == "cpu":  # a batch of such products is slower than the memory
+            plain = torch.stack([torch.mv(rows, query) for rows, query in zip(self.vectors, queries, strict=True)])
+        else:
+            plain = torch.bmm(self.vectors, queries.unsqueeze(2)).squeeze(2)
         return (self.weights * plain.gather(1, self.neighbours.flatten(1)).view_as(self.weights)).sum(dim=2)
 
     def descriptors(self, rows: torch.Tensor) -> torch.Tensor:
@@ -118,14 +121,19 @@ class SuperGlobalReranker(SuperGlobalBase):
 
 
 def _all_pairs(vectors: torch.Tensor) -> torch.Tensor:
-    """Products [Q, M, M] of vectors [Q, M, D]. Of many, those of one half with the other are computed once."""
-    half = vectors.shape[1] // 2
-    if half < _WORTH_HALVING:
+    """Products [Q, M, M] of vectors [Q, M, D].
+
+    On a CPU, of some rows with those before them at a time: what lies above the diagonal is the same as below it.
+    """
+    if vectors.device.type != "cpu":
         return torch.bmm(vectors, vectors.transpose(1, 2))
-    products = vectors.new_empty(len(vectors), vectors.shape[1], vectors.shape[1])
-    products[:, :half, :half] = torch.bmm(vectors[:, :half], vectors[:, :half].transpose(1, 2))
-    products[:, half:] = torch.bmm(vectors[:, half:], vectors.transpose(1, 2))
-    products[:, :half, half:] = products[:, half:, :half].transpose(1, 2)
+    count = vectors.shape[1]
+    products = vectors.new_empty(len(vectors), count, count)
+    for rows, found in zip(vectors, products, strict=True):
+        for first in range(0, count, _ROWS):
+            last = min(count, first + _ROWS)
+            found[first:last, :last] = torch.mm(rows[first:last], rows[:last].T)
+            found[:first, first:last] = found[first:last, :first].T
     return products
 
 
