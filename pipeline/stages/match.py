@@ -20,6 +20,9 @@ from pipeline.workflow.model_loading import choose_device, read_options, reranke
 
 # Support of pairs of photos: of places, no wrong pair had 20 and one in a hundred 8 (docs/matching.md).
 _SAME, _UNSURE = 20.0, 8.0
+# Least mean confidence of the matches that agree. Letters of one typeface on two covers agree with one plane, but each
+# could be matched with others as well, so that many doubtful matches add up.
+_CONFIDENT = 0.45
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class MatchResult:
         first, second: the files.
         keypoints: how many each has.
         found: matches and geometry; `found.query_xy` are points of the first.
-        verdict: "same", "unsure" or "different".
+        verdict: see `verdict_of`.
         pictures: the pixels of both.
         seconds: of the run.
     """
@@ -85,13 +88,14 @@ def match(config: Config, first: Path, second: Path) -> MatchResult:
         second=str(second),
         keypoints=(len(left), len(right)),
         found=found,
-        verdict=_verdict(found),
+        verdict=verdict_of(found),
         pictures=(pictures[0], pictures[1]),
         seconds=round(time.monotonic() - started, 2),
     )
 
 
-def _verdict(found: VerifiedMatches) -> str:
-    if found.support >= _SAME:
+def verdict_of(found: VerifiedMatches) -> str:
+    """ "same", "unsure" or "different", by the support and by the mean confidence of the matches that agree."""
+    if found.support >= _SAME and found.support >= _CONFIDENT * found.inlier_count:
         return "same"
     return "unsure" if found.support >= _UNSURE else "different"

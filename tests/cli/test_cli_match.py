@@ -6,10 +6,14 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_helpers import QUICK, document, refused, relook
 from photos import ROOT
 from PIL import Image
+
+from pipeline.stages.match import verdict_of
+from pipeline.types import VerifiedMatches
 
 SCENES = ROOT / "data" / "samples" / "images"
 FIRST, SECOND, OTHER = (
@@ -26,6 +30,23 @@ def test_two_views_of_one_thing_are_the_same(tmp_path: Path) -> None:
     assert all(0 <= point["query"][0] < width and 0 <= point["query"][1] < height for point in found["points"])
     with Image.open(picture) as drawn:
         assert drawn.width > 1000
+
+
+def test_one_typeface_on_two_covers_is_not_the_same_thing() -> None:
+    found = document("match", FIRST, SCENES / "book_d" / "book_d_02.jpg")
+    assert found["support"] > 20  # many letters agree, each of them doubtful
+    assert found["verdict"] == "unsure"
+
+
+@pytest.mark.parametrize(
+    ("count", "confidence", "verdict"),
+    [(60, 0.46, "same"), (60, 0.44, "unsure"), (40, 0.46, "unsure"), (10, 0.9, "unsure"), (8, 0.9, "different")],
+)
+def test_the_verdict_follows_from_support_and_confidence(count: int, confidence: float, verdict: str) -> None:
+    places, scores = np.zeros((count, 2), np.float32), np.full(count, confidence, np.float32)
+    every = np.ones(count, np.bool_)
+    found = VerifiedMatches(places, places, scores, every, None, "fundamental", (0, 0, 1, 1))
+    assert verdict_of(found) == verdict
 
 
 def test_two_things_are_different() -> None:
