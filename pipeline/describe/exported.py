@@ -189,11 +189,15 @@ class GraphDescriber:
             features = self._projected("locals", features, is_unit=is_unit)
         return located(features, cells.weight, cells.xy, cells.scale, ways, self._local_scales, settings.threshold)
 
+    def _product(self, rows: FloatArray, matrix: FloatArray) -> FloatArray:
+        """[..., D] times [D, d], on all cores."""
+        return np.asarray(rows @ matrix, np.float32)
+
     def _projected(self, name: str, values: FloatArray, *, is_unit: bool = True) -> FloatArray:
         """See `Fitted.apply`."""
         if f"{name}.mean" not in self._fitted:
             return values
-        found = np.asarray((values - self._fitted[f"{name}.mean"]) @ self._fitted[f"{name}.matrix"], np.float32)
+        found = self._product(values - self._fitted[f"{name}.mean"], self._fitted[f"{name}.matrix"])
         return unit(found) if is_unit else found
 
 

@@ -16,6 +16,7 @@ from pipeline.describe.packaged_graph import CHANNELS, MULTIPLE, packaged_graph
 from pipeline.describe.packaged_weights import MEAN, NAMES, STD, TIMM_NAME, hash_arrays, load_arrays
 from pipeline.describe.projections import Fitted, Samples
 from pipeline.describe.runtimes.base import FINAL
+from pipeline.describe.runtimes.products import one_core_product
 from pipeline.describe.runtimes.registry import INSTALLED, LateSession
 from pipeline.types import FloatArray, ModelCard, Prepared
 
@@ -120,6 +121,10 @@ class PackagedDescriber(GraphDescriber):
     def fitted(self) -> Mapping[str, FloatArray]:
         """See `FittableDescriber.fitted`."""
         return self._projections.arrays()
+
+    def _product(self, rows: FloatArray, matrix: FloatArray) -> FloatArray:
+        """On one core: several threads describe a gallery."""
+        return one_core_product(rows, matrix)
 
     def use_fitted(self, arrays: Mapping[str, FloatArray]) -> None:
         """Take projections that were fitted before. Raises RelookError when they are of other dimensions."""
