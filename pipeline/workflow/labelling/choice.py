@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, minimum_spanning_tree
 
 from pipeline.train.loop.task import Rows
@@ -100,26 +100,18 @@ def _ties(
     numbers = np.flatnonzero(inside)
     if not len(numbers):
         return
-    count = len(own)
+    count, sizes = len(own), np.bincount(own)
     left, right = pairs[numbers].T
-    tree = minimum_spanning_tree(coo_array((1 / chance[numbers], (left, right)), shape=(count, count)).tocsr())
+    tree = minimum_spanning_tree(coo_array((1 / chance[numbers], (left, right)), shape=(count, count))).tocoo()
     of_pair = dict(zip(map(tuple, pairs[numbers].tolist()), numbers.tolist(), strict=True))
-    both = csr_array(tree + tree.T)
-    seen = np.zeros(count, np.bool_)
-    sizes = np.bincount(own)
-    for root in np.unique(tree.tocoo().coords[0]).tolist():
-        if seen[root]:
-            continue
-        order, parent = breadth_first_order(both, root, directed=False)
-        seen[order] = True
-        below = np.ones(count, np.int64)
-        for photo in order[:0:-1].tolist():
-            above = int(parent[photo])
-            below[above] += below[photo]
-            yield (
-                of_pair[min(photo, above), max(photo, above)],
-                (
-                    int(below[photo]),
-                    int(sizes[own[photo]] - below[photo]),
-                ),
-            )
+    # One more node, joined to a photo of each group, so that one walk visits all of them.
+    roots = left[np.unique(own[left], return_index=True)[1]]
+    ends = np.concatenate([tree.coords[0], roots]), np.concatenate([tree.coords[1], np.full(len(roots), count)])
+    forest = coo_array((np.ones(len(ends[0])), ends), shape=(count + 1, count + 1)).tocsr()
+    order, parent = breadth_first_order(forest, count, directed=False)
+    below = np.ones(count + 1, np.int64)
+    for photo in order[:0:-1].tolist():
+        above, part = int(parent[photo]), int(below[photo])
+        below[above] += part
+        if above != count:
+            yield of_pair[min(photo, above), max(photo, above)], (part, int(sizes[own[photo]]) - part)
