@@ -20,7 +20,7 @@ from pipeline.rerank.elvis.network import ELViSNetwork, ELViSShape, shape_of
 from pipeline.rerank.elvis.transport import refuse_sharpness
 from pipeline.rerank.image_rows import Batch, Ragged
 from pipeline.rerank.pair_reranker import PairReranker, first_locals, refuse_without_locals
-from pipeline.rerank.parallel_batches import map_in_parallel
+from pipeline.rerank.parallel_batches import ThreadMemory, map_in_parallel
 from pipeline.rerank.transformer import inference
 from pipeline.types import Attended, Candidates, Description, DescriptorSource, ModelCard
 
@@ -57,6 +57,7 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
     ) -> None:
         super().__init__(network, card, weight, temperature, batch_size, device, precision)
         self._counts = {False: query_locals, True: gallery_locals}
+        self._memory = ThreadMemory()
 
     @classmethod
     def load(
@@ -150,7 +151,7 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
         for number in range(len(query)):
             one = torch.tensor([number])
             with inference(self._device, self._precision):
-                plan = self.network.plan(*(side.batch(one) for side in sides))[0].log().cpu()
+                plan = self.network.plan(sides[0].batch(one), sides[1].batch(one))[0].log().cpu()
             there = ~query_padding[number][:, None] & ~gallery_padding[number][None]
             plans[number][there] = plan.flatten()
         return plans
@@ -202,7 +203,7 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
 
     def compare(self, queries: Batch, gallery: Batch) -> torch.Tensor:
         """See `PairReranker.compare`: the sums of the votes."""
-        scores: torch.Tensor = self.network(queries, gallery)
+        scores: torch.Tensor = self.network(queries, gallery, self._memory)
         return scores
 
     def _begun_padded(self, descriptors: torch.Tensor, padding: torch.Tensor) -> Ragged:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from pipeline.errors import RelookError
+from pipeline.rerank.parallel_batches import ThreadMemory
 
 # Largest distance of two scores, sharpness applied, whose exponentials float32 holds beside those of the potentials.
 _MOST = 80.0
@@ -47,7 +48,14 @@ class Tokens:
         return self.padding + (~self.absent).sum(dim=1)
 
 
-def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: float, iterations: int) -> torch.Tensor:
+def transport(
+    query: Tokens,
+    gallery: Tokens,
+    corner: torch.Tensor,
+    sharpness: float,
+    iterations: int,
+    memory: ThreadMemory | None = None,
+) -> torch.Tensor:
     """The transport of query tokens (rows, first) to gallery tokens, times m + n, without the bins: [B, m, n].
 
     Each token has the mass 1 / (m + n), the bins those of all tokens of the other side; m and n count padding. Padding
@@ -58,12 +66,15 @@ def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: f
         corner: scalar, score of the bins with each other.
         sharpness: factor on all scores, the inverse of the weight of the entropy.
         iterations: of Sinkhorn's algorithm.
+        memory: where the result lies until the thread's next call; None: in new memory. Not with gradients.
 
     Returns:
         Values in [0, 1], 0 where there is no token.
     """
     with torch.autocast(corner.device.type, enabled=False):
-        scores = _rows_with_bin(query, sharpness) @ _columns_with_bin(gallery, corner).transpose(1, 2)
+        left, right = _rows_with_bin(query, sharpness), _columns_with_bin(gallery, corner).transpose(1, 2)
+        out = None if memory is None else memory.of((len(left), left.shape[1], right.shape[2]), left)
+        scores = torch.bmm(left, right) if out is None else torch.bmm(left, right, out=out)
         alone = not scores.requires_grad  # then nothing else needs these values, and no other memory is taken
         kernel = scores.exp_() if alone else scores.exp()
         m, n = query.count, gallery.count

@@ -24,6 +24,7 @@ from pipeline.rerank.matching.pair_batches import (
     numpy_matches,
     refuse_other_kind,
 )
+from pipeline.rerank.parallel_batches import ThreadMemory
 from pipeline.types import Keypoints, KeypointsCard, Matches
 
 # Rows of a product that are computed and searched at once on a CPU.
@@ -67,6 +68,7 @@ class MutualMatcher:
         self._min_cosine = min_cosine
         self._batch_size = batch_size
         self._device = torch.device(device)
+        self._memory = ThreadMemory()
 
     @classmethod
     def load(
@@ -111,7 +113,7 @@ class MutualMatcher:
         left, right = (torch.from_numpy(np.ascontiguousarray(image.descriptors)) for image in (first, second))
         if self._ratio is not None:  # which searches for the second nearest as well
             return self._match_one(left @ right.T)
-        return self._kept(*mutual_maxima_of(_products(left, right)))
+        return self._kept(*mutual_maxima_of(_products(left, right, self._memory)))
 
     def _match_one(self, cosines: torch.Tensor) -> Matches:
         return self._kept(*mutual_maxima(cosines), cosines)
@@ -129,12 +131,11 @@ class MutualMatcher:
         return numpy_matches(rows[kept], columns[kept], values[kept].clamp(0, 1))
 
 
-def _products(left: torch.Tensor, right: torch.Tensor) -> Iterator[torch.Tensor]:
+def _products(left: torch.Tensor, right: torch.Tensor, memory: ThreadMemory) -> Iterator[torch.Tensor]:
     """Products [r, n] of some rows of `left` [m, d] with `right` [n, d], all in the same memory."""
-    memory = left.new_empty(min(len(left), _ROWS), len(right))
     for start in range(0, len(left), _ROWS):
         rows = left[start : start + _ROWS]
-        yield torch.mm(rows, right.T, out=memory[: len(rows)])
+        yield torch.mm(rows, right.T, out=memory.of((len(rows), len(right)), left))
 
 
 def _passes(

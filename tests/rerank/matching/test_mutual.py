@@ -54,6 +54,20 @@ def test_matches_are_those_of_a_plain_search(
         np.testing.assert_allclose(found.scores, cosines.clip(0, 1), atol=1e-6)
 
 
+def test_blocks_of_rows_find_what_one_block_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = []
+    for seed, (m, n) in enumerate([(30, 35), (7, 40), (15, 9), (1, 1)]):
+        first = random_keypoints(seed, m, WIDTH)
+        pairs.append((first, random_keypoints(seed + 9, n, WIDTH, like=first)))
+    rows = np.repeat(np.eye(4, dtype=np.float32), 3, axis=0)  # of equal ones, the first counts in blocks too
+    image = keypoints_of(np.zeros((12, 2)), rows, (10, 10))
+    expected = load_matcher("mutual", "sift").match([*pairs, (image, image)])
+    monkeypatch.setattr("pipeline.rerank.matching.mutual._ROWS", 7)
+    for found, one in zip(load_matcher("mutual", "sift").match([*pairs, (image, image)]), expected, strict=True):
+        np.testing.assert_array_equal(found.rows, one.rows)
+        np.testing.assert_allclose(found.scores, one.scores, atol=1e-6)
+
+
 def test_both_directions_are_alike() -> None:
     first = random_keypoints(0, 30, WIDTH)
     second = random_keypoints(1, 35, WIDTH, like=first)
