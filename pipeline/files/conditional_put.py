@@ -10,7 +10,8 @@ from typing import Any
 
 from pipeline.errors import LockedError, RelookError
 from pipeline.faults import fault_point
-from pipeline.files.object_store import ObjectPath, s3_options, store_error
+from pipeline.files.object_store import ObjectPath
+from pipeline.files.store_access import s3_options, store_error
 
 # What servers say when the object is not what the condition says: S3's two words, and a missing one with If-Match.
 _LOST = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"}
@@ -86,9 +87,11 @@ class ConditionalObject:
         try:
             return getattr(self._client, name)(Bucket=self._place.bucket, Key=key or self._place.key, **values)
         except ClientError as error:
-            raise _RefusalError(str(error.response["Error"].get("Code", "")), store_error(self._place, error)) from None
+            raise _RefusalError(
+                str(error.response["Error"].get("Code", "")), store_error(str(self._place), self._place.options, error)
+            ) from None
         except BotoCoreError as error:
-            raise store_error(self._place, error) from None
+            raise store_error(str(self._place), self._place.options, error) from None
 
 
 class _RefusalError(Exception):
@@ -105,7 +108,7 @@ def _client(place: ObjectPath) -> Any:
         from botocore.config import Config
     except ImportError:
         raise RelookError(f"{place}: writing an index to a bucket needs boto3: pip install 'relook[s3]'") from None
-    options = s3_options(place)
+    options = s3_options(place.options)
     host = options.get("endpoint_override")
     config = Config(
         # Other servers do not know the checksums that boto3 sends by itself.
