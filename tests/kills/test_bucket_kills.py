@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bucket import Bucket, bucket, object_server
+from bucket import Bucket, bucket, object_client, object_server
 from forked import Forks
 from tiny import paint
 
@@ -21,7 +21,7 @@ from pipeline.files import object_path
 from pipeline.stores import Index
 from pipeline.stores.index.published import PublishedIndex
 
-__all__ = ["bucket", "object_server"]
+__all__ = ["bucket", "object_client", "object_server"]
 
 
 @pytest.fixture(scope="module")
