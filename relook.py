@@ -62,7 +62,7 @@ def open(  # as in `relook.open`
     """Open an index for searching.
 
     Args:
-        path: the index directory.
+        path: the index directory, or s3://BUCKET/INDEX of one in a bucket, which is fetched into a cache.
         store: where candidates come from: table, csv, ann or pinecone; or the section `store` of the configuration.
         rerank: rerankers that are applied unless a search names others, "superglobal" or "a,b" or a list, "none" for
             none; or the section `rerank`. None: those that the configuration or the index names.
@@ -96,7 +96,7 @@ def extract(
 
     Args:
         images: a folder, a manifest, or NAME:FOLDER of a data set.
-        index: the index directory; made if it is not there.
+        index: the index directory, or s3://BUCKET/INDEX; made if it is not there.
         store, device, config, settings: see `open`; for example describe={"image": {"size": 224}}.
 
     Returns:

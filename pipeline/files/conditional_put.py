@@ -6,11 +6,13 @@ its protocol are known to have such writes here.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from pipeline.errors import LockedError, RelookError
 from pipeline.faults import fault_point
-from pipeline.files.object_store import ObjectPath, s3_options, store_error
+from pipeline.files.object_store import ObjectPath
+from pipeline.files.store_access import environment, s3_options, store_error
 
 # What servers say when the object is not what the condition says: S3's two words, and a missing one with If-Match.
 _LOST = {"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey", "412", "409"}
@@ -33,7 +35,11 @@ class ConditionalObject:
                 f"{place}: an index is written to s3:// alone, where a write can be bound to a condition; elsewhere "
                 "relook reads photos, and indexes that were copied there"
             )
-        self._place, self._client = place, _client(place)
+        self._place = place
+        try:
+            self._client = _client(place.options, environment())
+        except ImportError:
+            raise RelookError(f"{place}: writing an index to a bucket needs boto3: pip install 'relook[s3]'") from None
 
     def read(self) -> tuple[bytes, str] | None:
         """Content and tag; None: there is no such object. Raises RelookError where the store refuses."""
@@ -86,9 +92,11 @@ class ConditionalObject:
         try:
             return getattr(self._client, name)(Bucket=self._place.bucket, Key=key or self._place.key, **values)
         except ClientError as error:
-            raise _RefusalError(str(error.response["Error"].get("Code", "")), store_error(self._place, error)) from None
+            raise _RefusalError(
+                str(error.response["Error"].get("Code", "")), store_error(str(self._place), self._place.options, error)
+            ) from None
         except BotoCoreError as error:
-            raise store_error(self._place, error) from None
+            raise store_error(str(self._place), self._place.options, error) from None
 
 
 class _RefusalError(Exception):
@@ -99,13 +107,13 @@ class _RefusalError(Exception):
         self.code, self.error = code, error
 
 
-def _client(place: ObjectPath) -> Any:
-    try:
-        import boto3
-        from botocore.config import Config
-    except ImportError:
-        raise RelookError(f"{place}: writing an index to a bucket needs boto3: pip install 'relook[s3]'") from None
-    options = s3_options(place)
+@lru_cache(maxsize=4)
+def _client(url_options: str, surroundings: tuple[str | None, ...]) -> Any:
+    """boto3's client, which takes a good part of a second to make; another one where the environment is another."""
+    import boto3
+    from botocore.config import Config
+
+    options = s3_options(url_options)
     host = options.get("endpoint_override")
     config = Config(
         # Other servers do not know the checksums that boto3 sends by itself.

@@ -7,36 +7,23 @@ environment and the usual files of each provider, never from a URL; pyarrow.fs i
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from stat import S_IFREG
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
-from pipeline.errors import RelookError, UnreachableError, UsageError
+from pipeline.errors import RelookError, UsageError
+from pipeline.files.store_access import environment, opened, store_error
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 
 # Path() folds the second slash, so one is enough.
 _URL = re.compile(rf"(?P<scheme>{'|'.join(SCHEMES)}):/{{1,2}}(?P<bucket>[^/?]+)(?P<key>/[^?]*)?(?:\?(?P<options>.*))?")
 _SECRET = re.compile(r"secret|password|token|access_key|sas", re.IGNORECASE)
-_SCHEME = re.compile(r"(?:(?P<scheme>https?):/{1,2})?(?P<host>(?:\[[0-9a-fA-F:]+\]|[^/:\s]+)(?::\d+)?)/*")
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-_REGIONS = ("AWS_REGION", "AWS_DEFAULT_REGION")
-_CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE")
-
-_REFUSED = re.compile(
-    r"access_?denied|forbidden|invalid_?access_?key|signature_?does_?not_?match|expired_?token|invalid_?token"
-    r"|invalid_?client_?token|invalid_?object_?state|permission denied"
-    r"|unable to locate credentials|partial credentials",
-    re.IGNORECASE,
-)
-_NO_BUCKET = re.compile(r"no_?such_?bucket|bucket '[^']*' not found", re.IGNORECASE)
 _BLOCK = 8 << 20
 
 
@@ -160,12 +147,12 @@ class ObjectPath:
 
     @property
     def _place(self) -> str:
-        base = _opened(self.store, self.options, _environment())[1]
+        base = opened(self.store, self.options, environment())[1]
         return f"{base}/{self.key}" if self.key else str(base)
 
     @property
     def _files(self) -> Any:
-        return _opened(self.store, self.options, _environment())[0]
+        return opened(self.store, self.options, environment())[0]
 
     def _look_up(self) -> ObjectFacts:
         from pyarrow.fs import FileType
@@ -223,46 +210,6 @@ def address(place: Place) -> str:
     return place.url if isinstance(place, ObjectPath) else str(place)
 
 
-def s3_options(place: ObjectPath) -> dict[str, str]:
-    """What the URL and the environment say of an S3 server.
-
-    Returns:
-        "endpoint_override" (host and port), "scheme" and "region", as far as they are known; other options as they
-        are.
-    """
-    options = dict(parse_qsl(place.options))
-    endpoint = options.pop("endpoint_override", None) or _first(_ENDPOINTS)
-    match = _SCHEME.fullmatch(endpoint) if endpoint else None
-    if endpoint and match is None:
-        raise UsageError(f"the endpoint {endpoint!r} is not an address such as http://127.0.0.1:9000")
-    if match:
-        options["endpoint_override"] = match["host"]
-        options["scheme"] = options.get("scheme") or match["scheme"] or "https"
-    region = options.get("region") or _first(_REGIONS) or ("us-east-1" if match else None)
-    return {**options, **({"region": region} if region else {})}
-
-
-def _first(names: tuple[str, ...]) -> str | None:
-    return next((os.environ[name] for name in names if os.environ.get(name)), None)
-
-
-def _environment() -> tuple[str | None, ...]:
-    return tuple(os.environ.get(name) for name in (*_ENDPOINTS, *_REGIONS, *_CREDENTIALS))
-
-
-@lru_cache(maxsize=16)
-def _opened(store: str, options: str, environment: tuple[str | None, ...]) -> tuple[Any, str]:
-    """The file system of a bucket, and the bucket's path in it; another one where the environment is another."""
-    from pyarrow.fs import FileSystem
-
-    given = s3_options(ObjectPath(store, options=options)) if store.startswith("s3:") else dict(parse_qsl(options))
-    try:
-        files, base = FileSystem.from_uri(f"{store}?{urlencode(given)}" if given else store)
-    except NotImplementedError as error:
-        raise RelookError(f"{store}: this pyarrow cannot open such a store ({_short(error)})") from None
-    return files, str(base).rstrip("/")
-
-
 def _facts_of(found: Any) -> ObjectFacts:
     seconds = int(found.mtime_ns or 0) // 1_000_000_000
     return ObjectFacts(int(found.size), seconds * 1_000_000_000)
@@ -276,30 +223,4 @@ def _store_errors(place: ObjectPath) -> Iterator[None]:
     except (RelookError, FileNotFoundError):
         raise
     except (OSError, ValueError) as error:
-        raise store_error(place, error) from None
-
-
-def store_error(place: ObjectPath, error: BaseException) -> RelookError:
-    """What a store or its client says of an object, as one line with the remedy."""
-    reason = _short(error)
-    if _NO_BUCKET.search(reason):
-        return RelookError(f"{place}: there is no bucket {place.bucket!r}{_at(place)}")
-    if _REFUSED.search(reason):
-        return RelookError(
-            f"{place}: the store refuses access{_at(place)}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or what "
-            f"your provider reads) to credentials that may use it ({reason})"
-        )
-    return UnreachableError(
-        f"{place}: the store cannot be used{_at(place)}; check the address in AWS_ENDPOINT_URL, the region and the "
-        f"network ({reason})"
-    )
-
-
-def _at(place: ObjectPath) -> str:
-    endpoint = s3_options(place).get("endpoint_override") if place.store.startswith("s3:") else None
-    return f" at {endpoint}" if endpoint else ""
-
-
-def _short(error: BaseException) -> str:
-    """The library's words in one line, without the number of the request."""
-    return re.sub(r" \(Request ID: [^)]*\)", "", " ".join(str(error).split()))
+        raise store_error(str(place), place.options, error) from None

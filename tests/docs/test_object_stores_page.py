@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
-import boto3
 import pytest
-from bucket import VARIABLES, Bucket, object_server
+from bucket import VARIABLES, Bucket, object_client, object_server
 from doc_commands import QUICKER, commands
 from preloaded import PRELOADED
 
 from pipeline.stores import Index
 
-__all__ = ["object_server"]
-
-KEYS = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+__all__ = ["object_client", "object_server"]
 
 
 @pytest.fixture
-def collection(object_server: str, home: Path) -> Bucket:
-    client = boto3.client("s3", endpoint_url=object_server, region_name="us-east-1", **KEYS)
-    client.create_bucket(Bucket="collection")
-    bucket = Bucket("collection", client, object_server)
+def collection(object_server: str, object_client: Any, home: Path) -> Bucket:
+    object_client.create_bucket(Bucket="collection")
+    bucket = Bucket("collection", object_client, object_server)
     bucket.put_folder(home / "photos", "photos")
     return bucket
 

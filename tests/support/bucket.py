@@ -58,16 +58,22 @@ def object_server() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def bucket(object_server: str, monkeypatch: pytest.MonkeyPatch) -> Bucket:
-    """An empty bucket, to which the variables of the environment lead."""
+@pytest.fixture(scope="session")
+def object_client(object_server: str) -> Any:
+    """boto3's client of it, which takes a good part of a second to make."""
     import boto3
 
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
+    return boto3.client("s3", endpoint_url=object_server, region_name="us-east-1", **keys)
+
+
+@pytest.fixture
+def bucket(object_server: str, object_client: Any, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """An empty bucket, to which the variables of the environment lead."""
     for name, value in {**VARIABLES, "AWS_ENDPOINT_URL": object_server}.items():
         monkeypatch.setenv(name, value)
     for name in ("AWS_ENDPOINT_URL_S3", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
-    client = boto3.client("s3", endpoint_url=object_server, region_name="us-east-1")
     name = f"bucket-{secrets.token_hex(6)}"
-    client.create_bucket(Bucket=name)
-    return Bucket(name, client, object_server)
+    object_client.create_bucket(Bucket=name)
+    return Bucket(name, object_client, object_server)

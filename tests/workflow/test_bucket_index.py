@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bucket import Bucket, bucket, object_server
+from bucket import Bucket, bucket, object_client, object_server
 from tiny import TinyDescriber, paint, tiny, tiny_config
 
 from pipeline.config import Config
@@ -28,7 +28,7 @@ from pipeline.stores.index.published import PublishedIndex
 from pipeline.workflow.bucket_index import cache_folder, local_copy
 from pipeline.workflow.gallery import Gallery
 
-__all__ = ["bucket", "object_server", "tiny"]
+__all__ = ["bucket", "object_client", "object_server", "tiny"]
 
 
 @pytest.fixture

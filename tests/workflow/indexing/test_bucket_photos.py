@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bucket import Bucket, bucket, object_server
+from bucket import Bucket, bucket, object_client, object_server
 from loopback import Site, serving
 from tiny import paint, tiny, tiny_config
 
@@ -22,7 +22,7 @@ from pipeline.stages.extract import extract, extract_shard, join
 from pipeline.stages.reindex import reindex
 from pipeline.stores import Index
 
-__all__ = ["bucket", "object_server", "tiny"]
+__all__ = ["bucket", "object_client", "object_server", "tiny"]
 
 NAMES = ("a/0.png", "a/1.png", "b/2.png", "b/deep/3.png", "é ü/4 %41#+.png", "b.x/5.png", "b-x/6.png")
 
