@@ -44,20 +44,11 @@ class Ragged:
     @classmethod
     def joined(cls, parts: Sequence[Ragged]) -> Ragged:
         """All images of all parts, of which there is at least one."""
-        if len(parts) == 1:
-            return parts[0]
         rows, lengths, whole = zip(*((part.rows, part.lengths, part.whole) for part in parts), strict=True)
         return cls(torch.cat(rows), torch.cat(lengths), torch.cat(whole))
 
     def batch(self, images: torch.Tensor) -> Batch:
-        """The `images` [B] int64, with zeros behind the rows of those that have less than the others.
-
-        The rows of one image alone are not copied.
-        """
-        if len(images) == 1:
-            number = int(images[0])
-            start, count = int(self.lengths[:number].sum()), int(self.lengths[number])
-            return Batch(self.rows[start : start + count][None], None, self.whole[number : number + 1])
+        """The `images` [B] int64, with zeros behind the rows of those that have less than the others."""
         device, lengths = self.rows.device, self.lengths[images]
         places = torch.arange(int(lengths.max()))
         padding = places >= lengths[:, None]

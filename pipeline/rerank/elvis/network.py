@@ -16,7 +16,6 @@ from torch.nn import functional
 
 from pipeline.rerank.elvis.transport import Tokens, transport
 from pipeline.rerank.image_rows import Batch
-from pipeline.rerank.parallel_batches import ThreadMemory
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,9 @@ class ELViSNetwork(nn.Module):
         self.dust_bin = nn.Parameter(torch.tensor(1.0))
         self.dust_bin_mlp = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, 1), nn.Tanh())
 
-    def forward(self, query: Batch, gallery: Batch, memory: ThreadMemory | None = None) -> torch.Tensor:
+    def forward(self, query: Batch, gallery: Batch) -> torch.Tensor:
         """Scores [B] of images after `begin`, each between 0 and the number of both images' descriptors."""
-        return sum(votes.sum(dim=1) for votes in self.votes(query, gallery, memory))  # type: ignore[return-value]
+        return sum(votes.sum(dim=1) for votes in self.votes(query, gallery))  # type: ignore[return-value]
 
     def logits(self, scores: torch.Tensor) -> torch.Tensor:
         """Logits [B] of scores [B], for training."""
@@ -101,21 +100,18 @@ class ELViSNetwork(nn.Module):
             together = (self.shape.sharpness * bins).logsumexp(dim=1)
         return torch.stack([count, together], dim=1)
 
-    def plan(self, query: Batch, gallery: Batch, memory: ThreadMemory | None = None) -> torch.Tensor:
+    def plan(self, query: Batch, gallery: Batch) -> torch.Tensor:
         """The transport [B, m, n] of images after `begin`, times m + n; 0 where there is no descriptor; see `votes`."""
-        sides, shape = (_tokens(query), _tokens(gallery)), self.shape
-        return transport(*sides, self.dust_bin, shape.sharpness, shape.iterations, memory)
+        shape = self.shape
+        return transport(_tokens(query), _tokens(gallery), self.dust_bin, shape.sharpness, shape.iterations)
 
-    def votes(
-        self, query: Batch, gallery: Batch, memory: ThreadMemory | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def votes(self, query: Batch, gallery: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Votes [B, m] and [B, n] in [0, 1] of either image's descriptors, 0 where there is none.
 
         Args:
             query, gallery: `rows` are those of `begin`, `whole` is that of `padding`.
-            memory: see `transport`.
         """
-        plan = self.plan(query, gallery, memory)
+        plan = self.plan(query, gallery)
         matches = [_largest(plan, dim) for dim in (2, 1)]
         votes = self.f(torch.cat(matches, dim=1).unsqueeze(2)).squeeze(2).float().sigmoid()
         of_query, of_gallery = votes.split([match.shape[1] for match in matches], dim=1)
@@ -130,8 +126,6 @@ def shape_of(state: Mapping[str, torch.Tensor]) -> ELViSShape:
 
 def _largest(plan: torch.Tensor, dim: int) -> torch.Tensor:
     """[B, m] or [B, n] the largest values; 0 where there is none to choose from."""
-    if plan.shape[dim] and plan.device.type == "cpu" and not plan.requires_grad:
-        return torch.from_numpy(plan.numpy().max(axis=dim))  # a part of torch's time
     return plan.amax(dim) if plan.shape[dim] else plan.sum(dim)
 
 

@@ -20,7 +20,7 @@ from pipeline.rerank.elvis.network import ELViSNetwork, ELViSShape, shape_of
 from pipeline.rerank.elvis.transport import refuse_sharpness
 from pipeline.rerank.image_rows import Batch, Ragged
 from pipeline.rerank.pair_reranker import PairReranker, first_locals, refuse_without_locals
-from pipeline.rerank.parallel_batches import ThreadMemory, map_in_parallel
+from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.rerank.transformer import inference
 from pipeline.types import Attended, Candidates, Description, DescriptorSource, ModelCard
 
@@ -57,7 +57,6 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
     ) -> None:
         super().__init__(network, card, weight, temperature, batch_size, device, precision)
         self._counts = {False: query_locals, True: gallery_locals}
-        self._memory = ThreadMemory()
 
     @classmethod
     def load(
@@ -151,7 +150,7 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
         for number in range(len(query)):
             one = torch.tensor([number])
             with inference(self._device, self._precision):
-                plan = self.network.plan(sides[0].batch(one), sides[1].batch(one))[0].log().cpu()
+                plan = self.network.plan(*(side.batch(one) for side in sides))[0].log().cpu()
             there = ~query_padding[number][:, None] & ~gallery_padding[number][None]
             plans[number][there] = plan.flatten()
         return plans
@@ -187,23 +186,18 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
         lengths = torch.tensor([len(part) for part in parts])
         padding = most - lengths if self.network.shape.counts_padding else torch.zeros_like(lengths)
 
-        with inference(self._device, self._precision):
-            rows = torch.empty(int(lengths.sum()), self.network.shape.model_dim + 1, device=self._device)
-
-        def begin(run: tuple[int, Sequence[torch.Tensor]]) -> None:
-            start, some = run
+        def begin(run: Sequence[torch.Tensor]) -> torch.Tensor:
             with inference(self._device, self._precision):
-                joined = some[0] if len(some) == 1 else torch.cat(list(some))
-                rows[start : start + len(joined)] = self.network.begin(joined.to(self._device))
+                joined = run[0] if len(run) == 1 else torch.cat(list(run))
+                return self.network.begin(joined.to(self._device))
 
-        for _ in map_in_parallel(begin, _runs(parts), self._device):
-            pass
+        rows = torch.cat(list(map_in_parallel(begin, _runs(parts), self._device)))
         with inference(self._device, self._precision):
             return Ragged(rows, lengths, self.network.padding(padding.float().to(self._device)))
 
     def compare(self, queries: Batch, gallery: Batch) -> torch.Tensor:
         """See `PairReranker.compare`: the sums of the votes."""
-        scores: torch.Tensor = self.network(queries, gallery, self._memory)
+        scores: torch.Tensor = self.network(queries, gallery)
         return scores
 
     def _begun_padded(self, descriptors: torch.Tensor, padding: torch.Tensor) -> Ragged:
@@ -218,14 +212,12 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
             return Ragged(begun[~padding], (~padding).sum(dim=1).cpu(), self.network.padding(count, bins))
 
 
-def _runs(parts: Sequence[torch.Tensor]) -> Iterator[tuple[int, list[torch.Tensor]]]:
-    """Neighbouring images whose descriptors pass the first layers at once, and the number of the first descriptor."""
+def _runs(parts: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Neighbouring images whose descriptors pass the first layers at once."""
     run: list[torch.Tensor] = []
-    start = 0
     for part in parts:
-        size = sum(map(len, run))
-        if run and size + len(part) > _ROWS:
-            yield start, run
-            start, run = start + size, []
+        if run and sum(map(len, run)) + len(part) > _ROWS:
+            yield run
+            run = []
         run.append(part)
-    yield start, run
+    yield run

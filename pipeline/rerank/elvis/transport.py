@@ -1,9 +1,8 @@
 """Optimal transport between two sets of unit vectors with a bin of its own for each vector: Sinkhorn's algorithm.
 
-Used by ELViS' network. The exponentials of the scores are computed only once, and the potentials are factors, not
-logarithms: cosines and bins lie in [-1, 1], so that float32 holds them all, and each half of an iteration is a product
-of a vector and a matrix instead of a pass of exponentials over it. (SuperGlue's couplings have no such bounds:
-`matching/superglue_network.py`.)
+Used by ELViS' network. The potentials stay logarithms. The exponentials of the scores are computed only once: cosines
+and bins lie in [-1, 1], so that float32 holds them, and each half of an iteration is a product of a vector and a matrix
+instead of a pass of exponentials over it. (SuperGlue's couplings have no such bounds: `matching/superglue_network.py`.)
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch.nn import functional
 
 from pipeline.errors import RelookError
-from pipeline.rerank.parallel_batches import ThreadMemory
 
 # Largest distance of two scores, sharpness applied, whose exponentials float32 holds beside those of the potentials.
 _MOST = 80.0
-# Tokens of an image that has none, so that the other's bin has a mass to divide by.
+# Tokens of an image that has none, so that the mass of the other's bin has a logarithm.
 _NOTHING = 1e-12
 
 
@@ -48,14 +47,7 @@ class Tokens:
         return self.padding + (~self.absent).sum(dim=1)
 
 
-def transport(
-    query: Tokens,
-    gallery: Tokens,
-    corner: torch.Tensor,
-    sharpness: float,
-    iterations: int,
-    memory: ThreadMemory | None = None,
-) -> torch.Tensor:
+def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: float, iterations: int) -> torch.Tensor:
     """The transport of query tokens (rows, first) to gallery tokens, times m + n, without the bins: [B, m, n].
 
     Each token has the mass 1 / (m + n), the bins those of all tokens of the other side; m and n count padding. Padding
@@ -66,35 +58,35 @@ def transport(
         corner: scalar, score of the bins with each other.
         sharpness: factor on all scores, the inverse of the weight of the entropy.
         iterations: of Sinkhorn's algorithm.
-        memory: where the result lies until the thread's next call; None: in new memory. Not with gradients.
 
     Returns:
         Values in [0, 1], 0 where there is no token.
     """
+    shift = sharpness * top_score(corner)
     with torch.autocast(corner.device.type, enabled=False):
-        left, right = _rows_with_bin(query, sharpness), _columns_with_bin(gallery, corner).transpose(1, 2)
-        out = None if memory is None else memory.of((len(left), left.shape[1], right.shape[2]), left)
-        scores = torch.bmm(left, right) if out is None else torch.bmm(left, right, out=out)
+        # At most 0, so that their exponentials are at most 1.
+        scores = _rows_with_bin(query, sharpness) @ _columns_with_bin(gallery, corner, -shift).transpose(1, 2)
         alone = not scores.requires_grad  # then nothing else needs these values, and no other memory is taken
         kernel = scores.exp_() if alone else scores.exp()
         m, n = query.count, gallery.count
-        mass = 1 / (m + n).clamp(min=1)
-        of_rows, of_columns = _masses(mass, query, n), _masses(mass, gallery, m)
+        norm = -(m + n).clamp(min=1).log()
+        of_rows, of_columns = _masses(norm, query, n), _masses(norm, gallery, m)
         counted = bool(query.padding.any() or gallery.padding.any())
-        from_gallery = gallery.padding_bins.exp()
-        columns = (of_columns > 0).to(kernel.dtype)
+        from_gallery = (gallery.padding_bins - shift).exp()
+        # Vectors lie in rows [B, 1, n]: batches of products with them are several times quicker than with columns.
+        v = of_columns.detach().masked_fill(~of_columns.isneginf(), 0.0)
         for _ in range(iterations):
-            sums = _times(columns, kernel.transpose(1, 2))
+            sums = v.exp() @ kernel.transpose(1, 2)
             if counted:
                 sums = _plus_bin(sums, from_gallery)
-                from_query = _from_padding(query, mass, columns)
-            rows = of_rows / sums
-            sums = _times(rows, kernel)
+                from_query = _from_padding(query, norm, v)
+            u = of_rows - sums.log()
+            sums = u.exp() @ kernel
             if counted:
                 sums = _plus_bin(sums, from_query)
-                from_gallery = _from_padding(gallery, mass, rows)
-            columns = of_columns / sums
-        rows = (rows / mass[:, None, None]).transpose(1, 2)
+                from_gallery = _from_padding(gallery, norm, u)
+            v = of_columns - sums.log()
+        rows, columns = (u - norm[:, None, None]).exp().transpose(1, 2), v.exp()
         plan = kernel.mul_(rows).mul_(columns) if alone else kernel * rows * columns
     return plan[:, :-1, :-1]
 
@@ -113,54 +105,39 @@ def refuse_sharpness(corner: torch.Tensor, sharpness: float) -> None:
         )
 
 
-def _times(vectors: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """Products [B, 1, k] of vectors [B, 1, n] and matrices [B, n, k].
-
-    Vectors lie in rows: batches of products with them are several times quicker than with columns. One alone is
-    quicker by itself than as a batch.
-    """
-    if len(matrices) > 1:
-        return vectors @ matrices
-    return torch.mv(matrices[0].T, vectors[0, 0])[None, None]
-
-
 def _rows_with_bin(side: Tokens, sharpness: float) -> torch.Tensor:
-    """[B, m + 1, d + 2], so that one product gives cosines, both sides' bins and the corner, scaled.
+    """[B, m + 1, d + 3], so that one product gives cosines, both sides' bins and the corner, scaled and shifted.
 
-    Rows are (unit, own bin, 0) and for the bin (0, 0, 1), all times the sharpness; columns are (unit, 0, own bin) and
-    (0, 1, corner).
+    Rows are (unit, own bin, 0, 1) and for the bin (0, 0, 1, 1), the first d + 2 times the sharpness; columns are
+    (unit, 0, own bin, shift) and (0, 1, corner, shift).
     """
-    rows = _with_bin(side)
-    rows[:, :-1, :-2], rows[:, :-1, -2] = sharpness * side.units, sharpness * side.bins
-    rows[:, -1, -1] = sharpness
+    rows = functional.pad(sharpness * torch.cat([side.units, side.bins.unsqueeze(2)], dim=2), (0, 2, 0, 1))
+    rows[:, -1, -2] = sharpness
+    rows[:, :, -1] = 1
     return rows
 
 
-def _columns_with_bin(side: Tokens, corner: torch.Tensor) -> torch.Tensor:
-    """[B, n + 1, d + 2]; see `_rows_with_bin`."""
-    columns = _with_bin(side)
-    columns[:, :-1, :-2], columns[:, :-1, -1] = side.units, side.bins
-    columns[:, -1, -2], columns[:, -1, -1] = 1, corner
+def _columns_with_bin(side: Tokens, corner: torch.Tensor, shift: float) -> torch.Tensor:
+    """[B, n + 1, d + 3]; see `_rows_with_bin`."""
+    bins = torch.stack([torch.zeros_like(side.bins), side.bins], dim=2)
+    columns = functional.pad(torch.cat([side.units, bins], dim=2), (0, 1, 0, 1))
+    columns[:, -1, -3] = 1
+    columns[:, -1, -2] = corner
+    columns[:, :, -1] = shift
     return columns
 
 
-def _with_bin(side: Tokens) -> torch.Tensor:
-    """Zeros [B, n + 1, d + 2]."""
-    count, tokens, width = side.units.shape
-    return side.units.new_zeros(count, tokens + 1, width + 2)
-
-
-def _masses(mass: torch.Tensor, side: Tokens, others: torch.Tensor) -> torch.Tensor:
-    """[B, 1, n + 1] masses of tokens, 0 where there is none, and of the bin."""
-    masses = mass[:, None].expand(side.bins.shape)
+def _masses(norm: torch.Tensor, side: Tokens, others: torch.Tensor) -> torch.Tensor:
+    """[B, 1, n + 1] logarithms of the masses of tokens, minus infinity where there is none, and of the bin."""
+    masses = norm[:, None].expand(side.bins.shape)
     if side.absent is not None:
-        masses = masses.masked_fill(side.absent, 0)
-    return torch.cat([masses, (mass * others.clamp(min=_NOTHING))[:, None]], dim=1).unsqueeze(1)
+        masses = masses.masked_fill(side.absent, -torch.inf)
+    return torch.cat([masses, (norm + others.clamp(min=_NOTHING).log())[:, None]], dim=1).unsqueeze(1)
 
 
-def _from_padding(side: Tokens, mass: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+def _from_padding(side: Tokens, norm: torch.Tensor, potentials: torch.Tensor) -> torch.Tensor:
     """[B] what padding adds to its bin's sum: each of its tokens sends its whole mass there."""
-    return side.padding * mass / factors[:, 0, -1]
+    return side.padding * (norm - potentials[:, 0, -1]).exp()
 
 
 def _plus_bin(sums: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
