@@ -73,7 +73,8 @@ class LabellingSession:
 
     def __init__(self, gallery: OpenedIndex, config: Config, file: AnswerFile, reporter: Reporter) -> None:
         self._gallery, self._config, self.file = gallery, config, file
-        self._lock = threading.RLock()
+        # Matching takes longer than a quick answer should wait, so it has a lock of its own.
+        self._lock, self._matching = threading.RLock(), threading.Lock()
         verified = pairs_beside(adapted_path(config, gallery.index.card.name))
         way = way_of_matching(gallery, config) if verified.is_file() else ""
         near = near_pairs(gallery, config, reporter)
@@ -136,7 +137,7 @@ class LabellingSession:
         for name in (first, second):
             if name not in self.mined.place_of:
                 raise UsageError(f"the index has no image {name[:200]!r}")
-        with self._lock:
+        with self._matching:
             left, right = self._gallery.keypoints([first, second])
             return self._matcher.match_images([(left, right)])[0]
 
