@@ -14,7 +14,7 @@ from pipeline.cli import app
 from pipeline.cli.options import expanded_path, expanded_source
 
 # Parameters that are settings, which the configuration expands.
-SETTINGS = {"config", "index", "labels", "report", "checkpoint", "directory", "veto"}
+SETTINGS = {"config", "index", "labels", "report", "checkpoint", "directory", "veto", "answers"}
 # Parameters that are photos: a path or NAME:FOLDER.
 SOURCES = {"images", "photos", "queries"}
 
