@@ -98,13 +98,13 @@ def label(
 
 
 def _show_answers(document: dict[str, Any]) -> None:
-    show_rows(out, f"answers in {document['answers']}", document["answered"])
+    show_rows(out, "label", {"file": document["answers"], **document["answered"]})
 
 
 def _show_labels(document: dict[str, Any]) -> None:
     against = document["contradictions"]
     rows = {**document["answered"], "groups": document["groups"], "photos in groups": document["photos"]}
-    show_rows(out, f"labels in {document['labels']}", {**rows, "contradictions": len(against)})
+    show_rows(out, "label", {"file": document["labels"], **rows, "contradictions": len(against)})
     for first, second, answer in against[:_NAMED]:
         text = f"others say otherwise: {answer} for {first} and {second}"
         out.print(text, highlight=False, markup=False, soft_wrap=True)

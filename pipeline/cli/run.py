@@ -102,7 +102,7 @@ class Run:
     def note(self, text: str) -> None:
         """A word beside the result."""
         if not self._quiet:
-            err.print(text, highlight=False, markup=False)
+            err.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def is_first() -> bool:
