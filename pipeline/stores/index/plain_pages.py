@@ -8,9 +8,9 @@ Thrift's compact protocol.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +59,8 @@ class PlainVectors:
         self._path, self._dimension = path, dimension
         self._rows = file.metadata.num_rows
         levels = _Levels(dimension)
-        with path.open("rb", buffering=0) as raw:
-            self._pages = [page for chunk in _chunks(file) for page in _pages_of(raw.fileno(), chunk, levels)]
+        with FileIO(path) as raw:
+            self._pages = [page for chunk in _chunks(file) for page in _pages_of(raw, chunk, levels)]
         if sum(page.count for page in self._pages) != self._rows * dimension:
             raise OtherLayoutError("values are missing")
 
@@ -68,7 +68,7 @@ class PlainVectors:
         """The vectors, `rows` of them at a time, each piece an array of its own."""
         pages = iter(self._pages)
         page, taken = Page(0, 0), 0
-        with self._path.open("rb", buffering=0) as raw:
+        with FileIO(self._path) as raw:
             for first in range(0, self._rows, rows):
                 piece = np.empty((min(rows, self._rows - first), self._dimension), np.float32)
                 flat, filled = piece.reshape(-1), 0
@@ -76,13 +76,14 @@ class PlainVectors:
                     if taken == page.count:
                         page, taken = next(pages), 0
                     count = min(len(flat) - filled, page.count - taken)
-                    _read_into(raw.fileno(), flat[filled : filled + count], page.offset + 4 * taken)
+                    _read_into(raw, flat[filled : filled + count], page.offset + 4 * taken)
                     filled, taken = filled + count, taken + count
                 yield piece
 
 
-def _read_into(file: int, values: FloatArray, offset: int) -> None:
-    if os.preadv(file, [values.view(np.uint8).data], offset) != values.nbytes:
+def _read_into(file: FileIO, values: FloatArray, offset: int) -> None:
+    file.seek(offset)
+    if file.readinto(values.view(np.uint8).data) != values.nbytes:
         raise OSError("it is cut short")
 
 
@@ -102,12 +103,13 @@ def _chunks(file: pq.ParquetFile) -> Iterator[Any]:
         yield chunk
 
 
-def _pages_of(file: int, chunk: Any, levels: _Levels) -> Iterator[Page]:
+def _pages_of(file: FileIO, chunk: Any, levels: _Levels) -> Iterator[Page]:
     """The pages of one row group, whose first value begins a list."""
     offset, seen = chunk.data_page_offset, 0
     end = offset + chunk.total_compressed_size
     while offset < end:
-        head = os.pread(file, _HEAD, offset)
+        file.seek(offset)
+        head = file.read(_HEAD)
         header, size = _header_of(head)
         kind, body, (count, *encodings) = header[1], header[3], (header[5][key] for key in (1, 2, 3, 4))
         if kind != _DATA_PAGE or encodings != [_PLAIN, _RLE, _RLE] or not 0 < 4 * count <= body <= end - offset:
