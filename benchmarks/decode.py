@@ -15,6 +15,7 @@ import argparse
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def enlarged(photo: Path, side: int, folder: Path) -> Path:
 def decoding(photo: Path, side: int, describers: dict[Any, Any], repeat: int) -> Claim:
     """CPU milliseconds to read, decode and prepare one photo, in full and with draft = 2."""
     taken = take_turns(
-        {name: lambda name=name: prepared(describers[name], photo) for name in (None, 2.0)},  # type: ignore[misc]
+        {name: partial(prepared, describers[name], photo) for name in (None, 2.0)},
         repeat,
     )
     what = f"read and prepare a JPEG of {side:,} pixels, draft 2"

@@ -51,8 +51,8 @@ class ImageConfig(Section):
     )
     draft: Annotated[float, Field(ge=1)] | None = Field(
         None,
-        description="JPEGs are decoded at a half, a quarter or an eighth of their sides where that leaves so many "
-        "times the sides that the largest scale reads; null: in full",
+        description="JPEGs are decoded at 1/2, 1/4 or 1/8 of their sides where that leaves at least this factor times "
+        "the sides that the largest scale reads; null: in full",
     )
     max_pixels: Positive = Field(200_000_000, description="larger images are refused before they are decoded")
     max_bytes: Positive = Field(500_000_000, description="larger files are refused before they are read")

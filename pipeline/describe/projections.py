@@ -44,7 +44,7 @@ class Samples:
         self.labels: Sequence[str] = ()
 
     def cell_step(self, cells: int) -> int:
-        """Of an image's so many cells every how manieth is added, from the first on."""
+        """The step from one cell that is added to the next, for an image with this number of cells."""
         return max(1, (self._count if self.unit else cells) * self._pictures // _FIT_CELLS)
 
     def map_step(self, cells: int) -> int:

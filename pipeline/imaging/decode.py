@@ -193,10 +193,10 @@ class _Decoder:
 
     def _reduce(self, image: ImageFile.ImageFile, smallest: Smallest) -> None:
         """Have fewer pixels made of a JPEG's coefficients, where enough are left."""
-        turned = -1 if self._lies else 1
-        width, height = image.size[::turned]
-        image.draft(None, smallest(width, height)[::turned])  # type: ignore[arg-type]  # None keeps the mode
-        self.whole = width, height
+        stored = image.size
+        self.whole = (stored[1], stored[0]) if self._lies else stored
+        left = smallest(*self.whole)
+        image.draft(None, (left[1], left[0]) if self._lies else left)
 
     def _load_without_end(self, kind: str | None, data: bytes) -> Image.Image:
         """A JPEG file that has no end marker. Raises ValueError where pixels are missing too.

@@ -28,7 +28,7 @@ class ImageCard:
     Attributes:
         icc: "srgb" where colours are converted by the file's profile. Cards from before profiles were applied do not
             say it: "ignore".
-        draft: JPEGs are decoded at a part of their sides, so many times those that the network reads; None: in full.
+        draft: JPEGs are decoded at reduced size, at least this factor times what the network reads; None: in full.
     """
 
     icc: Literal["srgb", "ignore"] = "ignore"

@@ -80,7 +80,7 @@ def test_it_is_the_network(options: dict[str, Any]) -> None:
 
 
 def test_its_graph_passes_the_check_of_exported_ones() -> None:
-    network = load_describer("efficientnet_lite0").network  # type: ignore[attr-defined]
+    network = load_describer("efficientnet_lite0").network
     heads = {"vector": lambda final, tapped: network.head.pool(final)}
     exported = ExportedNetwork(network, network.backbone, [], heads, 32)
     exported.check(open_session("onnxruntime", PackagedDescriber(configured()).graph))

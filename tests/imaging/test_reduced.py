@@ -16,7 +16,7 @@ from pipeline.config import DescribeConfig, ImageConfig
 from pipeline.describe import ReadOptions, describe_few, load_describer
 from pipeline.describe.preprocessing import smallest_for
 from pipeline.errors import ImageError
-from pipeline.imaging import read_image, read_picture
+from pipeline.imaging import Smallest, read_image, read_picture
 from pipeline.types import ImageRecord
 
 
@@ -35,7 +35,7 @@ def encoded(image: Image.Image, orientation: int = 1, **options: object) -> byte
     return stream.getvalue()
 
 
-def at_least(sides: tuple[int, int]) -> object:
+def at_least(sides: tuple[int, int]) -> Smallest:
     return lambda width, height: sides
 
 
@@ -45,7 +45,7 @@ def test_a_reduced_picture_is_the_picture(orientation: int, mode: str, progressi
     data = encoded(picture(403, 302, mode), orientation, progressive=progressive)
     whole = read_picture(data, "x")
     sides = (76, 101) if orientation >= 5 else (101, 76)  # a quarter has as many: 101 x 76
-    found = read_picture(data, "x", smallest=at_least((sides[0] - 1, sides[1] - 1)))  # type: ignore[arg-type]
+    found = read_picture(data, "x", smallest=at_least((sides[0] - 1, sides[1] - 1)))
     assert found.whole == whole.whole == whole.pixels.shape[1::-1]
     assert found.pixels.shape[1::-1] == sides
     resized = np.asarray(Image.fromarray(whole.pixels).resize(sides, Image.Resampling.BOX))
@@ -56,7 +56,7 @@ def test_a_reduced_picture_is_the_picture(orientation: int, mode: str, progressi
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 300), st.integers(1, 300))
 def test_no_side_becomes_too_small(width: int, height: int, least_width: int, least_height: int) -> None:
     least = min(least_width, width), min(least_height, height)
-    found = read_picture(encoded(picture(width, height)), "x", smallest=at_least(least))  # type: ignore[arg-type]
+    found = read_picture(encoded(picture(width, height)), "x", smallest=at_least(least))
     assert found.whole == (width, height)
     assert found.pixels.shape[1] >= least[0]
     assert found.pixels.shape[0] >= least[1]
@@ -75,15 +75,15 @@ def test_what_is_refused_in_full_is_refused(tmp_path: Path) -> None:
         with pytest.raises(ImageError) as wanted:
             read_image(file, max_pixels=limit)
         with pytest.raises(ImageError) as found:
-            read_image(file, max_pixels=limit, smallest=at_least((50, 50)))  # type: ignore[arg-type]
+            read_image(file, max_pixels=limit, smallest=at_least((50, 50)))
         assert str(found.value) == str(wanted.value)
     file.write_bytes(whole[:-2])  # all pixels, without the end marker
-    assert read_image(file, smallest=at_least((50, 50))).pixels.shape == (76, 101, 3)  # type: ignore[arg-type]
+    assert read_image(file, smallest=at_least((50, 50))).pixels.shape == (76, 101, 3)
 
 
 def test_other_formats_are_read_in_full(tmp_path: Path) -> None:
     picture(400, 300).save(tmp_path / "photo.png")
-    found = read_image(tmp_path / "photo.png", smallest=at_least((10, 10)))  # type: ignore[arg-type]
+    found = read_image(tmp_path / "photo.png", smallest=at_least((10, 10)))
     assert found.pixels.shape == (300, 400, 3)
     assert found.whole == (400, 300)
 
@@ -98,7 +98,7 @@ def test_what_is_left_for_the_largest_scale() -> None:
 @pytest.mark.parametrize("values", [{"interpolation": "opencv", "resize": "long"}, {"max_side": 1024}, {"draft": 0.5}])
 def test_settings_that_need_all_pixels(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="draft"):
-        ImageConfig(**{"draft": 2.0, **values})  # type: ignore[arg-type]
+        ImageConfig.model_validate({"draft": 2.0, **values})
 
 
 def test_a_describer_reads_reduced_photos(tmp_path: Path) -> None:
@@ -118,12 +118,12 @@ def test_a_describer_reads_reduced_photos(tmp_path: Path) -> None:
             list(describe_few(one, [record], lambda record: tmp_path / record.path, reading))
             for one in (reduced, whole)
         )
-        assert (mine.record.width, mine.record.height) == (750, 1000)  # type: ignore[union-attr]
+        assert (mine.record.width, mine.record.height) == (750, 1000)
         assert mine.record == theirs.record
-        near = float(mine.description.vector @ theirs.description.vector)  # type: ignore[union-attr]
+        near = float(mine.description.vector @ theirs.description.vector)
         assert near > 0.99
         assert (near > 1 - 1e-6) == (box is not None)
-        places = [one.description.locals.xy.max(axis=0) for one in (mine, theirs)]  # type: ignore[union-attr]
+        places = [one.description.locals.xy.max(axis=0) for one in (mine, theirs)]
         np.testing.assert_allclose(*places, atol=1e-3)
 
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -143,22 +144,18 @@ def started(config: Config) -> list[str]:
     return [*words, "--set", "adapt.duplicates=1.0", "--out", str(config.adapt.out)]
 
 
-class running:  # noqa: N801  (reads as a function)
+@contextmanager
+def running(words: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server as a process of its own, killed at the end of the block; gives the process and its address."""
-
-    def __init__(self, words: list[str]) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        command = [sys.executable, str(ROOT / "cli.py"), *words]
-        self.process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-    def __enter__(self) -> tuple[subprocess.Popen[str], str]:
-        assert self.process.stderr
-        line = next(line for line in self.process.stderr if "label " in line)
-        return self.process, re.findall(r"http://[\d.:]+", line)[0]
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.wait(30)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "cli.py"), *words]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr
+            line = next(line for line in process.stderr if "label " in line)
+            yield process, re.findall(r"http://[\d.:]+", line)[0]
+        finally:
+            process.kill()
 
 
 def test_a_killed_server_loses_no_answer_and_goes_on(config: Config) -> None:

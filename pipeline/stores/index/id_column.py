@@ -101,10 +101,12 @@ class IdRank:
 def _joined(chunks: Sequence[pa.Array]) -> Iterator[pa.Array]:
     """The same rows in few chunks."""
     some: list[pa.Array] = []
+    rows = 0
     for chunk in chunks:
-        if some and sum(map(len, some)) + len(chunk) > _CHUNK_ROWS:
+        if some and rows + len(chunk) > _CHUNK_ROWS:
             yield pa.concat_arrays(some)
-            some = []
+            some, rows = [], 0
         some.append(chunk)
+        rows += len(chunk)
     if some:
         yield pa.concat_arrays(some)

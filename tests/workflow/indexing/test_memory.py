@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 
 def peak(folder: Path, count: int) -> float:
-    """MB of a process over so many photos, which are links to a few."""
+    """Peak MB of a process over `count` photos, which are links to a few."""
     samples = sorted((ROOT / "data" / "samples" / "images").rglob("*.jpg"))
     photos = folder / f"{count} photos"
     photos.mkdir()
