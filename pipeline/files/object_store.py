@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pipeline.errors import RelookError, UsageError
-from pipeline.files.store_access import environment, opened, store_error
+from pipeline.files.store_access import environment, opened, s3_options, store_error
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 
@@ -70,6 +70,11 @@ class ObjectPath:
     def bucket(self) -> str:
         """The name after the scheme."""
         return self.store.partition("://")[2]
+
+    @property
+    def server(self) -> str:
+        """Host and port of the S3 server that the URL or the environment names; "" is the provider's own."""
+        return s3_options(self.options).get("endpoint_override", "") if self.store.startswith("s3:") else ""
 
     @property
     def name(self) -> str:
@@ -125,7 +130,11 @@ class ObjectPath:
                 file.write(block)
 
     def upload(self, source: Path) -> None:
-        """Make a file the content: readers see all of it or nothing. Raises as `read` does."""
+        """Make a file the content. Raises as `read` does.
+
+        A process that is killed leaves what was there. Where the file cannot be read to its end, the object holds what
+        was: compare its size.
+        """
         with source.open("rb") as file, _store_errors(self), self._files.open_output_stream(self._place) as stream:
             while block := file.read(_BLOCK):
                 stream.write(block)

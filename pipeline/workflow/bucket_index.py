@@ -87,7 +87,7 @@ def cache_folder() -> Path:
 
 
 def _folder(place: ObjectPath, use: str) -> Path:
-    key = hashlib.sha256(f"{place.url}\0{os.environ.get('AWS_ENDPOINT_URL', '')}".encode()).hexdigest()[:12]
+    key = hashlib.sha256(f"{place.url}\0{place.server}".encode()).hexdigest()[:12]
     return cache_folder() / f"{place.bucket}-{place.name or 'index'}-{key}" / use
 
 

@@ -320,6 +320,21 @@ def test_a_server_without_conditional_writes_is_refused(bucket: Bucket, monkeypa
     server.server_close()
 
 
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_each_server_has_a_copy_of_its_own(
+    home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Two servers may have buckets of one name; the one here is called by both of its names."""
+    config = there(home, bucket)
+    extract(config)
+    first = local_copy(config).index
+    monkeypatch.setenv(variable, bucket.endpoint.replace("127.0.0.1", "localhost"))
+    other = local_copy(config).index
+    assert other != first
+    assert local_copy(config).index == other
+    assert {path.name for path in first.iterdir()} == {path.name for path in other.iterdir()}
+
+
 def test_a_write_that_meets_itself_has_been_done(bucket: Bucket) -> None:
     place = object_path(f"{bucket.url}/index/index.json")
     assert place is not None
