@@ -47,7 +47,7 @@ def test_names_that_can_be_loaded() -> None:
     assert {"average_qe", "alpha_qe", "dba", "k_reciprocal", "diffusion"} <= set(relook.list_rerankers())
     made = [load("efficientnet_lite0", image={"size": 96}) for load in (relook.load_describer, load_describer)]
     assert made[0].network.backbone.weights == made[1].network.backbone.weights
-    assert made[0].reads == made[1].reads
+    assert made[0].input.reads == made[1].input.reads
     assert type(relook.load_reranker("superglobal", k=3)) is type(load_reranker("superglobal", k=3))
 
 

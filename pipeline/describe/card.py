@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import DescribeConfig
-from pipeline.types import shortened
+from pipeline.types import ModelCard, shortened
 
 
 def card_settings(
@@ -39,6 +39,17 @@ def card_settings(
             "maps": {**config.maps.model_dump(mode="json"), **(maps or {"channels": 0, "projected_by": None})},
         }
     )
+
+
+def settings_of(card: ModelCard) -> dict[str, Any]:
+    """The options of `load_describer` that make a describer like the one on the card.
+
+    A projection for AMES and a detector are no options: their weights are among the index's fitted arrays. What the
+    card says of maps for rerankers follows from the weights.
+    """
+    card = card.changed("image", icc=card.image.icc).changed("locals", projection=None, detector=None)
+    options = card.changed("maps", without=("channels", "projected_by")).settings
+    return {**options, "weights": "random" if card.random else "pretrained"}
 
 
 def _globals(config: DescribeConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -27,12 +27,11 @@ from pipeline.describe.export import export_network
 from pipeline.describe.exported import ADAPTED
 from pipeline.describe.local_descriptors import Cells, to_local_descriptors
 from pipeline.describe.network import DescriberNetwork
+from pipeline.describe.network_input import NetworkInput
 from pipeline.describe.network_pass import WITHOUT_DETECTOR, NetworkOutput, NetworkPass
 from pipeline.describe.preprocessing import (
-    Normalisation,
     prepare,
     prepare_reduced,
-    scaled_size,
     smallest_for,
     ways_to_original,
     with_input_of,
@@ -57,6 +56,10 @@ class NetworkDescriber:
         config: what to compute; what it leaves open (mean, std, multiple) the backbone decides.
         device: where the network runs.
 
+    Attributes:
+        network: the same.
+        input: what the network reads of pictures.
+
     Raises:
         RelookError: the configuration asks for something that this network does not have.
     """
@@ -70,9 +73,7 @@ class NetworkDescriber:
         self._image = config.image
         self._patch = network.backbone.patch
         self._pass = NetworkPass(network, config)
-        self._mean = torch.tensor(self._image.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(self._image.std, device=device).view(1, 3, 1, 1)
-        self._normalise = Normalisation(self._image)
+        self.input = NetworkInput(network, self._image, self._pass.scales, device)
         self._widths = self._pass.measure_widths(device)
         self._fitted = Fitted(config, self._widths)
         self._ames: AMESProjection | None = None
@@ -218,7 +219,7 @@ class NetworkDescriber:
         self._open_runtime()
         with self._autocast():
             ways = [ways_to_original(item, self._pass.local_scales, self._image, self._patch) for item in batch]
-            return self._pass.run(self.pyramid(batch), ways)
+            return self._pass.run(self.input.pyramid(batch), ways)
 
     def describe_output(self, output: NetworkOutput) -> list[Description]:
         """The descriptions of the pictures that `observe` was given, in order."""
@@ -228,49 +229,6 @@ class NetworkDescriber:
         locals_ = [None] * count if output.cells is None else self._locals(output.cells, output.to_original)
         maps = [None] * count if output.maps is None else self._maps(output.maps)
         return [Description(*parts) for parts in zip(vectors, locals_, maps, strict=True)]
-
-    def normalised(self, batch: Sequence[Prepared], number: int = 0) -> torch.Tensor:
-        """What the network reads of the scale `number`: [B, 3, h, w] float32, channels in its order."""
-        pictures = [item.pixels[number] for item in batch]
-        if self._device.type != "cpu":  # bytes are sent there, not floats
-            return self.as_read(torch.from_numpy(np.stack(pictures)))
-        images = torch.from_numpy(self._normalise(pictures))
-        compiled = isinstance(self.network.backbone, CompiledBackbone)
-        return images if compiled else images.contiguous(memory_format=torch.channels_last)
-
-    def as_read(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Pixels [B, 3, h, w] uint8 RGB as the network reads them: normalised, channels in its order."""
-        stacked = pixels.to(self._device)
-        # In this order, as the papers' code does: float32 rounds, and descriptors are compared to the last digits.
-        images = (stacked / 255 - self._mean) / self._std
-        if self._image.channels == "bgr":
-            images = images.flip(1)
-        return images.contiguous(memory_format=torch.channels_last)
-
-    @property
-    def reads(self) -> str:
-        """What `as_read` does, in words: equal for describers that read pixels in the same way."""
-        return f"{self._image.channels} - {self._image.mean} / {self._image.std}"
-
-    def pyramid(self, batch: Sequence[Prepared]) -> Iterator[tuple[float, torch.Tensor]]:
-        """Each scale and its images [B, 3, h, w] as the network reads them."""
-        if self._image.scaling == "picture":
-            for number, scale in enumerate(self._pass.scales):
-                yield scale, self.normalised(batch, number)
-            return
-        images = self.normalised(batch)
-        height, width = images.shape[-2:]
-        for scale in self._pass.scales:
-            size = scaled_size(height, width, scale, self._patch)
-            if scale == 1:
-                yield scale, images
-            else:
-                yield (
-                    scale,
-                    functional.interpolate(
-                        images, size, mode="bilinear", align_corners=False, antialias=self._image.antialias
-                    ),
-                )
 
     def _open_runtime(self) -> None:
         """Open the requested runtime, where that has not been done; other threads wait meanwhile."""
@@ -347,17 +305,6 @@ class NetworkDescriber:
         if self._config.precision == "float32":
             return nullcontext()
         return torch.autocast(self._device.type, getattr(torch, self._config.precision))
-
-
-def settings_of(card: ModelCard) -> dict[str, Any]:
-    """The options of `load_describer` that make a describer like the one on the card.
-
-    A projection for AMES and a detector are no options: their weights are among the index's fitted arrays. What the
-    card says of maps for rerankers follows from the weights.
-    """
-    card = card.changed("image", icc=card.image.icc).changed("locals", projection=None, detector=None)
-    options = card.changed("maps", without=("channels", "projected_by")).settings
-    return {**options, "weights": "random" if card.random else "pretrained"}
 
 
 def _detector_of(config: DescribeConfig, channels: int) -> Detector | None:

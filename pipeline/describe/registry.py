@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import torch
 
 from pipeline.config import DescribeConfig, parse_config
-from pipeline.describe.describer import NetworkDescriber, settings_of
+from pipeline.describe.card import settings_of
+from pipeline.describe.describer import NetworkDescriber
 from pipeline.describe.network import build_network
 from pipeline.describe.presets import PRESETS
 from pipeline.describe.runtimes.registry import INSTALLED

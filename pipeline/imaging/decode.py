@@ -7,13 +7,9 @@ Pillow's or Python's global state is changed.
 
 from __future__ import annotations
 
-import importlib
 import random
-import struct
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
-from typing import Any
 
 import cv2
 import numpy as np
@@ -31,6 +27,7 @@ from pipeline.imaging.heif import read_heif, read_jxl
 from pipeline.imaging.jpeg import has_every_scan, read_jpeg
 from pipeline.imaging.jpeg2000 import read_jp2
 from pipeline.imaging.limits import Deadline, Pixels, SlowError, Smallest, TimedBytes
+from pipeline.imaging.opening import DamagedError, UnknownError, UnsupportedError, missing_reason, open_picture
 from pipeline.imaging.png import read_png
 from pipeline.imaging.raw import read_raw
 from pipeline.imaging.tiff import read_tiff
@@ -54,30 +51,8 @@ _READERS: dict[str, Callable[[bytes, Deadline], Container]] = {
     "JPEG2000": read_jp2,
 }
 _NAMES = {"WEBP": "WebP", "JXL": "JPEG XL", "JPEG2000": "JPEG 2000", "RAW": "camera raw"}
-# Formats read by another package: what it reads, its name, relook's extra.
-_EXTRAS = {
-    "HEIF": ("HEIC is", "pillow-heif", "heif"),
-    "JXL": ("JPEG XL is", "pillow-jxl-plugin", "jxl"),
-    "RAW": ("camera raw files are", "rawpy", "raw"),
-}
 # Modes whose colours a profile describes.
 _PROFILED = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK")
-
-
-class _UnknownError(Exception):
-    """No format begins with such bytes."""
-
-
-class _DamagedError(Exception):
-    """A file of Pillow's format `name` whose pixels cannot be decoded, and what the decoder raised."""
-
-    def __init__(self, name: str, error: Exception) -> None:
-        super().__init__(" ".join(str(error).split()) or type(error).__name__)
-        self.name = name
-
-
-class _UnsupportedError(Exception):
-    """A format that relook knows and cannot read; the text is the whole reason."""
 
 
 def decode_image(
@@ -169,7 +144,7 @@ class _Decoder:
     def _load(self, kind: str | None, data: bytes) -> Image.Image:
         """The first frame, in Pillow's mode for it."""
         try:
-            with _open(kind, TimedBytes(data, self._deadline)) as image:
+            with open_picture(kind, TimedBytes(data, self._deadline)) as image:
                 self._check_size(image.size)
                 self._check_scans(image, data)
                 if kind == "JPEG" and self._smallest is not None:
@@ -179,7 +154,7 @@ class _Decoder:
                 except (SlowError, Image.DecompressionBombError):
                     raise
                 except Exception as error:
-                    raise _DamagedError(image.format or "", error) from None
+                    raise DamagedError(image.format or "", error) from None
                 self._check_size(image.size)  # an icon says how large it is only now
                 return image
         except Image.DecompressionBombError:
@@ -224,65 +199,6 @@ class _Decoder:
             raise ImageError(self._name, f"a progressive JPEG of {scans:,} scans, more than the {MAX_SCANS} allowed")
 
 
-def _open(kind: str | None, stream: TimedBytes) -> ImageFile.ImageFile:
-    """What Image.open does, without its limit of pixels, which is the host program's.
-
-    Raises:
-        SyntaxError, _DamagedError: the file has the first bytes of a format, and not its structure.
-        _UnknownError: no format has such first bytes.
-        _UnsupportedError: another package reads this format.
-    """
-    if kind == "HEIF":
-        return _plugin("pillow_heif", kind).HeifImageFile(stream, "")  # type: ignore[no-any-return]
-    if kind == "JXL":
-        _plugin("pillow_jxl", kind)
-        return _from_plugin("JXL", stream)
-    prefix = stream.read(16)
-    first: Exception | None = None
-    for name in _formats() if kind is None or kind not in Image.OPEN else (kind,):
-        accepted = _accepts(name, prefix)
-        if isinstance(accepted, str):
-            raise _UnsupportedError(accepted)
-        try:
-            if accepted is not False:
-                return _from_plugin(name, stream)
-        except (SyntaxError, IndexError, TypeError, struct.error) as error:
-            if accepted and first is None:
-                first = _DamagedError(name, error) if kind is None else error
-    raise first or _UnknownError
-
-
-def _accepts(name: str, prefix: bytes) -> bool | str | None:
-    """Whether a format of Pillow's begins so; None where the format has no such test; a text: Pillow cannot read it."""
-    accept = Image.OPEN[name][1]
-    try:
-        return None if accept is None else accept(prefix)
-    except (IndexError, TypeError, struct.error):  # of a file of a few bytes
-        return False
-
-
-def _from_plugin(name: str, stream: TimedBytes) -> ImageFile.ImageFile:
-    stream.seek(0)
-    image = Image.OPEN[name][0](stream, "")
-    assert isinstance(image, ImageFile.ImageFile)
-    return image
-
-
-def _plugin(module: str, kind: str) -> Any:
-    """A package that is an extra. Importing it changes nothing but, for JPEG XL, Pillow's list of formats."""
-    try:
-        return importlib.import_module(module)
-    except ImportError:
-        raise _UnsupportedError(_missing(kind)) from None
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """All that Pillow opens, but EPS: that is a program, which Pillow has Ghostscript execute."""
-    Image.init()
-    return tuple(name for name in Image.ID if name not in ("EPS", "HEIF", "JXL"))
-
-
 def _stated(image: Image.Image, kind: str | None) -> tuple[int, bytes | None]:
     """Orientation and profile as Pillow's reader found them."""
     info = image.info
@@ -321,18 +237,18 @@ def _to_rgb(image: Image.Image, white: int | None, profile: bytes | None) -> Ima
 
 
 def _reason(error: Exception, kind: str | None, container: Container, data: bytes) -> str:
-    if isinstance(error, SlowError | _UnsupportedError):
+    if isinstance(error, SlowError | UnsupportedError):
         return str(error)
     if kind == "RAW" and isinstance(error, ImportError):
-        return _missing(kind)
-    if isinstance(error, _UnknownError):
+        return missing_reason(kind)
+    if isinstance(error, UnknownError):
         other = describe_other(data)
         return "not a picture in a known format" + (f" ({other})" if other else "")
     if isinstance(error, Image.DecompressionBombError):
         return "too many pixels"
     said = error.args[0].decode(errors="replace") if _is_libraws(error) else str(error)
     text = (" ".join(said.split()) or type(error).__name__)[:200]
-    name = kind or (error.name if isinstance(error, _DamagedError) else "")
+    name = kind or (error.name if isinstance(error, DamagedError) else "")
     if kind is None and (other := describe_other(data)):
         return f"not a picture in a known format ({other})"
     if not name:
@@ -346,9 +262,3 @@ def _reason(error: Exception, kind: str | None, container: Container, data: byte
 def _is_libraws(error: Exception) -> bool:
     """Whether an error holds its text as bytes, as those of rawpy do."""
     return bool(error.args) and isinstance(error.args[0], bytes)
-
-
-def _missing(kind: str) -> str:
-    """The reason for a format whose package is not installed."""
-    subject, package, extra = _EXTRAS[kind]
-    return f'{subject} read where {package} is installed (pip install "relook[{extra}]")'

@@ -142,7 +142,8 @@ def _set_up(config: Config, images: str, out: Path, cached_views: int | None, re
         views: Views = augmented
         if cached_views is not None:
             files = [catalog.file(record) for record in photos.train]
-            folder = _views_folder(config, out, views_key(frozen, settings.augment, _contents(files), describer.reads))
+            key = views_key(frozen, settings.augment, _contents(files), describer.input.reads)
+            folder = _views_folder(config, out, key)
             cached = CachedViews(augmented, len(files), cached_views, folder, device)
             _fill(cached, len(files), config, reporter)
             views = cached
@@ -161,7 +162,7 @@ def _augmented_views(
     def read(number: int) -> Any:
         return limits.read(files[number], icc=describer.icc).pixels
 
-    return AugmentedViews(read, config.train_global.augment, describer.as_read, frozen)
+    return AugmentedViews(read, config.train_global.augment, describer.input.as_read, frozen)
 
 
 def _task(

@@ -60,9 +60,9 @@ def test_looked_up_pixels_are_those_that_torch_computes_bit_by_bit(channels: str
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 64, 96), dtype=np.uint8)
     pixels[0, :, :8, :32] = np.arange(256).reshape(8, 32)  # every value
     prepared = [dataclasses.replace(made.prepare(picture(0)), pixels=[one]) for one in pixels]
-    found = made.normalised(prepared)
+    found = made.input.normalised(prepared)
     assert found.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(found, made.as_read(torch.from_numpy(pixels)))
+    assert torch.equal(found, made.input.as_read(torch.from_numpy(pixels)))
 
 
 def test_a_batch_equals_one_by_one(describer) -> None:

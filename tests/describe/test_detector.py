@@ -38,7 +38,7 @@ def saved(path: Path, channels: int, seed: int = 0) -> Path:
 
 
 def map_of(describer: Any, prepared: Any, number: int) -> torch.Tensor:
-    return describer.network.backbone(describer.normalised([prepared], number), [Tap(LOCALS["stage"])])[1][0]
+    return describer.network.backbone(describer.input.normalised([prepared], number), [Tap(LOCALS["stage"])])[1][0]
 
 
 def picture(width: int = 120, height: int = 90, seed: int = 0) -> np.ndarray:
@@ -204,7 +204,7 @@ def test_cells_by_their_cosine_to_the_class_token() -> None:
     prepared = describer.prepare(picture())
     found = describer.describe([prepared])[0]
     with torch.inference_mode():
-        final, _, token = describer.network.backbone.with_class_token(describer.normalised([prepared]))
+        final, _, token = describer.network.backbone.with_class_token(describer.input.normalised([prepared]))
     np.testing.assert_allclose(found.vector, token[0] / token[0].norm(), atol=1e-5)
     cells = final[0].flatten(1).T.numpy()
     cells /= np.linalg.norm(cells, axis=1, keepdims=True)

@@ -177,7 +177,7 @@ def test_what_the_network_reads_and_gives(extraction: Extraction) -> None:
     name = official.config["small"]
     describer = extraction.describer(official.config["topk"])
     prepared = describer.prepare(official.picture(name))
-    images = [describer.normalised([prepared], number) for number in range(len(prepared.scales))]
+    images = [describer.input.normalised([prepared], number) for number in range(len(prepared.scales))]
     official.equals(f"input_shapes_{name}", [image.shape for image in images])
     factors = [(1 / sx, 1 / sy) for sx, sy, _, _ in prepared.to_original]
     official.agrees(f"scales_{name}", factors, atol=1e-8)

@@ -98,7 +98,7 @@ def test_a_query_is_cropped_to_its_box(official: Any, describer: Any, official_f
 def test_what_the_network_computes_on_the_way(official: Any, one_scale: Any) -> None:
     network = one_scale.network
     for name in official.config["images"]:
-        images = one_scale.normalised([one_scale.prepare(official.picture(name))])
+        images = one_scale.input.normalised([one_scale.prepare(official.picture(name))])
         taps = [*(Tap(stage) for stage in range(1, 5)), Tap(3, True)]
         with watched({"stem": network.backbone.model.maxpool}) as seen:
             final, maps = network.backbone(images, taps)

@@ -33,7 +33,7 @@ def test_pixels_and_tensors(official: Any, describer: Any) -> None:
         for number, scale in enumerate(prepared.scales):
             start = f"{kind}_{name}_{scale}"
             official.equals(f"{start}_bgr_uint8_hwc", prepared.pixels[number][::-1].transpose(1, 2, 0))
-            tensor = describer.normalised([prepared], number)[0]
+            tensor = describer.input.normalised([prepared], number)[0]
             official.stats(f"{start}_stats", tensor, rtol=1e-6)
             if official.has(f"{start}_tensor"):
                 official.agrees(f"{start}_tensor", tensor, atol=1e-6)

@@ -46,7 +46,7 @@ def test_descriptors_and_what_leads_to_them(official: Any, describer: Any) -> No
         official.agrees(f"global_{name}", found.vector, atol=2e-6)
         side = official.outputs[f"local_{name}"].shape[1:]
         official.agrees(f"local_{name}", found.locals.descriptors.T.reshape(-1, *side), atol=1e-5)
-        final, _ = network.backbone(describer.normalised([prepared]))
+        final, _ = network.backbone(describer.input.normalised([prepared]))
         official.stats(f"backbone_layer4_{name}_stats", final)
         official.stats(f"backbone_avgpool_{name}_stats", final.mean(dim=(2, 3)))
         logits = network.classifier(torch.from_numpy(found.vector))

@@ -107,7 +107,7 @@ def raw(describer: Any, prepared: Any) -> torch.Tensor:
     """The descriptor before it gets unit length: what the head combines, caught on the way."""
     pooled = [
         describer.network.head.pool(describer.network.backbone(images)[0])
-        for _, images in describer.pyramid([prepared])
+        for _, images in describer.input.pyramid([prepared])
     ]
     return describer.network.head.join(pooled)
 
@@ -119,7 +119,7 @@ def test_maps_before_pooling(official: Any, make: Callable[..., Any]) -> None:
             continue
         image = name.removesuffix("_stats").rsplit("_", 1)[1]
         describer = make("norelup" if "norelup" in name else "all", "1", False)
-        images = describer.normalised([describer.prepare(official.picture(image))])
+        images = describer.input.normalised([describer.prepare(official.picture(image))])
         final, _ = describer.network.backbone(images)
         official.stats(name, final, rtol=1e-5)
         if f"s4_{image}_first64" in official.outputs and "norelup" not in name:

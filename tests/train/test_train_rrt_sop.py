@@ -14,7 +14,7 @@ from overfitting import LEAST, LEFT, SMALL, manifest_of_samples, overfit
 from pipeline.checkpoints import read_checkpoint
 from pipeline.config import Config, load_config
 from pipeline.describe import load_describer
-from pipeline.describe.describer import settings_of
+from pipeline.describe.card import settings_of
 from pipeline.errors import RelookError
 from pipeline.evaluate import by_labels
 from pipeline.rerank import RerankStep, apply_chain, load_reranker

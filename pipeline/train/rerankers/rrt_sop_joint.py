@@ -188,14 +188,14 @@ class RRTSOPJointRecipe(TripletRecipe):
         joint = self._settings.rrt_sop.joint
         assert joint is not None
         augment = joint.augment
-        views = AugmentedViews(lambda row: photos.pixels(ids[row]), augment, self._describer.as_read, frozen)
+        views = AugmentedViews(lambda row: photos.pixels(ids[row]), augment, self._describer.input.as_read, frozen)
         if augment.views is None:
             return views
         if augment.views_folder is None and rank() == 0:
             self._temporary_views = tempfile.TemporaryDirectory(prefix="relook-views-")
         temporary = self._temporary_views.name if self._temporary_views else None
         root = augment.views_folder or Path(broadcast_from_first(temporary))
-        key = views_key(frozen, augment, [photos.content(name) for name in ids], self._describer.reads)
+        key = views_key(frozen, augment, [photos.content(name) for name in ids], self._describer.input.reads)
         cached = CachedViews(views, len(ids), augment.views, root / key, device)
         cached.fill(lambda count: None, torch.get_num_threads())
         return cached

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from pipeline.config import TrainRerankConfig
-from pipeline.describe.describer import NetworkDescriber, settings_of
+from pipeline.describe.card import settings_of
+from pipeline.describe.describer import NetworkDescriber
 from pipeline.describe.network import DescriberNetwork
 from pipeline.describe.registry import resolved
 from pipeline.errors import RelookError
