@@ -1,13 +1,14 @@
 """How fast each reranker looks at 100 candidates, against the straightforward way, in one run.
 
-    python benchmarks/rerank.py [--only cvnet,superglobal,rrt,ames,elvis,locore] [--pairs 10]
+    python benchmarks/rerank.py [--only cvnet,superglobal,rrt,ames,elvis,locore] [--pairs 10] [--bfloat16]
 
 The straightforward way does what the official scripts do: one pair at a time, nothing kept from one pair to the next,
 and for SuperGlobal every neighbour of every candidate written out; for LoCoRe, which scores lists, plain attention of
 all tokens to all under a mask. Both sides have the same random weights and inputs;
 their scores are compared. Seconds are the best of `--repeat`; the pairs of the straightforward way are timed on
 `--pairs` candidates and scaled to 100. "Of the limit" is the operations that have to be done, divided by the time and
-by what one large matrix product reaches in the same run.
+by what one large matrix product reaches in the same run. With `--bfloat16`, each network of relook runs in bfloat16
+too, by turns, and the largest change of a score is given; it is quick only where the processor has such instructions.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,7 +66,10 @@ SUPERGLOBAL = {"queries": 70, "gallery": 6000, "dimension": 2048, "k": 9}
 
 @dataclass(frozen=True)
 class Measurement:
-    """One row: seconds for all candidates, operations that cannot be avoided (multiply and add count as two)."""
+    """One row: seconds for all candidates, operations that cannot be avoided (multiply and add count as two).
+
+    `half`: seconds in bfloat16, and the largest change of a score.
+    """
 
     name: str
     what: str
@@ -73,6 +79,7 @@ class Measurement:
     operations: float
     difference: float
     note: str = ""
+    half: tuple[float, float] | None = None
 
 
 class Gallery:
@@ -101,6 +108,23 @@ def best(work: Callable[[], object], repeat: int) -> tuple[float, object]:
     return min(times), result
 
 
+def by_turns(works: Sequence[Callable[[], np.ndarray]], repeat: int) -> list[tuple[float, np.ndarray]]:
+    """`best` of each, one after the other in every round."""
+    rounds = [[best(work, 1) for work in works] for _ in range(repeat)]
+    return [(min(seconds for seconds, _ in one), one[-1][1]) for one in zip(*rounds, strict=True)]
+
+
+def timed_half(
+    make: Callable[..., Any], score: Callable[[Any], np.ndarray], options: argparse.Namespace
+) -> tuple[float, np.ndarray, tuple[float, float] | None]:
+    """Seconds and scores of a reranker in float32, and what bfloat16 takes and changes."""
+    kinds = ("float32", "bfloat16") if options.bfloat16 else ("float32",)
+    rerankers = [make(precision=kind) for kind in kinds]
+    (quick, found), *others = by_turns([partial(score, one) for one in rerankers], options.repeat)
+    half = [(seconds, float(np.abs(scores - found).max())) for seconds, scores in others]
+    return quick, found, half[0] if half else None
+
+
 def candidates_of(count: int) -> Candidates:
     return Candidates(["q"], [[str(number) for number in range(count)]], [np.ones(count, np.float32)])
 
@@ -109,7 +133,7 @@ def compare(
     name: str,
     what: str,
     plainly: Callable[[Sequence[int]], list[float]],
-    reranker: object,
+    make: Callable[..., Any],
     query: Description,
     items: list[Description],
     operations: float,
@@ -120,16 +144,16 @@ def compare(
     count = min(options.pairs, len(items))
     gallery, candidates = Gallery(items), candidates_of(len(items))
 
-    def fast() -> np.ndarray:
+    def fast(reranker: Any) -> np.ndarray:
         return reranker.score([query], candidates, gallery)[0]
 
-    best(lambda: [plainly([0]), reranker.score([query], candidates_of(2), gallery)], 1)
+    best(lambda: [plainly([0]), make().score([query], candidates_of(2), gallery)], 1)
     slow, expected = best(lambda: [plainly([row])[0] for row in range(count)], options.repeat)
-    quick, found = best(fast, options.repeat)
+    quick, found, half = timed_half(make, fast, options)
     batch = None if name == "cvnet" else best(lambda: plainly(range(len(items))), 1)[0]
     difference = float(np.abs(np.array(expected) - found[:count]).max())
     assert difference < tolerance, f"{name}: the two ways differ by {difference}"
-    return Measurement(name, what, slow * len(items) / count, batch, quick, operations, difference)
+    return Measurement(name, what, slow * len(items) / count, batch, quick, operations, difference, half=half)
 
 
 @torch.inference_mode()
@@ -145,7 +169,7 @@ def cvnet(options: argparse.Namespace) -> Measurement:
         "cvnet",
         f"maps of {MAP[0]} x {MAP[1]}",
         lambda rows: [cvnet_pair(query, others[row], convolutions, LEVELS, learner) for row in rows],
-        CVNetReranker(learner),
+        partial(CVNetReranker, learner),
         Description(vector, maps=query_maps),
         [Description(vector, maps=item) for item in stored],
         CANDIDATES * _cvnet_operations(),
@@ -186,7 +210,7 @@ def rrt(options: argparse.Namespace) -> Measurement:
         "rrt",
         f"{RRT_LOCALS} + {RRT_LOCALS} locals",
         lambda rows: rrt_scores(network, query, [items[row] for row in rows]),
-        RRTReranker(network),
+        partial(RRTReranker, network),
         query,
         items,
         CANDIDATES * ((layers - 1) * layer + last),
@@ -211,7 +235,7 @@ def ames(options: argparse.Namespace, binarised: bool = False) -> Measurement:
         "ames (bits)" if binarised else "ames",
         f"{own} + {stored} locals",
         lambda rows: ames_scores(network, query, [items[row] for row in rows]),
-        AMESReranker(network),
+        partial(AMESReranker, network),
         query,
         items,
         CANDIDATES * pair - (CANDIDATES - 1) * shared,
@@ -234,7 +258,7 @@ def elvis(options: argparse.Namespace) -> Measurement:
         "elvis",
         f"{own} + {stored} locals",
         lambda rows: elvis_scores(network, query, [items[row] for row in rows], temperature),
-        ELViSReranker(network, temperature=temperature),
+        partial(ELViSReranker, network, temperature=temperature),
         query,
         items,
         CANDIDATES * pair + own * begin,
@@ -272,7 +296,9 @@ def locore(options: argparse.Namespace) -> Measurement:
     def plainly() -> np.ndarray:
         return locore_scores(network, reranker.lists_of([query, *items]))[0, last, 1].sigmoid().numpy()
 
-    quick, found = best(lambda: reranker.score([query], candidates, gallery)[0], options.repeat)
+    quick, found, half = timed_half(
+        partial(LoCoReReranker, network), lambda one: one.score([query], candidates, gallery)[0], options
+    )
     slow, expected = best(plainly, options.repeat)
     difference = float(np.abs(expected - found).max())
     assert difference < 1e-5, f"locore: the two ways differ by {difference}"
@@ -283,7 +309,7 @@ def locore(options: argparse.Namespace) -> Measurement:
     final = 2 * tokens * 3 * width**2 + 4 * tokens * width * (512 + special)
     operations = (layers - 1) * (linear + attention) + final
     what = f"{shape.locals} + 1 descriptors, {layers} of 12 layers"
-    return Measurement("locore", what, slow, None, quick, operations, difference)
+    return Measurement("locore", what, slow, None, quick, operations, difference, half=half)
 
 
 def superglobal(options: argparse.Namespace, top: int = CANDIDATES) -> Measurement:
@@ -381,6 +407,7 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--layers", type=int, default=12, help="of locore; the released network has 12")
+    parser.add_argument("--bfloat16", action="store_true")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--superglobal", choices=["straightforward", "relook"], help=argparse.SUPPRESS)
     parser.add_argument("--top", type=int, help=argparse.SUPPRESS)
@@ -405,6 +432,8 @@ def main() -> None:
         "GFLOP",
         "of the limit",
         "difference",
+        "bfloat16 s",
+        "change",
     ]
     for column in columns:
         table.add_column(column)
@@ -423,7 +452,10 @@ def main() -> None:
             f"{row.operations / 1e9:.1f}",
             f"{row.operations / row.relook / rate:.0%}",
             f"{row.difference:.0e}",
+            *((f"{row.half[0]:.3f}", f"{row.half[1]:.0e}") if row.half else ("", "")),
         )
+        if row.half:
+            claims.append(Claim(f"{row.name} in bfloat16, {row.what}", "s", row.half[0], row.relook, beside="float32"))
         notes += [f"{row.name}, {row.what}: {row.note}"] if row.note else []
     console.print(table)
     for note in notes:

@@ -1,5 +1,7 @@
 """What runs the describer's network: torch, ONNX Runtime and OpenVINO on the same batches; and a cold search.
 
+OpenVINO in bfloat16 too, where the processor has its instructions.
+
     python benchmarks/runtimes.py
 
 The default describer at its three scales, on the sample photos, decoded and prepared before: one thread per network,
@@ -25,7 +27,13 @@ from typing import Any
 from measuring import Claim, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNTIMES = ("torch", "onnxruntime", "openvino")
+# Name, `describe.runtime` and `describe.precision`.
+RUNTIMES = (
+    ("torch", "torch", "float32"),
+    ("onnxruntime", "onnxruntime", "float32"),
+    ("openvino", "openvino", "float32"),
+    ("openvino, bfloat16", "openvino", "bfloat16"),
+)
 
 
 def main() -> None:
@@ -42,7 +50,7 @@ def main() -> None:
     else:
         found = describers(sorted(options.images.rglob("*.jpg"))[: options.photos], options.runs)
     for name, values in found.items():
-        print(f"{name:12s}", "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
+        print(f"{name:18s}", "  ".join(f"{key} {value:.4g}" for key, value in values.items()))
     verb, unit = ("search by", "CPU s a process") if options.search else ("describe by", "ms of CPU a photo")
     figures = {name: values["cpu"] for name, values in found.items()}
     claims = [
@@ -61,8 +69,12 @@ def describers(photos: Sequence[Path], runs: int) -> dict[str, dict[str, float]]
     from pipeline.describe.cores import use_one_core
     from pipeline.imaging import read_image
 
-    names = [name for name in RUNTIMES if util.find_spec(name)]
-    made: dict[str, Any] = {name: load_describer("efficientnet_lite0", runtime=name) for name in names}
+    made: dict[str, Any] = {
+        name: load_describer("efficientnet_lite0", runtime=runtime, precision=precision)
+        for name, runtime, precision in RUNTIMES
+        if util.find_spec(runtime) and (precision == "float32" or _has_bfloat16())
+    }
+    names = list(made)
     pixels = [read_image(photo).pixels for photo in photos]
     prepared = [made["torch"].prepare(one) for one in pixels]
     made["torch"].fit([[one] for one in prepared])
@@ -90,6 +102,12 @@ def describers(photos: Sequence[Path], runs: int) -> dict[str, dict[str, float]]
         }
         for name in names
     }
+
+
+def _has_bfloat16() -> bool:
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def searches(index: str, photo: str, runs: int) -> dict[str, dict[str, float]]:

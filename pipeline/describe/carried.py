@@ -37,6 +37,8 @@ def carried_describer(describer: NetworkDescriber) -> CarriedDescriber:
     """
     card = describer.card
     config_of(card)  # raises the error for what needs torch
+    if card.settings.get("precision") != "float32":  # the comparison below is one of last digits
+        raise RelookError(f"describe.precision = {card.settings.get('precision')}: computed by torch only")
     exported, run, network = describer.export(), describer.network_pass, describer.network
     local = tap_name(run.local_tap) if run.local_tap else FINAL
     cells = (CELLS if network.reduce is not None else local) if run.local_scales else ""

@@ -130,18 +130,14 @@ class NetworkDescriber:
 
         Raises:
             UsageError: no such runtime.
-            RelookError: it is not installed, or the network is not in float32 on a CPU.
+            RelookError: it is not installed, or it does not compute in this precision or on this device.
         """
-        check_runtime(name)
-        for key, value, needed in (
-            ("device", self._device.type, "cpu"),
-            ("describe.precision", self._config.precision, "float32"),
-        ):
-            if value != needed:
-                raise RelookError(
-                    f"describe.runtime = {name}: runs with {key} = {needed} only, not {value}; choose describe.runtime "
-                    "= torch"
-                )
+        check_runtime(name, self._config.precision)
+        if self._device.type != "cpu":
+            raise RelookError(
+                f"describe.runtime = {name}: runs with device = cpu only, not {self._device.type}; choose "
+                "describe.runtime = torch"
+            )
         self._runtime = name
 
     def export(self) -> ExportedNetwork:
@@ -240,8 +236,8 @@ class NetworkDescriber:
                 return
             try:
                 exported = self.export()
-                session = open_session(name, exported.graph)
-                exported.check(session)
+                session = open_session(name, exported.graph, self._config.precision)
+                exported.check(session, self._config.precision)
                 self.network.backbone = cast(Backbone, CompiledBackbone(self.network.backbone, session))
             except RelookError as error:
                 logger.warning("%s: described with torch instead of %s: %s", self._config.name, name, error)

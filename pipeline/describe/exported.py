@@ -29,6 +29,8 @@ VECTOR, CELLS, ATTENTION = "vector", "cells", "attention"
 ADAPTED = "adapted"
 _BITS = "remap_local.0.W"
 _KINDS = ("strongest", "attention", "map")
+# Precisions of descriptors whose queries the graph may describe.
+_PRECISIONS = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -230,7 +232,7 @@ def config_of(card: ModelCard) -> DescribeConfig:
         "describe.image.scaling = tensor": image.get("scaling") == "tensor",
         f"describe.globals.kind = {whole}": whole != "gem",
         f"describe.locals.kind = {kind}": kind not in _KINDS,
-        f"describe.precision = {card.settings.get('precision')}": card.settings.get("precision") != "float32",
+        f"describe.precision = {card.settings.get('precision')}": card.settings.get("precision") not in _PRECISIONS,
     }
     needed = [reason for reason, holds in reasons.items() if holds]
     if needed:

@@ -28,7 +28,7 @@ def is_packaged(config: DescribeConfig) -> bool:
         config.name in NAMES
         and config.weights == "pretrained"
         and config.checkpoint is None
-        and config.precision == "float32"
+        and (config.precision == "float32" or (config.precision == "bfloat16" and config.runtime == "openvino"))
         and config.runtime != "torch"
         and config.superglobal is None
         and not config.maps.levels
@@ -55,7 +55,7 @@ class PackagedDescriber(GraphDescriber):
 
     Raises:
         UsageError: no such runtime.
-        RelookError: it is not installed; the weights cannot be read.
+        RelookError: it is not installed, or not of this precision; the weights cannot be read.
     """
 
     def __init__(self, config: DescribeConfig) -> None:
@@ -72,7 +72,8 @@ class PackagedDescriber(GraphDescriber):
         self.graph = packaged_graph(weights, config.globals.p)
         self._weights = hash_arrays(weights)
         runtime = INSTALLED if config.runtime == "auto" else config.runtime
-        super().__init__(config.model_copy(update={"image": image}), {}, self.spec, LateSession(runtime, self.graph))
+        session = LateSession(runtime, self.graph, config.precision)
+        super().__init__(config.model_copy(update={"image": image}), {}, self.spec, session)
         self._projections = Fitted(self._config, dict.fromkeys(("globals", "locals", "maps"), CHANNELS))
 
     @property

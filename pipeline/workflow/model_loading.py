@@ -125,7 +125,9 @@ def _carried(index: Index, runtime: str) -> Describer | None:
         stored = index.carried_describer()
         if stored is None:
             return None
-        session = open_session(name, stored.graph)
+        # The installed runtime has float32 alone: closer to what a gallery of bfloat16 rounds than bfloat16 itself.
+        precision = "float32" if name == INSTALLED else str(index.card.settings.get("precision", "float32"))
+        session = open_session(name, stored.graph, precision)
         return ExportedDescriber(index.card, index.fitted(), ExportedSpec.from_json(stored.spec), session)
     except (RelookError, KeyError, TypeError, ValueError) as error:
         logger.warning("%s; the describer is loaded from its weights instead", error)

@@ -86,6 +86,37 @@ def test_its_graph_passes_the_check_of_exported_ones() -> None:
     exported.check(open_session("onnxruntime", PackagedDescriber(configured()).graph))
 
 
+def test_bfloat16_by_openvino() -> None:
+    """Without torch and with it; a card of its own; near to float32, and refused where a processor lacks it."""
+    openvino = pytest.importorskip("openvino")
+    options = {**SMALL, "precision": "bfloat16"}
+    exact = PackagedDescriber(configured(**SMALL))
+    exact.fit([[exact.prepare(picture)] for picture in pictures()])
+    found = PackagedDescriber(configured(runtime="openvino", **options))
+    network = load_describer("efficientnet_lite0", runtime="openvino", **options)
+    prepared = [exact.prepare(picture) for picture in pictures()]
+    for describer in (found, network):
+        describer.use_fitted(exact.fitted())
+    assert found.card.to_json() == network.card.to_json()
+    assert found.card.fingerprint != exact.card.fingerprint
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(RelookError, match="no instructions for bfloat16"):
+            found.describe(prepared[:1])
+        return
+    for describer in (found, network):
+        for picture in prepared:
+            (mine,), (theirs,) = describer.describe([picture]), exact.describe([picture])
+            assert 1e-7 < 1 - float(mine.vector.astype(float) @ theirs.vector.astype(float)) < 5e-3
+
+
+def test_a_processor_without_bfloat16_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    openvino = pytest.importorskip("openvino")
+    monkeypatch.setattr(openvino.Core, "get_property", lambda *_: ["FP32", "INT8"])
+    found = PackagedDescriber(configured(runtime="openvino", precision="bfloat16", **SMALL))
+    with pytest.raises(RelookError, match=r"no instructions for bfloat16; choose describe\.precision = float32"):
+        found.describe([found.prepare(pictures()[0])])
+
+
 def test_its_weights_are_those_that_torch_reads() -> None:
     state, arrays = load_weights(), load_arrays()
     assert state.keys() == arrays.keys()
@@ -102,6 +133,7 @@ def test_its_weights_are_those_that_torch_reads() -> None:
         {"weights": "random"},
         {"checkpoint": "file"},
         {"precision": "bfloat16"},
+        {"precision": "float16", "runtime": "openvino"},
         {"globals": {"p": "learned"}},
         {"locals": {"stage": 3}},
         {"locals": {"kind": "detector"}},

@@ -159,7 +159,10 @@ def test_a_describer_is_torchs_unless_a_runtime_is_named(fitted: NetworkDescribe
 
 
 def test_what_a_runtime_cannot_do_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(RelookError, match=r"runs with describe\.precision = float32 only, not bfloat16"):
+    refused = (
+        r"runs with describe\.precision = float32 only, not bfloat16; choose describe\.runtime = openvino or torch"
+    )
+    with pytest.raises(RelookError, match=refused):
         load_describer("resnet10t", weights="random", runtime="onnxruntime", precision="bfloat16")
     with pytest.raises(UsageError, match=r"runtime"):
         load_describer("resnet10t", weights="random", runtime="tensorrt")

@@ -25,8 +25,9 @@ from pipeline.errors import RelookError
 
 # The last version of ONNX's operators that torch's tracing exporter writes without converting its graph.
 _OPSET = 17
-# Cosine distance to torch up to which a result counts as the same.
+# Cosine distance to torch in float32 up to which a result counts as the same. bfloat16 rounds to 8 bits.
 TOLERANCE = 1e-6
+_TOLERANCES = {"float32": TOLERANCE, "bfloat16": 1e-2}
 # (height, width) in pixels, before they are rounded to what a backbone takes: of the example, and of the check.
 _EXAMPLE = (96, 128)
 _CHECKED = ((128, 96), (200, 256), (161, 97))
@@ -84,8 +85,13 @@ class ExportedNetwork:
         self._fixed = backbone.fixed_size
         self.graph = self._export()
 
-    def check(self, session: Session) -> None:
-        """Raises RelookError where a session of the graph gives other results than torch."""
+    def check(self, session: Session, precision: str = "float32") -> None:
+        """Raises RelookError where a session of the graph gives other results than torch in float32.
+
+        Args:
+            session: of the graph.
+            precision: that it computes in.
+        """
         names, generator = self._one_scale.names, torch.Generator().manual_seed(0)
         for size in (self._fixed,) * 2 if self._fixed else _CHECKED:
             height, width = self._sides(size)
@@ -96,7 +102,7 @@ class ExportedNetwork:
                 found = session.run(images.numpy(), names)
                 for name, array in zip(names, wanted, strict=True):
                     distance = _distance(found[name], array.numpy())
-                    if not distance < TOLERANCE:
+                    if not distance < _TOLERANCES[precision]:
                         raise RelookError(
                             f"the exported graph differs from torch at {width} x {height} pixels ({name}: cosine "
                             f"distance {distance:.1e})"

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, in float32: an optional runtime, `pip install 'relook[openvino]'`.
+"""OpenVINO on the CPU, in float32 or bfloat16: an optional runtime, `pip install 'relook[openvino]'`.
 
 One compiled model per number of cores, and a request per thread: requests belong to one thread at a time.
 """
@@ -19,12 +19,27 @@ from pipeline.describe.runtimes.base import IMAGES, reason_of
 from pipeline.errors import RelookError
 from pipeline.types import FloatArray
 
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
 
 class OpenVINOSession:
-    """See `base.Session`."""
+    """See `base.Session`.
 
-    def __init__(self, graph: bytes | Path) -> None:
-        self._core = openvino.Core()
+    Args:
+        graph: ONNX.
+        precision: "float32" or "bfloat16".
+
+    Raises:
+        RelookError: OpenVINO cannot read the graph, or the processor has no instructions for this precision.
+    """
+
+    def __init__(self, graph: bytes | Path, precision: str = "float32") -> None:
+        self._core, self._hint = openvino.Core(), _HINTS[precision]
+        if precision == "bfloat16" and "BF16" not in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise RelookError(
+                "describe.runtime = openvino: this processor has no instructions for bfloat16; choose "
+                "describe.precision = float32, or describe.runtime = torch, which emulates them"
+            )
         try:
             self._model = self._core.read_model(graph)
         except Exception as error:  # RuntimeError, and others of its frontends
@@ -52,7 +67,7 @@ class OpenVINOSession:
             if cores not in self._compiled:
                 several = (os.cpu_count() or 1) if cores == 1 else 1
                 settings = {
-                    "INFERENCE_PRECISION_HINT": "f32",  # by default processors with bfloat16 use it
+                    "INFERENCE_PRECISION_HINT": self._hint,  # by default processors with bfloat16 use it
                     "NUM_STREAMS": str(several),
                     "INFERENCE_NUM_THREADS": str(max(cores, several)),
                 }

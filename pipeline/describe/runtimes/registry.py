@@ -17,11 +17,12 @@ from pipeline.types import FloatArray
 
 
 class RuntimeKind(NamedTuple):
-    """An entry: "MODULE:CLASS" of its session, the package that it needs, and what installs it."""
+    """An entry: "MODULE:CLASS" of its session, the package that it needs, what installs it, and how it can compute."""
 
     session: str
     package: str
     install: str
+    precisions: tuple[str, ...] = ("float32",)
 
 
 # The one that is installed with relook, which `auto` chooses.
@@ -29,12 +30,17 @@ INSTALLED = "onnxruntime"
 
 RUNTIMES: dict[str, RuntimeKind] = {
     INSTALLED: RuntimeKind("pipeline.describe.runtimes.onnx_runtime:OnnxRuntimeSession", "onnxruntime", "relook"),
-    "openvino": RuntimeKind("pipeline.describe.runtimes.openvino:OpenVINOSession", "openvino", "relook[openvino]"),
+    "openvino": RuntimeKind(
+        "pipeline.describe.runtimes.openvino:OpenVINOSession",
+        "openvino",
+        "relook[openvino]",
+        ("float32", "bfloat16"),
+    ),
 }
 
 
-def check_runtime(name: str) -> None:
-    """Raises UsageError for an unknown runtime, RelookError for one that is not installed."""
+def check_runtime(name: str, precision: str = "float32") -> None:
+    """Raises UsageError for an unknown runtime, RelookError for one that is not installed or not of this precision."""
     if name not in RUNTIMES:
         raise unknown_name("runtime", name, ("torch", *RUNTIMES))
     kind = RUNTIMES[name]
@@ -43,18 +49,26 @@ def check_runtime(name: str) -> None:
             f"describe.runtime = {name}: the package {kind.package} is not installed; run: pip install "
             f"'{kind.install}', or choose another runtime"
         )
+    if precision not in kind.precisions:
+        able = [other for other, found in RUNTIMES.items() if precision in found.precisions]
+        raise RelookError(
+            f"describe.runtime = {name}: runs with describe.precision = {' or '.join(kind.precisions)} only, not "
+            f"{precision}; choose describe.runtime = {' or '.join([*able, 'torch'])}"
+        )
 
 
-def open_session(name: str, graph: bytes | Path) -> Session:
+def open_session(name: str, graph: bytes | Path, precision: str = "float32") -> Session:
     """Open a graph with a runtime of `RUNTIMES`.
 
     Raises:
         UsageError: no such runtime.
-        RelookError: it is not installed, or cannot open the graph.
+        RelookError: it is not installed, cannot open the graph, or cannot compute in this precision here.
     """
-    check_runtime(name)
-    module, _, cls = RUNTIMES[name].session.partition(":")
-    session: Session = getattr(import_module(module), cls)(graph)
+    check_runtime(name, precision)
+    kind = RUNTIMES[name]
+    module, _, cls = kind.session.partition(":")
+    options = {"precision": precision} if len(kind.precisions) > 1 else {}
+    session: Session = getattr(import_module(module), cls)(graph, **options)
     return session
 
 
@@ -64,9 +78,9 @@ class LateSession:
     Raises as `check_runtime` does; where the graph cannot be opened, running it raises RelookError.
     """
 
-    def __init__(self, name: str, graph: bytes) -> None:
-        check_runtime(name)
-        self._name, self._graph = name, graph
+    def __init__(self, name: str, graph: bytes, precision: str = "float32") -> None:
+        check_runtime(name, precision)
+        self._name, self._graph, self._precision = name, graph, precision
         self._session: Session | None = None
         self._opening = threading.Lock()
 
@@ -74,5 +88,5 @@ class LateSession:
         """See `Session.run`."""
         with self._opening:
             if self._session is None:
-                self._session = open_session(self._name, self._graph)
+                self._session = open_session(self._name, self._graph, self._precision)
         return self._session.run(images, outputs)
