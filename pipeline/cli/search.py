@@ -62,6 +62,7 @@ MinScore = Annotated[
     float | None, typer.Option("--min-score", metavar="SCORE", help="Leave out results with a lower score.")
 ]
 Explain = Annotated[bool, typer.Option("--explain", help="Say why, in --json and --html: what matches, and where.")]
+Shard = Annotated[str | None, typer.Option("--shard", metavar="K/N", help="Only the K-th of N shares of the queries.")]
 Tsv = Annotated[bool, typer.Option("--tsv", help="Tab-separated lines, one per result, after a header.")]
 
 
@@ -83,6 +84,7 @@ def search(
     html: HtmlPage = None,
     explain: Explain = False,
     tsv: Tsv = False,
+    shard: Shard = None,
     accept_license: AcceptLicense = None,
     device: Device = None,
     as_json: Json = False,
@@ -118,6 +120,7 @@ def search(
         where=only,
         min_score=min_score,
         explain=explain,
+        shard=shard,
     )
     _show(run, result.to_json(), html, tsv)
     if max_failures is not None and len(result.failed) > max_failures:

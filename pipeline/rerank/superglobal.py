@@ -17,11 +17,14 @@ import torch
 from torch.nn import functional
 
 from pipeline.rerank.candidate_vectors import score_blocks
+from pipeline.rerank.parallel_batches import ThreadMemory
 from pipeline.rerank.superglobal_base import SuperGlobalBase
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, Neighbours
 
 # Rows of one product: fewer save more operations above the diagonal, and take longer for each.
-_ROWS = 100
+_ROWS = 80
+# For products, which nobody keeps.
+_MEMORY = ThreadMemory()
 
 
 @dataclass(frozen=True)
@@ -121,18 +124,18 @@ class SuperGlobalReranker(SuperGlobalBase):
 
 
 def _all_pairs(vectors: torch.Tensor) -> torch.Tensor:
-    """Products [Q, M, M] of vectors [Q, M, D].
+    """Products [Q, M, M] of vectors [Q, M, D]; on a CPU they last until the same thread computes the next ones.
 
     On a CPU, of some rows with those before them at a time: what lies above the diagonal is the same as below it.
     """
     if vectors.device.type != "cpu":
         return torch.bmm(vectors, vectors.transpose(1, 2))
     count = vectors.shape[1]
-    products = vectors.new_empty(len(vectors), count, count)
+    products = _MEMORY.of((len(vectors), count, count), vectors)
     for rows, found in zip(vectors, products, strict=True):
         for first in range(0, count, _ROWS):
             last = min(count, first + _ROWS)
-            found[first:last, :last] = torch.mm(rows[first:last], rows[:last].T)
+            torch.mm(rows[first:last], rows[:last].T, out=found[first:last, :last])
             found[:first, first:last] = found[first:last, :first].T
     return products
 

@@ -22,8 +22,8 @@ from pipeline.stores.index.manifest import NAME
 from pipeline.workflow.bucket_index import local_copy
 from pipeline.workflow.evaluation.result import EvaluateResult, evaluate_gallery, evaluate_part
 from pipeline.workflow.gallery import open_gallery
-from pipeline.workflow.indexing.sharding.shard_run import parse_shard
 from pipeline.workflow.progress import Reporter, Silent, logger
+from pipeline.workflow.shares import parse_shard
 
 
 @dataclass(frozen=True)

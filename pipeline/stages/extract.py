@@ -15,8 +15,9 @@ from pipeline.files import refuse_bucket
 from pipeline.workflow.bucket_index import shown_index, working_copy
 from pipeline.workflow.indexing.engine import EXTRACT, SyncSummary, sync_index
 from pipeline.workflow.indexing.sharding.joining import join_shards
-from pipeline.workflow.indexing.sharding.shard_run import ShardSummary, parse_shard, run_shard
+from pipeline.workflow.indexing.sharding.shard_run import ShardSummary, run_shard
 from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.shares import parse_shard
 from pipeline.workflow.stop import Stop
 
 Engine = Literal["here", "ray"]

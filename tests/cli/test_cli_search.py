@@ -40,6 +40,29 @@ class TestSearch:
         boxed, whole = result["queries"][3]["results"], result["queries"][1]["results"]
         assert boxed[0]["score"] < whole[0]["score"]
 
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_shares_one_after_the_other_are_the_whole(self, count: int, photos: Path, index: Path) -> None:
+        given = ("search", photos, "--index", index, "--top-k", 3)
+        whole = document(*given)["queries"]
+        shares = [document(*given, "--shard", f"{number}/{count}") for number in range(1, count + 1)]
+        assert [share["shard"] for share in shares] == [f"{number}/{count}" for number in range(1, count + 1)]
+        joined = [query for share in shares for query in share["queries"]]
+        assert max(len(share["queries"]) for share in shares) == -(-len(whole) // count)
+        assert [query["query"] for query in joined] == [query["query"] for query in whole]
+        for one, other in zip(joined, whole, strict=True):
+            assert [hit["id"] for hit in one["results"]] == [hit["id"] for hit in other["results"]]
+            scores = [hit["score"] for hit in other["results"]]
+            assert [hit["score"] for hit in one["results"]] == pytest.approx(scores, abs=1e-5)
+
+    def test_a_share_without_queries_ends_well(self, index: Path) -> None:
+        given = ("search", "--index", index, "--id", "thing 2/view_1.jpg", "--id", "thing 1/view_0.jpg")
+        assert document(*given, "--shard", "1/3")["queries"] == []
+        assert len(document(*given, "--shard", "2/3")["queries"]) == 1
+        lines = relook(*given, "--shard", "1/3", "--tsv").stdout.splitlines()
+        assert len(lines) == 1
+        assert "K must be from 1 to N" in refused(2, *given, "--shard", "4/3")
+        assert "expected K/N" in refused(2, *given, "--shard", "a")
+
     def test_one_bad_query_among_good_ones(self, photos: Path, index: Path, tmp_path: Path) -> None:
         query = photos.parent / "thing 1" / "view_0.jpg"
         (tmp_path / "bad.jpg").write_text("bad")

@@ -25,8 +25,9 @@ Margin = tuple[int, np.float32]
 
 # Scores of a block: 512 kB, which the second-level cache of a core holds.
 _SCORES = 1 << 17
-# Values of a block that one core multiplies, and widens first where they are halves: 2 MB in float32.
-_VALUES = 1 << 19
+# Values of a block that one core multiplies, and widens first where they are halves: 4 MB in float32. With half as many
+# handing blocks to threads costs more, with twice as many they leave the caches.
+_VALUES = 1 << 20
 # On CUDA a block's scores take 64 MB: few launches, little memory.
 _CUDA_SCORES = 1 << 24
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pipeline.errors import RelookError
 from pipeline.files import atomic_path, write_errors
 from pipeline.stores.exchange.base import ExternalImage, ExternalSource, Options, local_descriptors, read_ids
-from pipeline.stores.index.plain_arrays import own_dataset
+from pipeline.stores.index.hdf5_places import own_dataset
 from pipeline.types import Box, FloatArray, LocalDescriptors
 
 _BESIDES = 5

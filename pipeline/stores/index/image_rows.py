@@ -38,6 +38,7 @@ class ImageRows:
             columns = list(pool.map(self._living_ids, self.parts))
         self._ids = IdColumn([chunk for column in columns for chunk in column.chunks])
         self._first = np.cumsum([0, *(len(column) for column in columns)])
+        self._has_deleted = np.array([bool(part.deleted) for part in self.parts], np.bool_)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -48,12 +49,11 @@ class ImageRows:
         known = places >= 0
         part_of = np.where(known, np.searchsorted(self._first, places, side="right") - 1, -1)
         rows = np.where(known, places - self._first[part_of], -1)
-        for number in np.unique(part_of[known]).tolist():
-            deleted = self.parts[number].deleted
-            if deleted:
-                living = np.setdiff1d(np.arange(self.parts[number].rows), deleted)
-                mine = part_of == number
-                rows[mine] = living[rows[mine]]
+        found = part_of[known]
+        for number in np.unique(found[self._has_deleted[found]]).tolist():
+            living = np.setdiff1d(np.arange(self.parts[number].rows), self.parts[number].deleted)
+            mine = part_of == number
+            rows[mine] = living[rows[mine]]
         return part_of, rows
 
     def _living_ids(self, part: Part) -> pa.ChunkedArray:

@@ -11,16 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.stores.exact.products import widened
 from pipeline.stores.index.manifest import StoredType
-from pipeline.stores.index.ragged_hdf5 import RaggedStore, Span, write_hdf5
+from pipeline.stores.index.plain_arrays import Span
+from pipeline.stores.index.ragged_hdf5 import RaggedStore, write_hdf5
 from pipeline.types import Box, FloatArray, Keypoints
+
+if TYPE_CHECKING:
+    import h5py
 
 _ZERO = 128
 _STEPS = 127
@@ -86,10 +89,13 @@ class KeypointStore(RaggedStore[Keypoints]):
 
 def _keypoints(span: Span) -> Keypoints:
     x0, y0, x1, y1 = span.part.whole("region")[span.row].tolist()
+    names = [name for name in _PER_KEYPOINT if name not in _OPTIONAL or name in span.part]
+    stored = dict(zip(names, span.read(*names), strict=True))
     none = np.zeros(span.last - span.first, np.float32)
-    scale, orientation = (span.read(name) if name in span.part else none for name in _OPTIONAL)
-    descriptors = _decoded(span.read("descriptors"))
-    return Keypoints(span.read("xy"), descriptors, span.read("score"), scale, orientation, (x0, y0, x1, y1))
+    scale, orientation = (stored.get(name, none) for name in _OPTIONAL)
+    return Keypoints(
+        stored["xy"], _decoded(stored["descriptors"]), stored["score"], scale, orientation, (x0, y0, x1, y1)
+    )
 
 
 def _decoded(stored: npt.NDArray[Any]) -> FloatArray:

@@ -9,16 +9,20 @@ geometry are not there where an index does without.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
 from pipeline.stores.exact.products import widened
-from pipeline.stores.index.ragged_hdf5 import RaggedStore, Span, read_together, write_hdf5
+from pipeline.stores.index.plain_arrays import Array, Span, read_spans
+from pipeline.stores.index.ragged_hdf5 import RaggedStore, write_hdf5
 from pipeline.types import FloatArray, LocalDescriptors
+
+if TYPE_CHECKING:
+    import h5py
 
 _GEOMETRY = {"xy": 2, "scale": None, "weight": None}
 
@@ -63,18 +67,19 @@ class LocalStore(RaggedStore[LocalDescriptors]):
         """See `RaggedStore.items`: those of one call share their arrays."""
         if not spans:
             return []
-        ends = np.cumsum([0, *(span.last - span.first for span in spans)]).tolist()
-        arrays = (_descriptors(spans), *_geometry(spans))
+        part = spans[0].part
+        names = ["bits" if "bits" in part else "descriptors", *(_GEOMETRY if "xy" in part else ())]
+        stored = dict(zip(names, read_spans(spans, names), strict=True))
+        arrays = (_descriptors(stored), *(stored.get(name, none) for name, none in _no_geometry().items()))
+        ends = accumulate((span.last - span.first for span in spans), initial=0)
         return [LocalDescriptors(*(array[first:last] for array in arrays)) for first, last in pairwise(ends)]
 
 
-def _descriptors(spans: Sequence[Span]) -> FloatArray:
-    if "bits" in spans[0].part:
-        return np.unpackbits(read_together(spans, "bits"), axis=1).astype(np.float32) * 2 - 1
-    return widened(read_together(spans, "descriptors"))
+def _descriptors(stored: Mapping[str, Array]) -> FloatArray:
+    if "bits" in stored:
+        return np.unpackbits(stored["bits"], axis=1).astype(np.float32) * 2 - 1
+    return widened(stored["descriptors"])
 
 
-def _geometry(spans: Sequence[Span]) -> list[FloatArray]:
-    if "xy" in spans[0].part:
-        return [read_together(spans, name) for name in _GEOMETRY]
-    return [np.zeros((0, width) if width else 0, dtype=np.float32) for width in _GEOMETRY.values()]
+def _no_geometry() -> dict[str, FloatArray]:
+    return {name: np.zeros((0, width) if width else 0, dtype=np.float32) for name, width in _GEOMETRY.items()}

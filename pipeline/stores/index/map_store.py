@@ -10,12 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
-from pipeline.stores.index.ragged_hdf5 import RaggedStore, Span, write_hdf5
+from pipeline.stores.index.plain_arrays import Span
+from pipeline.stores.index.ragged_hdf5 import RaggedStore, write_hdf5
 from pipeline.types import FeatureMaps
+
+if TYPE_CHECKING:
+    import h5py
 
 
 def write_maps(path: Path, ids: Sequence[str], items: Sequence[FeatureMaps]) -> None:
@@ -40,7 +44,7 @@ class MapStore(RaggedStore[FeatureMaps]):
 
 
 def _levels(span: Span) -> FeatureMaps:
-    values = span.read("values")
+    (values,) = span.read("values")
     levels, start = [], 0
     for shape in span.part.whole("shapes")[span.row].tolist():
         end = start + math.prod(shape)

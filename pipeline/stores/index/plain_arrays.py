@@ -1,46 +1,42 @@
-"""The arrays of a part file, read from their places in it: HDF5 says once where each lies.
+"""The arrays of a part file, read from their places in it: its header, or HDF5, says once where each lies.
 
 Below `ragged_hdf5.py`. Every array of a part is in one piece, so that any rows of it are one read; the HDF5 library
-takes some thirty times as long for a few rows as the read itself.
+takes some thirty times as long for a few rows as the read itself. Files are read and not mapped: of a mapped file that
+was cut short, or removed on another host, a reader learns by a signal that ends the process, not by an error.
 """
 
 from __future__ import annotations
 
-import math
+import os
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
-import h5py
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import RelookError
+from pipeline.stores.index.part_header import HEADER_BYTES, Place, places_in
 
 Array = npt.NDArray[Any]
+# The type of an array's values, and its shape without the first axis.
+Kind = tuple[np.dtype[Any], tuple[int, ...]]
 Result = TypeVar("Result")
 
-_MOST_DATASETS = 16
 
+class Span(NamedTuple):
+    """What one image has: its row in a part, and where its values lie, at first:last."""
 
-def open_hdf5(path: Path) -> h5py.File:
-    """Open a file to read. Parts never change, so no lock is needed, and some file systems have none."""
-    return h5py.File(path, "r", locking=False)
+    part: PlainArrays
+    row: int
+    first: int
+    last: int
 
-
-def own_dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """A dataset whose values lie in the file itself. Raises ValueError where it is anything else."""
-    if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"refused: {name} is a link to somewhere else")
-    data = file[name]
-    if not isinstance(data, h5py.Dataset):
-        raise ValueError(f"refused: {name} is no dataset")
-    if data.is_virtual or data.external:
-        raise ValueError(f"refused: the values of {name} lie in another file")
-    return data
+    def read(self, *names: str) -> list[Array]:
+        """Its values in some arrays."""
+        return read_spans([self], names)
 
 
 class OpenFiles:
@@ -56,7 +52,7 @@ class OpenFiles:
         if file is None:
             while len(self._files) >= self._limit:
                 self._files.popitem(last=False)[1].close()
-            self._files[part] = file = FileIO(part.path)
+            self._files[part] = file = FileIO(part.name)
         else:
             self._files.move_to_end(part)
         return file
@@ -75,13 +71,13 @@ class PlainArrays:
         files: opens it.
 
     Raises:
-        RelookError: it cannot be read, or is no part: HDF5 can refer to any other file on the disk, compute what is not
-            there, and call filters that it loads.
+        RelookError: it cannot be read, or is no part.
     """
 
     def __init__(self, path: Path, files: OpenFiles) -> None:
-        self.path, self._files = path, files
+        self.path, self.name, self._files = path, str(path), files
         self._whole: dict[str, Array] = {}
+        self._common: dict[tuple[str, ...], tuple[tuple[Kind, ...], int]] = {}
         self._places = self._reading(self._read_places)
 
     def __contains__(self, name: str) -> bool:
@@ -90,17 +86,13 @@ class PlainArrays:
     def whole(self, name: str) -> Array:
         """A small array, read once."""
         if name not in self._whole:
-            self._whole[name] = self.rows(name, 0, self.place_of(name).shape[0])
+            self._whole[name] = read_spans([Span(self, 0, 0, self.place_of(name).shape[0])], [name])[0]
         return self._whole[name]
 
-    def span(self, row: int) -> tuple[int, int]:
-        """Where the values of an image lie in the arrays that have more than one row an image: first and last."""
+    def span(self, row: int) -> Span:
+        """Where the values of an image lie in the arrays that have more than one row an image."""
         offsets = self.whole("offsets")
-        return self._reading(lambda: _span_of(offsets, row))
-
-    def rows(self, name: str, first: int, last: int) -> Array:
-        """Rows first:last of an array."""
-        return read_rows([(self, first, last)], name)
+        return self._reading(lambda: Span(self, row, *_ends_of(offsets, row)))
 
     def place_of(self, name: str) -> Place:
         """Where an array lies. Raises RelookError where there is none."""
@@ -108,22 +100,48 @@ class PlainArrays:
             raise RelookError(f"{self.path}: cannot be read (it has no {name})")
         return self._places[name]
 
-    def read_into(self, buffer: memoryview, place: Place, first: int) -> None:
-        """Fill a buffer of bytes with rows of an array, from row `first` on. Raises RelookError."""
+    def common(self, names: tuple[str, ...]) -> tuple[tuple[Kind, ...], int]:
+        """Of some arrays what two parts must have in common, and the rows that each has at least.
+
+        Raises RelookError where there is none of a name.
+        """
+        found = self._common.get(names)
+        if found is None:
+            places = [self.place_of(name) for name in names]
+            kinds = tuple((place.dtype, place.shape[1:]) for place in places)
+            found = self._common[names] = kinds, min(place.shape[0] for place in places)
+        return found
+
+    def read_into(self, buffers: Sequence[tuple[str, memoryview]], rows: Sequence[tuple[int, int, int]]) -> None:
+        """Fill the bytes of some arrays: rows first:last of each in this file go to row `start` of its buffer.
+
+        Args:
+            buffers: name and bytes of each array.
+            rows: (first, last, start) of each piece.
+
+        Raises:
+            RelookError: the file cannot be read.
+        """
         try:
             file = self._files.of(self)
-            if first * place.width + len(buffer) > place.bytes:
-                raise ValueError(f"rows from {first} on of {place.shape[0]}")
-            file.seek(place.offset + first * place.width)
-            if file.readinto(buffer) != len(buffer):
-                raise ValueError("it is cut short")
+            for name, buffer in buffers:
+                offset, _, _, width = self._places[name]
+                for first, last, start in rows:
+                    file.seek(offset + first * width)
+                    size = (last - first) * width
+                    if file.readinto(buffer[start * width : start * width + size]) != size:
+                        raise ValueError("it is cut short")
         except (OSError, ValueError) as error:
             raise RelookError(f"{self.path}: cannot be read ({error})") from None
 
     def _read_places(self) -> dict[str, Place]:
-        with open_hdf5(self.path) as file:
-            _refuse_foreign(file, self.path.stat().st_size)
-            return {name: _place_of(file[name]) for name in file if name != "ids"}
+        file = self._files.of(self)
+        places = places_in(file.read(HEADER_BYTES) or b"", os.fstat(file.fileno()).st_size)
+        if places is None:
+            from pipeline.stores.index.hdf5_places import read_places
+
+            return read_places(self.path)
+        return places
 
     def _reading(self, read: Callable[[], Result]) -> Result:
         try:
@@ -132,65 +150,43 @@ class PlainArrays:
             raise RelookError(f"{self.path}: cannot be read ({error})") from None
 
 
-def _span_of(offsets: Array, row: int) -> tuple[int, int]:
-    first, last = offsets[row : row + 2].tolist()
-    if not 0 <= first <= last:
-        raise ValueError(f"row {row} would reach from {first} to {last}")
-    return first, last
+def read_spans(spans: Sequence[Span], names: Sequence[str]) -> list[Array]:
+    """The values of many images in some arrays, each joined along its rows: one read a span and array.
 
-
-@dataclass(frozen=True)
-class Place:
-    """Where the values of an array begin in a file, in bytes, what they are, and the bytes of one row and of all."""
-
-    offset: int
-    dtype: np.dtype[Any]
-    shape: tuple[int, ...]
-    width: int
-    bytes: int
-
-
-def read_rows(spans: Sequence[tuple[PlainArrays, int, int]], name: str) -> Array:
-    """The rows first:last of one array in each of some parts, joined: one allocation, one read a span.
+    Each file is opened once, and is read from its beginning to its end.
 
     Raises:
         RelookError: two parts have arrays of different types or widths, or one cannot be read.
     """
-    like = spans[0][0].place_of(name)
-    found = np.empty((sum(last - first for _, first, last in spans), *like.shape[1:]), like.dtype)
-    buffer = found.reshape(-1).view(np.uint8).data
-    start = 0
-    for part, first, last in spans:
-        place = part.place_of(name)
-        if place is not like and (place.dtype, place.shape[1:]) != (like.dtype, like.shape[1:]):
-            raise RelookError(f"{part.path}: {name} is of another type or width than that of {spans[0][0].path}")
-        end = start + (last - first) * like.width
-        if end > start:
-            part.read_into(buffer[start:end], place, first)
-        start = end
+    names, like = tuple(names), spans[0].part
+    kinds, _ = like.common(names)
+    pieces: dict[PlainArrays, list[tuple[int, int, int]]] = {}
+    rows = 0
+    for part, _, first, last in spans:
+        here, most = part.common(names)
+        if here != kinds:
+            _refuse_other(part, names, like)
+        if last > most:
+            raise RelookError(f"{part.path}: cannot be read (rows {first} to {last} of {most})")
+        if last > first:
+            pieces.setdefault(part, []).append((first, last, rows))
+        rows += last - first
+    found = [np.empty((rows, *rest), dtype) for dtype, rest in kinds]
+    buffers = [(name, array.reshape(-1).view(np.uint8).data) for name, array in zip(names, found, strict=True)]
+    for part, some in pieces.items():
+        part.read_into(buffers, sorted(some))
     return found
 
 
-def _place_of(data: h5py.Dataset) -> Place:
-    offset = data.id.get_offset()
-    if offset is None and data.size:
-        raise ValueError(f"refused: {data.name} is not stored in one piece")
-    if not data.shape:
-        raise ValueError(f"{data.name} has no rows")
-    width = data.dtype.itemsize * math.prod(data.shape[1:])
-    return Place(offset or 0, data.dtype, data.shape, width, width * data.shape[0])
+def _refuse_other(part: PlainArrays, names: tuple[str, ...], like: PlainArrays) -> None:
+    """Raises RelookError: one of a part's arrays is of another type or width than that of the first part."""
+    pairs = zip(names, part.common(names)[0], like.common(names)[0], strict=True)
+    name = next(name for name, here, there in pairs if here != there)
+    raise RelookError(f"{part.path}: {name} is of another type or width than that of {like.path}")
 
 
-def _refuse_foreign(file: h5py.File, size: int) -> None:
-    """A part has plain arrays, each of which lies in the file whole. Raises ValueError for anything else."""
-    if len(file) > _MOST_DATASETS:
-        raise ValueError(f"it holds {len(file):,} datasets")
-    for name in file:
-        data = own_dataset(file, name)
-        if data.chunks is not None:
-            raise ValueError(f"refused: {name} is not stored in one piece")
-        # Of a dataset that was never written HDF5 makes up the values, as many as it claims.
-        if data.size * data.dtype.itemsize > min(size, data.id.get_storage_size()):
-            raise ValueError(f"refused: {name} has {data.size:,} values, which the file does not hold")
-        if data.dtype.kind not in "iuf" and name != "ids":
-            raise ValueError(f"refused: {name} holds no numbers")
+def _ends_of(offsets: Array, row: int) -> tuple[int, int]:
+    first, last = offsets[row : row + 2].tolist()
+    if not 0 <= first <= last:
+        raise ValueError(f"row {row} would reach from {first} to {last}")
+    return first, last

@@ -9,16 +9,18 @@ import io
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-import h5py
 import numpy as np
 
 from pipeline.errors import RelookError
-from pipeline.stores.index.plain_arrays import Array, OpenFiles, PlainArrays, read_rows
+from pipeline.stores.index.part_header import HEADER_BYTES, header_of
+from pipeline.stores.index.plain_arrays import OpenFiles, PlainArrays, Span
+
+if TYPE_CHECKING:
+    import h5py
 
 _OPEN_FILES = 64
 
@@ -26,28 +28,21 @@ Item = TypeVar("Item")
 
 
 def write_hdf5(path: Path, ids: Sequence[str], lengths: Sequence[int], fill: Callable[[h5py.File], None]) -> None:
-    """Write a part of m images: `ids`, `offsets` [m+1] int64 from `lengths`, and what `fill` adds."""
+    """Write a part of m images: a header, `ids`, `offsets` [m+1] int64 from `lengths`, and what `fill` adds."""
+    import h5py  # only writers need it: readers go by the header
+
+    from pipeline.stores.index.hdf5_places import places_of
+
     # Made in memory first: where the disk is full, the HDF5 library ends the whole process instead of raising.
     content = io.BytesIO()
-    with h5py.File(content, "w") as file:
+    with h5py.File(content, "w", userblock_size=HEADER_BYTES) as file:
         file["offsets"] = np.cumsum([0, *lengths], dtype=np.int64)
         file.create_dataset("ids", data=list(ids), dtype=h5py.string_dtype())
         fill(file)
-    path.write_bytes(content.getbuffer())
-
-
-@dataclass(frozen=True)
-class Span:
-    """What one image has: its row in a part, and where its values lie, at first:last."""
-
-    part: PlainArrays
-    row: int
-    first: int
-    last: int
-
-    def read(self, name: str) -> Array:
-        """Its values in an array."""
-        return self.part.rows(name, self.first, self.last)
+        places = places_of(file)
+    whole = content.getbuffer()
+    whole[:HEADER_BYTES] = header_of(places, len(whole))
+    path.write_bytes(whole)
 
 
 class RaggedStore(ABC, Generic[Item]):
@@ -98,10 +93,4 @@ class RaggedStore(ABC, Generic[Item]):
         path, row = place
         if path not in self._parts:
             self._parts[path] = PlainArrays(path, self._files)
-        part = self._parts[path]
-        return Span(part, row, *part.span(row))
-
-
-def read_together(spans: Sequence[Span], name: str) -> Array:
-    """The values of many images in an array, joined along their rows. Raises RelookError as `read_rows`."""
-    return read_rows([(span.part, span.first, span.last) for span in spans], name)
+        return self._parts[path].span(row)

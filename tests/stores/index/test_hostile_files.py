@@ -466,6 +466,15 @@ def many(file: h5py.File, _: Path) -> None:
         file[f"x{number}"] = SECRET
 
 
+def without_header(part: Path) -> None:
+    """The part as relook wrote it before parts had a header: HDF5 alone says where its arrays lie."""
+    with h5py.File(part) as file:
+        arrays = {name: file[name][()] for name in file}
+    with h5py.File(part, "w") as file:
+        for name, values in arrays.items():
+            file[name] = values
+
+
 HDF5 = {
     external_link: "descriptors is a link to somewhere else",
     external_dataset: "the values of descriptors lie in another file",
@@ -483,6 +492,7 @@ HDF5 = {
 def test_local_descriptors_that_lie_elsewhere(hostile: Callable[[h5py.File, Path], None], tmp_path: Path) -> None:
     index = make_index(tmp_path / "index")
     part = tmp_path / "index" / index.manifest.parts[0].files["locals"].path
+    without_header(part)
     with h5py.File(part, "a") as file:
         del file["descriptors"]
         hostile(file, tmp_path)
@@ -508,10 +518,11 @@ def test_descriptors_of_others_that_lie_elsewhere(
     assert refusal(open_ames, source, Options()).startswith(f"{source}: refused: ")
 
 
-@pytest.mark.parametrize("offsets", [[0, -5, 1, 3], [0, 2, 1, 3], [0], [2**62, 2**63 - 1, 0, 0]])
+@pytest.mark.parametrize("offsets", [[0, -5, 1, 3], [0, 2, 1, 3], [0], [2**62, 2**63 - 1, 0, 0], [0, 0, 2**60, 0]])
 def test_offsets_that_lead_nowhere(offsets: list[int], tmp_path: Path) -> None:
     index = make_index(tmp_path / "index")
     part = tmp_path / "index" / index.manifest.parts[0].files["locals"].path
+    without_header(part)
     with h5py.File(part, "a") as file:
         del file["offsets"]
         file["offsets"] = np.array(offsets, np.int64)
@@ -521,3 +532,61 @@ def test_offsets_that_lead_nowhere(offsets: list[int], tmp_path: Path) -> None:
 def test_parts_as_relook_writes_them_are_read(tmp_path: Path) -> None:
     index = make_index(tmp_path / "index")
     assert [len(item) for item in index.locals(["a", "b", "c"])] == [0, 1, 2]
+
+
+HEADERS: dict[str, tuple[dict[str, Any], str]] = {
+    "beyond the file": ({"descriptors": [2**40, "<f2", [3, 4]]}, "an array ends after byte"),
+    "longer than the file": ({"descriptors": [1024, "<f2", [10**4, 4]]}, "an array ends after byte"),
+    "before the file": ({"descriptors": [-8, "<f2", [3, 4]]}, "an array of shape"),
+    "no number": ({"descriptors": [True, "<f2", [3, 4]]}, "an array of shape"),
+    "objects": ({"descriptors": [1024, "|O", [3, 4]]}, "holds no numbers"),
+    "many axes": ({"descriptors": [1024, "<f2", [1] * 99]}, "an array of shape"),
+    "no rows": ({"descriptors": [1024, "<f2", []]}, "has no rows"),
+    "endless rows": ({"descriptors": [1024, "<f2", [0, 2**40]]}, "has rows of"),
+    "no type": ({"descriptors": [1024, "what", [3, 4]]}, "damaged"),
+    "a word": ({"descriptors": "abc"}, "damaged"),
+    "many": ({f"x{number}": [1024, "<f2", [1]] for number in range(17)}, "17 arrays"),
+}
+
+
+@pytest.mark.parametrize("kind", HEADERS)
+def test_a_header_that_was_changed(kind: str, tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index")
+    part = tmp_path / "index" / index.manifest.parts[0].files["locals"].path
+    content, (arrays, why) = bytearray(part.read_bytes()), HEADERS[kind]
+    said = b"relook-part 1 " + json.dumps({"bytes": len(content), "arrays": arrays}).encode()
+    content[:1024] = said.ljust(1024)
+    part.write_bytes(content)
+    line = refusal(Index(tmp_path / "index").locals, ["b"])
+    assert line.startswith(f"{part}: cannot be read (its header is damaged: ")
+    assert why in line
+
+
+@pytest.mark.parametrize("said", [b"", b"[1]", b"{", b'{"bytes": 1}', b"[" * 1000])
+def test_a_header_without_arrays(said: bytes, tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index")
+    part = tmp_path / "index" / index.manifest.parts[0].files["locals"].path
+    content = part.read_bytes()
+    part.write_bytes((b"relook-part 1 " + said).ljust(1024) + content[1024:])
+    if b"bytes" in said:  # it was made for a file of another length: HDF5 has all that is needed
+        assert [len(item) for item in Index(tmp_path / "index").locals(["a", "b", "c"])] == [0, 1, 2]
+    else:
+        assert refusal(Index(tmp_path / "index").locals, ["b"]).startswith(f"{part}: cannot be read (its header")
+
+
+def test_a_part_that_is_cut_short(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index")
+    part = tmp_path / "index" / index.manifest.parts[0].files["locals"].path
+    content = part.read_bytes()
+    for length in (0, 3, 1000, 1024, 2000, len(content) - 1):
+        part.write_bytes(content[:length])
+        assert refusal(Index(tmp_path / "index").locals, ["c"]).startswith(f"{part}: cannot be read (")
+
+
+def test_a_part_that_is_cut_short_after_it_was_opened(tmp_path: Path) -> None:
+    index = make_index(tmp_path / "index")
+    part = tmp_path / "index" / index.manifest.parts[0].files["locals"].path
+    assert len(index.locals(["c"])[0]) == 2
+    with part.open("r+b") as file:
+        file.truncate(1100)
+    assert refusal(index.locals, ["c"]) == f"{part}: cannot be read (it is cut short)"

@@ -121,6 +121,9 @@ def test_parts_are_opened_without_a_lock(tmp_path: Path, monkeypatch: pytest.Mon
         writer.add([ImageRecord("a", "a.jpg")], [Description(vector, local_descriptors(2))])
     monkeypatch.setattr(h5py.File, "__init__", counted)
     assert len(Index(tmp_path).locals(["a"])[0]) == 2
+    assert opened == []  # the header says where its arrays lie
+    monkeypatch.setattr("pipeline.stores.index.plain_arrays.places_in", lambda *_: None)
+    assert len(Index(tmp_path).locals(["a"])[0]) == 2
     assert opened == [False]
 
 

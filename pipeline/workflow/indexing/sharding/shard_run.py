@@ -16,7 +16,7 @@ import numpy as np
 
 from pipeline.catalog import Catalog
 from pipeline.config import Config
-from pipeline.errors import RelookError, UsageError
+from pipeline.errors import RelookError
 from pipeline.files import Place
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.shards import ShardPlan, Shards
@@ -59,16 +59,6 @@ class ShardSummary:
     def to_json(self) -> dict[str, Any]:
         """Plain values, for `--json`."""
         return asdict(self)
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """K and N of "K/N". Raises UsageError unless 1 <= K <= N."""
-    number, slash, count = text.partition("/")
-    if not (slash and number.isascii() and number.isdigit() and count.isascii() and count.isdigit()):
-        raise UsageError(f"--shard {text}: expected K/N, such as 1/8")
-    if not 1 <= int(number) <= int(count):
-        raise UsageError(f"--shard {text}: K must be from 1 to N")
-    return int(number), int(count)
 
 
 def run_shard(config: Config, images: str, number: int, count: int, reporter: Reporter, stop: Stop) -> ShardSummary:
