@@ -3,8 +3,8 @@
     python benchmarks/detector.py [--photos 6] [--rounds 5] [--describer efficientnet_lite0 cvnet_r101]
 
 Both describe the same sample photos by turns on one thread, with random weights; what is printed is the median of each
-photo's milliseconds of CPU time and the ratio of the two, photo by photo, which a loaded machine changes least. Bytes are those of the
-descriptors of a photo as an index stores them, with geometry.
+photo's milliseconds of CPU time and the ratio of the two, photo by photo, which a loaded machine changes least. Bytes
+are those of the descriptors of a photo as an index stores them, with geometry.
 """
 
 from __future__ import annotations
