@@ -2,9 +2,9 @@
 
     python benchmarks/detector.py [--photos 6] [--rounds 5] [--describer efficientnet_lite0 cvnet_r101]
 
-Both describe the same sample photos by turns, with random weights; what is printed is the median of each photo's
-milliseconds and the ratio of the two, photo by photo, which a loaded machine changes least. Bytes are those of the
-descriptors of a photo as an index stores them, with geometry.
+Both describe the same sample photos by turns on one thread, with random weights; what is printed is the median of each
+photo's milliseconds of CPU time and the ratio of the two, photo by photo, which a loaded machine changes least. Bytes
+are those of the descriptors of a photo as an index stores them, with geometry.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     pictures = [np.asarray(Image.open(path).convert("RGB").resize((512, 384))) for path in SAMPLES[: arguments.photos]]
-    table = Table("describer", "cells chosen by", "ms a photo", "ratio", "bytes a photo")
+    table = Table("describer", "cells chosen by", "CPU ms a photo", "ratio", "bytes a photo")
     for name in arguments.describer:
         describers = {kind: made(name, kind) for kind in ("strongest", "detector")}
         seconds = measure(describers, pictures, arguments.rounds)
@@ -74,16 +74,16 @@ def made(name: str, kind: str) -> Any:
 
 
 def measure(describers: dict[str, Any], pictures: Sequence[np.ndarray], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every photo of every round but the first, by turns."""
+    """CPU seconds of every photo of every round but the first, by turns."""
     seconds: dict[str, list[float]] = {kind: [] for kind in describers}
     for number in range(rounds + 1):
         for picture in pictures:
             for kind, describer in describers.items():
                 prepared = describer.prepare(picture)
-                started = time.perf_counter()
+                started = time.process_time()
                 describer.describe([prepared])
                 if number:
-                    seconds[kind].append(time.perf_counter() - started)
+                    seconds[kind].append(time.process_time() - started)
     return seconds
 
 

@@ -54,6 +54,7 @@ RERANKERS: dict[str, tuple[str, str, list[str] | None]] = {
     "ames, bits stored": ("ames", "whole", [*SHORT, "train_rerank.ames.binarised=true"]),
     "elvis": ("elvis", "parts", [*SHORT, CAUTIOUS]),
     "elvis, whole locals": ("elvis", "whole", [*SHORT, CAUTIOUS]),
+    "locore": ("locore", "parts", ["train_rerank.epochs=4", "train_rerank.triplets=320", "train_rerank.batch_size=8"]),
     "rrt_sop": ("rrt_sop", "grid", SHORT),
     "cvnet": ("cvnet", "parts", [*SHORT, "train_rerank.batch_size=32", "train_rerank.warmup=0.2"]),
 }

@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class Batch:
-    """B images beside each other.
+    """B images beside each other; its tensors are read, never written.
 
     Attributes:
         rows: [B, n, d].
@@ -48,7 +48,12 @@ class Ragged:
         return cls(torch.cat(rows), torch.cat(lengths), torch.cat(whole))
 
     def batch(self, images: torch.Tensor) -> Batch:
-        """The `images` [B] int64, with zeros behind the rows of those that have less than the others."""
+        """The `images` [B] int64, with zeros behind the rows of those that have less than the others.
+
+        The rows of one image alone are not copied.
+        """
+        if len(images) == 1:
+            return self._one(int(images[0]))
         device, lengths = self.rows.device, self.lengths[images]
         places = torch.arange(int(lengths.max()))
         padding = places >= lengths[:, None]
@@ -60,3 +65,9 @@ class Ragged:
             return Batch(rows, None, whole)
         padding = padding.to(device)
         return Batch(rows.masked_fill(padding.unsqueeze(-1), 0), padding, whole)
+
+    def _one(self, image: int) -> Batch:
+        """One image as a batch: its rows where they lie."""
+        end = int(self.lengths[: image + 1].sum())
+        rows = self.rows[end - int(self.lengths[image]) : end]
+        return Batch(rows.unsqueeze(0), None, self.whole[image : image + 1])

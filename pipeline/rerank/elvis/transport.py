@@ -1,8 +1,9 @@
 """Optimal transport between two sets of unit vectors with a bin of its own for each vector: Sinkhorn's algorithm.
 
-Used by ELViS' network. The potentials stay logarithms. The exponentials of the scores are computed only once: cosines
-and bins lie in [-1, 1], so that float32 holds them, and each half of an iteration is a product of a vector and a matrix
-instead of a pass of exponentials over it. (SuperGlue's couplings have no such bounds: `matching/superglue_network.py`.)
+Used by ELViS' network. No step of an iteration takes exponentials or logarithms: cosines and bins lie in [-1, 1],
+so that float32 holds the exponentials of the scores, which are computed once, and the factors of rows and columns; each
+half of an iteration is a product of a vector and a matrix, and a division. (SuperGlue's couplings have no such bounds:
+`matching/superglue_network.py`.)
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from torch.nn import functional
 
 from pipeline.errors import RelookError
 
-# Largest distance of two scores, sharpness applied, whose exponentials float32 holds beside those of the potentials.
+# Largest distance of two scores, sharpness applied, whose exponentials float32 holds beside the factors.
 _MOST = 80.0
-# Tokens of an image that has none, so that the mass of the other's bin has a logarithm.
+# Tokens of an image that has none, so that the factor of the other's bin is not 0.
 _NOTHING = 1e-12
 
 
@@ -65,30 +66,39 @@ def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: f
     shift = sharpness * top_score(corner)
     with torch.autocast(corner.device.type, enabled=False):
         # At most 0, so that their exponentials are at most 1.
-        scores = _rows_with_bin(query, sharpness) @ _columns_with_bin(gallery, corner, -shift).transpose(1, 2)
+        scores = torch.bmm(_rows_with_bin(query, sharpness), _columns_with_bin(gallery, corner, -shift).transpose(1, 2))
         alone = not scores.requires_grad  # then nothing else needs these values, and no other memory is taken
         kernel = scores.exp_() if alone else scores.exp()
-        m, n = query.count, gallery.count
-        norm = -(m + n).clamp(min=1).log()
-        of_rows, of_columns = _masses(norm, query, n), _masses(norm, gallery, m)
-        counted = bool(query.padding.any() or gallery.padding.any())
-        from_gallery = (gallery.padding_bins - shift).exp()
-        # Vectors lie in rows [B, 1, n]: batches of products with them are several times quicker than with columns.
-        v = of_columns.detach().masked_fill(~of_columns.isneginf(), 0.0)
-        for _ in range(iterations):
-            sums = v.exp() @ kernel.transpose(1, 2)
-            if counted:
-                sums = _plus_bin(sums, from_gallery)
-                from_query = _from_padding(query, norm, v)
-            u = of_rows - sums.log()
-            sums = u.exp() @ kernel
-            if counted:
-                sums = _plus_bin(sums, from_query)
-                from_gallery = _from_padding(gallery, norm, u)
-            v = of_columns - sums.log()
-        rows, columns = (u - norm[:, None, None]).exp().transpose(1, 2), v.exp()
-        plan = kernel.mul_(rows).mul_(columns) if alone else kernel * rows * columns
+        u, v = _scalings(kernel, query, gallery, (gallery.padding_bins - shift).exp(), iterations)
+        rows = u.transpose(1, 2)
+        plan = kernel.mul_(rows).mul_(v) if alone else kernel * rows * v
     return plan[:, :-1, :-1]
+
+
+def _scalings(
+    kernel: torch.Tensor, query: Tokens, gallery: Tokens, from_gallery: torch.Tensor, iterations: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors [B, 1, m + 1] of the rows and [B, 1, n + 1] of the columns of a kernel, with masses times m + n.
+
+    Args:
+        from_gallery: [B] what padding of the gallery adds to the sum of its bin before the first iteration.
+    """
+    of_rows, of_columns = _masses(query, gallery.count), _masses(gallery, query.count)
+    counted = bool(query.padding.any() or gallery.padding.any())
+    # Vectors lie in rows [B, 1, n]: batches of products with them are several times quicker than with columns.
+    turned, v = kernel.transpose(1, 2), (of_columns > 0).to(kernel.dtype)
+    for _ in range(iterations):
+        sums = torch.bmm(v, turned)
+        if counted:
+            sums = _plus_bin(sums, from_gallery)
+            from_query = _from_padding(query, v)
+        u = of_rows / sums
+        sums = torch.bmm(u, kernel)
+        if counted:
+            sums = _plus_bin(sums, from_query)
+            from_gallery = _from_padding(gallery, u)
+        v = of_columns / sums
+    return u, v
 
 
 def top_score(corner: torch.Tensor) -> float:
@@ -127,17 +137,16 @@ def _columns_with_bin(side: Tokens, corner: torch.Tensor, shift: float) -> torch
     return columns
 
 
-def _masses(norm: torch.Tensor, side: Tokens, others: torch.Tensor) -> torch.Tensor:
-    """[B, 1, n + 1] logarithms of the masses of tokens, minus infinity where there is none, and of the bin."""
-    masses = norm[:, None].expand(side.bins.shape)
-    if side.absent is not None:
-        masses = masses.masked_fill(side.absent, -torch.inf)
-    return torch.cat([masses, (norm + others.clamp(min=_NOTHING).log())[:, None]], dim=1).unsqueeze(1)
+def _masses(side: Tokens, others: torch.Tensor) -> torch.Tensor:
+    """[B, 1, n + 1] masses times m + n: 1 of a token, 0 where there is none, of the bin the other side's number."""
+    bin_ = others.clamp(min=_NOTHING)[:, None]
+    tokens = torch.ones_like(side.bins) if side.absent is None else (~side.absent).to(bin_.dtype)
+    return torch.cat([tokens, bin_], dim=1).unsqueeze(1).detach()
 
 
-def _from_padding(side: Tokens, norm: torch.Tensor, potentials: torch.Tensor) -> torch.Tensor:
+def _from_padding(side: Tokens, factors: torch.Tensor) -> torch.Tensor:
     """[B] what padding adds to its bin's sum: each of its tokens sends its whole mass there."""
-    return side.padding * (norm - potentials[:, 0, -1]).exp()
+    return side.padding / factors[:, 0, -1]
 
 
 def _plus_bin(sums: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:

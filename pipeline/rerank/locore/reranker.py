@@ -19,10 +19,9 @@ import torch
 from pipeline.checkpoints import Checkpoint
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank.checkpoints import RerankCheckpoint, building, read_checkpoint, without_checkpoint
-from pipeline.rerank.locore.explanation import token_effects
+from pipeline.rerank.locore.explanation import attended_in_list, token_effects, window_around
 from pipeline.rerank.locore.network import ImageLists, LoCoReNetwork, aggregate
 from pipeline.rerank.locore.shape import Aggregation, LoCoReShape, Positions, shape_of
-from pipeline.rerank.pair_explanation import first_places
 from pipeline.rerank.pair_reranker import first_locals, refuse_other_model, refuse_without_locals
 from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.rerank.transformer import check_precision, inference
@@ -213,11 +212,11 @@ class LoCoReReranker:
         names = candidates.ids[0]
         found = []
         for place in map(names.index, ids):
-            window = self._window_around(place, len(names))
+            window = window_around(place, len(names), self.windows.size)
             shown = [query, *self._described(names[window], gallery)]
             own = place - window.start
             effects = token_effects(self.network, self.lists_of(shown).to(self._device), own)
-            found.append(self._attended(shown, names[window], own, effects))
+            found.append(attended_in_list(shown, names[window], own, effects, self.network.shape))
         return found
 
     def token_logits(self, lists: ImageLists) -> torch.Tensor:
@@ -267,24 +266,6 @@ class LoCoReReranker:
         width = self.network.shape.d_global if self.network.shape.global_token else 0
         vectors = gallery.globals(ids) if width else np.zeros((len(ids), 0), np.float32)
         return [Description(vector, part) for vector, part in zip(vectors, gallery.locals(ids), strict=True)]
-
-    def _window_around(self, place: int, count: int) -> slice:
-        """Of `count` candidates as many as a window takes, with the one at `place` among them."""
-        size = min(self.windows.size, count)
-        first = min(max(0, place - size // 2), count - size)
-        return slice(first, first + size)
-
-    def _attended(self, images: Sequence[Description], names: Sequence[str], own: int, effects: FloatArray) -> Attended:
-        """From the effects [1 + G, per_image] of all tokens of a query and G candidates, for the candidate `own`."""
-        first = int(self.network.shape.global_token)
-        counts = [min(self.network.shape.locals, len(image.locals or ())) for image in images]
-        of_query, of_image = (effects[row, first : first + counts[row]] for row in (0, 1 + own))
-        query_xy, image_xy = (first_places(images[row], counts[row], "locore") for row in (0, 1 + own))
-        others = sorted(
-            ((name, float(effects[1 + row].sum())) for row, name in enumerate(names) if row != own),
-            key=lambda one: -abs(one[1]),
-        )
-        return Attended(query_xy, image_xy, of_query, of_image, dict(others))
 
     def _score_one(self, lists: ImageLists) -> FloatArray:
         logits = self.local_logits(lists)[0]
