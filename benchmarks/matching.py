@@ -41,7 +41,7 @@ from pipeline.types import Keypoints, Matches, VerifiedMatches
 ROOT = Path(__file__).resolve().parents[1]
 CANDIDATES = 100
 # Confidences at which a pair stops, and at which keypoints are pruned; -1: never.
-MODES = {"exact": (-1.0, -1.0), "pruning": (-1.0, 0.95), "stop and pruning": (0.95, 0.95), "earlier": (0.8, 0.9)}
+MODES = {"exact": (-1.0, -1.0), "pruning": (-1.0, 0.95), "late stop": (0.95, 0.95), "default": (0.8, 0.9)}
 Pair = tuple[Keypoints, Keypoints]
 
 

@@ -48,6 +48,7 @@ CHAINS: dict[str, tuple[str, list[str]]] = {
     "matching": ("matching", []),
     "matching, alpha_qe of verified": ("matching,alpha_qe", VERIFIED),
     "superglobal, matching": ("superglobal,matching", []),
+    "dba, matching": ("dba,matching", []),
 }
 TRAINED = ("rrt", "rrt_sop", "ames", "cvnet", "elvis", "locore")
 # Of `--train`: those that read the default descriptors, and their settings.

@@ -3,7 +3,7 @@
     python benchmarks/stored_keypoints.py MANIFEST --index DIR [--split val] [--settings stored=uint8 size=960]
 
 The images are described once; keypoints alone are extracted again for each of `--settings`, which are those of
-`describe.keypoints`. As many are compared as are stored, with the earlier stop of the demo. One core.
+`describe.keypoints`. As many are compared as are stored. One core.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from rich.table import Table
 import relook
 
 DEFAULT: dict[str, Any] = {"kind": "xfeat", "stored": "float16", "size": 640, "count": 416}
-EARLIER = {"depth_confidence": 0.8, "width_confidence": 0.9}
 METRICS = ("mAP", "R@1")
 
 
@@ -57,7 +56,7 @@ def measured(text: str, options: argparse.Namespace) -> dict[str, Any]:
     extracted = time.process_time()
     files = list((options.index / "keypoints").glob("*"))
     newest = max(files, key=lambda file: file.stat().st_mtime)
-    settings = {"matching": {"keypoints": keypoints["count"], **EARLIER}}
+    settings = {"matching": {"keypoints": keypoints["count"]}}
     with relook.open(options.index, rerank=settings) as gallery:
         images = len(gallery)
         found = gallery.evaluate(options.manifest, split=options.split, rerank="superglobal,matching").to_json()

@@ -36,11 +36,9 @@ _SETTINGS = (
     "train_rerank.epochs=4",
     "search.top_k=5",
     "search.skip_itself=true",
-    # Less than half of the default's keypoints, and an earlier stop: four tenths of the time, and most of the gain.
+    # Less than half of the default's keypoints: less time, and most of the gain.
     "describe.keypoints.kind=xfeat",
     "describe.keypoints.count=416",
-    "rerank.matching.depth_confidence=0.8",
-    "rerank.matching.width_confidence=0.9",
     # The queries are written beside the index and name the sample photos where they lie.
     "catalog.outside=allow",
 )

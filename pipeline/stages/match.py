@@ -18,7 +18,7 @@ from pipeline.types import VerifiedMatches
 from pipeline.workflow.keypoint_source import extractor_options
 from pipeline.workflow.model_loading import choose_device, read_options, reranker_options
 
-# Support of pairs of photos: of places, no wrong pair had 20 and one in a hundred 8 (docs/matching.md).
+# Support of pairs of photos: of places, no wrong pair of 702 had 20, and two had 8 (docs/matching.md).
 _SAME, _UNSURE = 20.0, 8.0
 # Least mean confidence of the matches that agree. Letters of one typeface on two covers agree with one plane, but each
 # could be matched with others as well, so that many doubtful matches add up.

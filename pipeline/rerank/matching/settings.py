@@ -27,10 +27,11 @@ class MatchingSettings(RerankerSettings):
     )
     checkpoint: Path | None = Field(None, description="of the matcher; null: packaged weights, where there are some")
     depth_confidence: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        None, description="lightglue: a pair ends early when more than this share of its keypoints is sure; -1: never"
+        None,
+        description="lightglue: a pair ends when more than this share of its keypoints is sure; null: 0.8, -1: never",
     )
     width_confidence: Annotated[float, Field(ge=-1, le=1)] | None = Field(
-        None, description="lightglue: keypoints without a match with this confidence are dropped; -1: none"
+        None, description="lightglue: keypoints without a match with this confidence are dropped; null: 0.9, -1: none"
     )
     ratio: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="mutual: the most that the nearest may be of the distance to the second; null: no test"

@@ -37,7 +37,6 @@ SMALL += ["--set", "describe.locals.count=0"]
 KEYPOINTS = ["--set", "describe.keypoints.kind=xfeat", "--set", "describe.keypoints.count=192"]
 KEYPOINTS += ["--set", "describe.keypoints.size=416"]
 QUICK = ["--set", "adapt.neighbours=5", "--set", "adapt.keypoints=192", "--set", "adapt.folds=3"]
-QUICK += ["--set", "rerank.matching.depth_confidence=0.8", "--set", "rerank.matching.width_confidence=0.9"]
 
 
 @pytest.fixture(scope="module")
