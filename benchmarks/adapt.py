@@ -249,7 +249,7 @@ def alike(mined: MinedPairs, pairs: np.ndarray) -> Material:
     """Material of pairs that all count the same."""
     none = [np.zeros(0, np.int64)] * len(mined.records)
     groups = Groups(number_groups(len(mined.records), pairs), pairs, np.full(len(pairs), 60.0))
-    return Material(mined.vectors, groups, none, none)
+    return Material(mined.vectors, groups, none)
 
 
 SOURCES = {

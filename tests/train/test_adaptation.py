@@ -19,7 +19,7 @@ from pipeline.describe.network import network_to_train
 from pipeline.describe.runtimes.registry import open_session
 from pipeline.errors import RelookError
 from pipeline.train.adaptation.group_pairs import Groups
-from pipeline.train.adaptation.linear_head import contrast, train_head
+from pipeline.train.adaptation.linear_head import far, pair_contrast, train_head
 from pipeline.train.init.whitening import Whitening, pair_whitening, within_class_whitening
 from pipeline.types import FloatArray
 
@@ -73,27 +73,54 @@ def test_what_is_held_out_teaches_nothing() -> None:
     assert left.support.tolist() == [90.0, 10.0, 10.0]
 
 
+def test_a_pair_that_a_person_tells_apart_is_pushed_however_near_it_is() -> None:
+    vectors, groups = photos()
+    start = Whitening(np.eye(12, 24, dtype=np.float32), np.zeros(12, np.float32))
+    denied = np.array([[0, other] for other in np.argsort(-vectors[4:] @ vectors[0])[:8] + 4])
+
+    def similarity(learnt: Whitening) -> float:
+        mapped = learnt.apply(vectors)
+        mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
+        return float((mapped[denied[:, 1]] @ mapped[0]).mean())
+
+    told = Groups(groups.number, groups.pairs, groups.support, denied)
+    assert told.without(np.arange(len(vectors)) == 0).denied.tolist() == []
+    assert similarity(train_head(vectors, told, start, 0)) < similarity(train_head(vectors, groups, start, 0)) - 0.003
+
+
 def test_the_loss_is_that_of_a_plain_loop() -> None:
-    mapped = functional.normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(0)), dim=1)
-    labels = torch.tensor([0, 0, 0, 1, 1, 2, -1])
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, 6, generator=draw)
+    weights = torch.tensor([[0, 0.5, 0, 0.25, 0, 0], [0, 0, 1.0, 0, 0, 0], [0.5, 0, 0, 0, 0, 0]])
+    others = torch.tensor([[0, 0, 1, 0, 1, 0], [1, 0, 0, 1, 0, 1], [0, 0, 0, 0, 0, 0]]) > 0
     expected = []
-    for row in range(7):
-        positives = [other for other in range(7) if other != row and labels[other] == labels[row] >= 0]
-        if positives:
-            scores = {other: float(mapped[row] @ mapped[other]) / 0.1 for other in range(7) if other != row}
-            total = np.log(sum(np.exp(value) for value in scores.values()))
-            expected.append(np.mean([total - scores[other] for other in positives]))
-    assert float(contrast(mapped, labels, 0.1)) == pytest.approx(np.mean(expected), rel=1e-5)
+    for row in range(3):
+        rest = sum(np.exp(float(scores[row, other])) for other in range(6) if others[row, other])
+        each = [np.log(np.exp(float(s)) + rest) - float(s) for s in scores[row]]
+        expected.append(np.average(each, weights=weights[row]))
+    scores.requires_grad_(True)
+    loss = pair_contrast(scores, weights, others)
+    assert float(loss.detach()) == pytest.approx(np.mean(expected), rel=1e-5)
+    loss.backward()  # type: ignore[no-untyped-call]
+    # What is neither a positive nor another counts for nothing, nor does a photo that has no others.
+    assert scores.grad is not None
+    assert scores.grad[0].tolist()[0] == scores.grad[0].tolist()[5] == 0
+    assert scores.grad[2].tolist() == [0] * 6
+
+
+def test_near_photos_are_not_taken_for_others() -> None:
+    similarity = torch.tensor([[1.0, 0.9, 0.2, 0.1], [0.3, 1.0, 0.4, 0.5]])
+    assert far(similarity, 0.5).tolist() == [[False, False, True, True], [True, False, True, False]]
+    assert far(similarity, 0.0).tolist() == [[False, True, True, True], [True, False, True, True]]
 
 
 def test_the_head_is_better_than_its_start_and_the_same_each_time() -> None:
     vectors, groups = photos()
     other, same = photos(seed=1)
     start = Whitening(np.eye(12, 24, dtype=np.float32), np.zeros(12, np.float32))
-    none = [np.zeros(0, np.int64)] * len(vectors)
-    learnt = train_head(vectors, groups, none, start, 0)
+    learnt = train_head(vectors, groups, start, 0)
     assert nearest_is_right(learnt.apply(other), same.number) > nearest_is_right(start.apply(other), same.number)
-    np.testing.assert_array_equal(learnt.weight, train_head(vectors, groups, none, start, 0).weight)
+    np.testing.assert_array_equal(learnt.weight, train_head(vectors, groups, start, 0).weight)
 
 
 # --- the layer in a describer -----------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +24,13 @@ class Groups:
         number: [N] int64, the group of each photo; -1: none.
         pairs: [P, 2] int64, verified pairs.
         support: [P] float64, above 0.
+        denied: [Q, 2] int64, pairs of which a person says that they show different things.
     """
 
     number: Rows
     pairs: npt.NDArray[np.int64]
     support: npt.NDArray[np.float64]
+    denied: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
 
     @property
     def count(self) -> int:
@@ -48,5 +50,6 @@ class Groups:
 
     def without(self, photos: npt.NDArray[np.bool_]) -> Groups:
         """The groups and pairs without some of the N photos, under their numbers."""
-        left = ~photos[self.pairs].any(axis=1)
-        return Groups(np.where(photos, -1, self.number), self.pairs[left], self.support[left])
+        left, denied = (~photos[pairs].any(axis=1) for pairs in (self.pairs, self.denied))
+        number = np.where(photos, -1, self.number)
+        return Groups(number, self.pairs[left], self.support[left], self.denied[denied])

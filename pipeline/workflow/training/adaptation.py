@@ -44,13 +44,11 @@ class Material:
     Attributes:
         vectors: [N, D] float32, of all photos but near duplicates; not all of unit length where they are on other axes.
         groups: of them.
-        negatives: of each photo its hard negatives, the nearest first.
         unsure: of each photo those that may show what its group shows: they are neither right nor wrong.
     """
 
     vectors: FloatArray
     groups: Groups
-    negatives: Sequence[Rows]
     unsure: Sequence[Rows]
 
 
@@ -116,8 +114,8 @@ def whiten(material: Material, dimension: int, shrinkage: float, groups: Groups)
 
 
 def learn_head(material: Material, start: Learn, seed: int, groups: Groups) -> Whitening:
-    """The linear head, from groups."""
-    return train_head(material.vectors, groups, material.negatives, start(groups), seed)
+    """The linear head, from pairs."""
+    return train_head(material.vectors, groups, start(groups), seed)
 
 
 @dataclass(frozen=True)

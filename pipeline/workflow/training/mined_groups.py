@@ -1,4 +1,4 @@
-"""From verified pairs to what is learnt from: groups without the refused ones, hard negatives, doubtful neighbours.
+"""From verified pairs to what is learnt from: groups without the refused ones, and doubtful neighbours.
 
 Between mining and learning in `adapt`.
 """
@@ -70,14 +70,13 @@ def group_pairs(mined: MinedPairs, settings: AdaptConfig, refused: Sequence[str]
     refused_pair = np.isin(found[mined.pairs], bad).any(axis=1)
     cut = ~inside & ~refused_pair & (support >= settings.least)
     teaches = agrees & ~cut & (inside | (~refused_pair & (np.minimum(left, right) < 0)))
-    groups = Groups(number, mined.pairs[teaches], support[teaches])
-    negatives = _by_photo(count, mined, differs & ~inside)
+    groups = Groups(number, mined.pairs[teaches], support[teaches], mined.pairs[mined.answers == NO])
     doubtful = _doubtful(number, mined.pairs[~differs & ~inside])
     degenerate = sum(
         one.degenerate and one.support >= settings.least and not answer
         for one, answer in zip(mined.evidence, mined.answers.tolist(), strict=True)
     )
-    material = Material(mined.vectors, groups, negatives, doubtful)
+    material = Material(mined.vectors, groups, doubtful)
     return MinedGroups(material, int(cut.sum()), degenerate, int((differs & ~inside).sum()), len(bad))
 
 
@@ -144,13 +143,3 @@ def _doubtful(number: Rows, pairs: npt.NDArray[np.int64]) -> list[Rows]:
     found = together @ (together.T @ agrees)
     found = (found + found.T).tocsr()
     return np.split(found.indices.astype(np.int64), found.indptr[1:-1])
-
-
-def _by_photo(count: int, mined: MinedPairs, chosen: npt.NDArray[np.bool_]) -> list[Rows]:
-    """Of each photo the other ends of chosen pairs, the nearest first."""
-    places = np.flatnonzero(chosen)
-    both = np.concatenate([mined.pairs[places], mined.pairs[places][:, ::-1]])
-    nearness = np.tile(mined.similarity[places], 2)
-    order = np.lexsort((-nearness, both[:, 0]))
-    starts = np.searchsorted(both[order, 0], np.arange(1, count))
-    return [np.asarray(part, np.int64) for part in np.split(both[order, 1], starts)]

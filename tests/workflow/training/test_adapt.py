@@ -241,7 +241,7 @@ def mined(
     return MinedPairs(records, vectors, rows, evidence, similarity, place_of, 0, said, np.ones(len(rows), np.bool_))
 
 
-def test_pairs_become_groups_negatives_and_doubtful_neighbours() -> None:
+def test_pairs_become_groups_and_doubtful_neighbours() -> None:
     found = mined(
         [
             *((0, 1, 60, 0.2), (1, 2, 22, 0.2), (0, 2, 1, 0.2), (3, 4, 50, 0.2), (0, 3, 1, 0.2)),
@@ -254,7 +254,6 @@ def test_pairs_become_groups_negatives_and_doubtful_neighbours() -> None:
     assert groups.groups.pairs.tolist() == [[0, 1], [3, 4], [0, 5]]
     assert (groups.cut, groups.degenerate, groups.vetoed) == (1, 1, 0)
     assert groups.negatives == 2
-    assert [rows.tolist() for rows in groups.material.negatives] == [[3, 2], [], [0], [0], [], [], []]
     unsure = [sorted(rows.tolist()) for rows in groups.material.unsure]
     assert unsure == [[2, 5], [2, 5], [0, 1], [5], [5], [0, 1, 3, 4, 6], [5]]
     without = group_pairs(found, load_config().adapt, ["copy of 3", "gone"])
@@ -273,8 +272,8 @@ def test_an_answer_is_surer_than_any_match() -> None:
         (0, 2): 10,
         (1, 2): SURE,
     }
-    negatives = [rows.tolist() for rows in found.material.negatives]
-    assert negatives[3:] == [[4], [3], []]  # a no is a hard negative; what nobody can tell is none
+    # A no is pushed apart however near the photos are; what nobody can tell is not.
+    assert found.groups.denied.tolist() == [[3, 4]]
     assert [rows.tolist() for rows in found.material.unsure][4:] == [[5], [4]]
 
 
