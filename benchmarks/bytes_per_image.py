@@ -40,6 +40,8 @@ SIZE = 320, 240
 ONE_SCALE = "describe.globals.scales=[1.0]"
 CVNET = ("describe.name=cvnet_r50", ONE_SCALE)
 FIFTY = ("describe.locals.count=50", "describe.locals.scales=[1.0]", *CVNET)
+# More than 600 cells of 14 pixels of such a photo; the configuration's 770 pixels have more, and take longer.
+SIX_HUNDRED = ("describe.locals.count=600", "describe.image.size=420")
 
 # Datasets of a part that say which rows are whose, not what the rows are.
 _STRUCTURE = ("ids", "offsets")
@@ -87,6 +89,8 @@ def representations(work: Path) -> list[Representation]:
         Representation("CVNet locals as they are", "50 x 1,024 x 2", "locals", ames, FIFTY),
         Representation("AMES", "50 x 128 x 2", "locals", ames, (*FIFTY, f"describe.locals.projection={full}")),
         Representation("AMES, bits", "50 x 128 / 8", "locals", ames, (*FIFTY, f"describe.locals.projection={binary}")),
+        Representation("ELViS", "600 x 768 x 2", "locals", "train_elvis_iclr2026", SIX_HUNDRED),
+        Representation("LoCoRe", "48 x (768 x 2 + 16)", "locals", "train_locore_cvpr2025"),
         Representation("product map", "49 x (128 x 2 + 16)", "locals", "rrt_sop_r50_iccv2021"),
     ]
 
