@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from parity_ledger import pytest_sessionfinish, pytest_terminal_summary, pytest_testnodedown
-from photos import ROOT, PhotoMaker, SmallCollection, make_collection, make_photo
+from photos import SHARED, PhotoMaker, SmallCollection, make_collection, make_photo
 
 __all__ = ["pytest_sessionfinish", "pytest_terminal_summary", "pytest_testnodedown"]
 
@@ -29,11 +29,10 @@ settings.load_profile("relook")
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of shared data: the variable RELOOK_SHARED, or `shared` beside the checkout."""
-    folder = Path(os.environ.get("RELOOK_SHARED") or ROOT.parent / "shared")
-    if folder.is_dir():
-        return folder
-    reason = f"needs the shared data: {folder} does not exist; RELOOK_SHARED names another folder"
+    """The folder of shared data."""
+    if SHARED.is_dir():
+        return SHARED
+    reason = f"needs the shared data: {SHARED} does not exist; RELOOK_SHARED names another folder"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

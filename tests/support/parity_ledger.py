@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from photos import ROOT
+from photos import ROOT, SHARED
 
 # Output arrays that no test has to compare, by "folder pattern/array pattern", and why.
 EXCEPTIONS = {
@@ -29,20 +29,20 @@ _workers: set[str] = set()
 # The numbers that are part of the project: synthetic images and tensors.
 OWN = ROOT / "tests" / "parity" / "official"
 
-# Folders of full sets that are read where they are beside the checkout.
-SHARED = ("parity", "parity_matching", "parity_family")
+# Folders of full sets in `SHARED`, which are read where they are there.
+SETS = ("parity", "parity_matching", "parity_family")
 
 
 def parity_roots() -> list[Path]:
     """Folders of official numbers: those of RELOOK_PARITY, separated as in PATH.
 
-    By default they are the project's own, extended by those of `SHARED` in `shared` beside the checkout that are there.
+    By default they are the project's own, extended by the `SETS` that are there.
     """
     given = os.environ.get("RELOOK_PARITY")
     if given:
         return [Path(part).resolve() for part in given.split(os.pathsep) if part]
-    beside = [ROOT.parent / "shared" / name for name in SHARED]
-    return [OWN, *(folder.resolve() for folder in beside if folder.is_dir())]
+    there = [SHARED / name for name in SETS]
+    return [OWN, *(folder.resolve() for folder in there if folder.is_dir())]
 
 
 def named_roots() -> dict[str, Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy.typing as npt
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
+# Data that is no part of the project: the variable RELOOK_SHARED, or `shared` beside the checkout.
+SHARED = Path(os.environ.get("RELOOK_SHARED") or ROOT.parent / "shared")
 
 # Six things that can be told apart: a shape, its colour, and the colour behind it.
 SHAPES: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]]] = {
