@@ -17,8 +17,9 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.types import HostedStore, is_hosted
 from pipeline.workflow.gallery import Gallery, open_gallery
 from pipeline.workflow.progress import Reporter, Silent
+from pipeline.workflow.shares import parse_shard
 from pipeline.workflow.store_sync.comparison import own_parts
-from pipeline.workflow.store_sync.sync import SyncCounts, plan_sync, sync_store
+from pipeline.workflow.store_sync.sync import SyncCounts, plan_sync, send_share, sync_store
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ class UploadResult:
         added, changed, removed: vectors that were written or deleted.
         equal: vectors that were there already.
         seconds: the whole time.
-        service: of a hosted store: "place", "model" (the index's fingerprint), "current" (that of searches), "pruned".
+        service: of a hosted store: "place", "model" (the index's fingerprint), "current" (that of searches), "pruned";
+            of a share "place", "model" and "shard" ("K/N").
     """
 
     store: str
@@ -115,6 +117,37 @@ def upload(
         equal=max(0, count - filled.added - filled.changed),
         seconds=round(time.monotonic() - started, 2),
         service=service,
+    )
+
+
+def upload_share(config: Config, shard: str, reporter: Reporter | None = None) -> UploadResult:
+    """Send one share of the index's parts to a hosted store, beside other processes; nothing is deleted or promoted.
+
+    `upload` afterwards does the rest: it sends what shares did not, deletes, waits until all can be read, and counts.
+
+    Args:
+        config: `index` and `store` are used.
+        shard: "K/N": the K-th of N shares of the parts, in their order. It may have none.
+        reporter: told about the progress.
+
+    Raises:
+        UsageError: the store is not in a service, or `shard` is none.
+        RelookError: a part is damaged, or the service refuses something.
+    """
+    started, (number, count) = time.monotonic(), parse_shard(shard)
+    gallery = open_gallery(config, searched=False)
+    kind, store = config.store.kind, gallery.store
+    if not is_hosted(store):
+        raise UsageError(f"--shard is for hosted stores; {kind} is a local store")
+    sent, vectors = send_share(kind, gallery.index, store, reporter or Silent(), number, count)
+    return UploadResult(
+        store=kind,
+        added=sent.added,
+        changed=sent.changed,
+        removed=0,
+        equal=vectors - sent.added - sent.changed,
+        seconds=round(time.monotonic() - started, 2),
+        service={"place": store.place(), "model": gallery.index.card.fingerprint, "shard": f"{number}/{count}"},
     )
 
 

@@ -1,7 +1,8 @@
 """The journal of uploads: which parts of an index were sent to a service.
 
 Beside the index, in uploads/STORE-PLACE.json. It saves comparisons and decides nothing: where the service's count
-disagrees, the journal is cleared and everything is compared.
+disagrees, the journal is cleared and everything is compared. Each share of an upload that is divided has a journal of
+its own below uploads/shares/, since two processes must not write one file; the next whole upload takes them over.
 """
 
 from __future__ import annotations
@@ -22,12 +23,22 @@ class Journal:
         directory: the index directory.
         kind: of the store.
         place: the service and the namespace of this model.
+        share: "2-of-3" of an upload that is divided; None: of the whole.
     """
 
-    def __init__(self, directory: Path, kind: str, place: str) -> None:
+    def __init__(self, directory: Path, kind: str, place: str, share: str | None = None) -> None:
         digest = hashlib.sha256(place.encode()).hexdigest()[:12]
-        self._file, self._place = directory / "uploads" / f"{kind}-{digest}.json", place
-        self._whole, self._parts, self._begun = self._read()
+        folder, name = directory / "uploads", f"{kind}-{digest}"
+        self._shares = (folder / "shares", f"{name}-*.json")
+        self._file = folder / f"{name}.json" if share is None else folder / "shares" / f"{name}-{share}.json"
+        self._place = place
+        self._whole, self._parts, self._begun = self._read(self._file)
+
+    def take_shares(self) -> None:
+        """Know what the shares sent as well, until everything is sent or forgotten."""
+        for file in self._share_files():
+            _, parts, begun = self._read(file)
+            self._parts, self._begun = parts | self._parts, begun | self._begun
 
     @property
     def empty(self) -> bool:
@@ -60,14 +71,25 @@ class Journal:
     def complete(self, parts: Iterable[Part]) -> None:
         """The place has these parts and nothing else."""
         self._write(True, {part.name: len(part.deleted) for part in parts}, {})
+        self._remove_shares()
 
     def forget(self) -> None:
         """Clear the journal: the place may have anything."""
         self._write(False, {}, {})
+        self._remove_shares()
 
-    def _read(self) -> tuple[bool, dict[str, int], dict[str, int]]:
+    def _share_files(self) -> list[Path]:
+        folder, pattern = self._shares
+        return sorted(folder.glob(pattern))
+
+    def _remove_shares(self) -> None:
+        for file in self._share_files():
+            with write_errors(file):
+                file.unlink(missing_ok=True)
+
+    def _read(self, file: Path) -> tuple[bool, dict[str, int], dict[str, int]]:
         try:
-            values = json.loads(self._file.read_text(encoding="utf-8"))
+            values = json.loads(file.read_text(encoding="utf-8"))
             parts, begun = ({str(name): int(n) for name, n in values[key].items()} for key in ("parts", "begun"))
             if values["place"] == self._place:
                 return values["whole"] is True, parts, begun

@@ -6,7 +6,7 @@ only what is still missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -15,8 +15,9 @@ from pipeline.faults import fault_point
 from pipeline.files import sha256_of
 from pipeline.stores import Index
 from pipeline.stores.index.manifest import Part
-from pipeline.types import GlobalDescriptors, VectorStore, WriteCost, is_hosted
+from pipeline.types import GlobalDescriptors, HostedStore, VectorStore, WriteCost, is_hosted
 from pipeline.workflow.progress import Reporter
+from pipeline.workflow.shares import share_of
 from pipeline.workflow.store_sync.comparison import CHUNK, Compared, compare_parts, extra_ids
 from pipeline.workflow.store_sync.journal import Journal
 from pipeline.workflow.store_sync.vector_removal_guard import Removals
@@ -58,6 +59,8 @@ def sync_store(kind: str, index: Index, store: VectorStore, reporter: Reporter, 
     if is_hosted(store):
         store.prepare()
     journal = _journal(kind, index, store)
+    if journal:
+        journal.take_shares()
     parts, count = index.manifest.parts, index.manifest.counts["images"]
     before = store.stats()["count"]
     new = _is_new(journal, before)
@@ -79,6 +82,34 @@ def sync_store(kind: str, index: Index, store: VectorStore, reporter: Reporter, 
         if journal:
             journal.forget()
     raise RelookError(f"the store counts {counted} vectors where the index has {count}; run: relook upload again")
+
+
+def send_share(
+    kind: str, index: Index, store: HostedStore, reporter: Reporter, number: int, count: int
+) -> tuple[SyncCounts, int]:
+    """Write what the store lacks, or has otherwise, of one share of the index's parts; nothing is deleted.
+
+    Shares may run at the same time. `sync_store` afterwards deletes, waits and counts; it sends what a share has not.
+
+    Args:
+        kind, index, store, reporter: see `sync_store`.
+        number, count: this is the share `number` of `count`, from 1.
+
+    Returns:
+        What was written, and the vectors of the share.
+
+    Raises:
+        RelookError: a part is damaged, or the store refuses something.
+    """
+    store.prepare()
+    journal = Journal(index.directory, kind, store.place(), f"{number}-of-{count}")
+    whole = Journal(index.directory, kind, store.place())
+    mine = share_of(index.manifest.parts, number, count)
+    new = whole.empty and _is_new(journal, store.stats()["count"])
+    left = {part.name for part in mine} - {part.name for part in whole.known(mine)}
+    others = [part.name for part in index.manifest.parts if part.name not in left]
+    sent = _send(index, store, journal, reporter, new, others)
+    return sent, sum(part.rows - len(part.deleted) for part in mine)
 
 
 def plan_sync(kind: str, index: Index, store: VectorStore) -> SyncCounts:
@@ -112,9 +143,16 @@ def _names(journal: Journal | None, index: Index) -> list[str]:
     return [part.name for part in journal.known(index.manifest.parts)] if journal else []
 
 
-def _send(index: Index, store: VectorStore, journal: Journal | None, reporter: Reporter, new: bool) -> SyncCounts:
-    """Write what the store lacks or has otherwise, part by part."""
-    skip, parts = _names(journal, index), {part.name: part for part in index.manifest.parts}
+def _send(
+    index: Index,
+    store: VectorStore,
+    journal: Journal | None,
+    reporter: Reporter,
+    new: bool,
+    others: Sequence[str] = (),
+) -> SyncCounts:
+    """Write what the store lacks or has otherwise, part by part; not those of the names `others`."""
+    skip, parts = {*_names(journal, index), *others}, {part.name: part for part in index.manifest.parts}
     total = sum(part.rows - len(part.deleted) for part in parts.values() if part.name not in skip)
     synced, current = SyncCounts(), ""
     with reporter.bar("upload", total, "vectors") as bar:
