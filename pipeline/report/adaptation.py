@@ -40,7 +40,7 @@ def adaptation_rows(found: Mapping[str, int]) -> list[tuple[str, int]]:
         "answered": "pairs that a person answered",
         "degenerate": "left out: points on a line or on one spot",
         "cut": "left out: contradicted by other pairs",
-        "hard negatives": "near, but nothing agrees",
+        "disagree": "near, but nothing agrees",
         "pairs": "verified pairs",
         "groups": "groups",
         "in groups": "photos in groups",

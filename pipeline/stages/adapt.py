@@ -45,7 +45,7 @@ class AdaptResult:
         found: counts: "images"; "duplicates", which count as one with another image; "candidates", pairs that were
             verified, of which "known" by earlier runs; pairs "answered" by a person; "pairs" that teach; those that do
             not, though they agree: "degenerate" ones, and "cut" ones, which others contradict; "groups", photos "in
-            groups", groups "vetoed"; "hard negatives".
+            groups", groups "vetoed"; pairs that "disagree", near as they are.
         trials: what was tried, with mAP in percent over held-out groups.
         groups: of each its "members" (id, path, label), the number of "pairs", and the support of its "weakest" link,
             the weakest first.
@@ -153,7 +153,7 @@ def _counts(mined: MinedPairs, groups: MinedGroups) -> dict[str, int]:
         "groups": groups.groups.count,
         "in groups": int((number >= 0).sum()),
         "vetoed": groups.vetoed,
-        "hard negatives": groups.negatives,
+        "disagree": groups.disagreeing,
     }
 
 

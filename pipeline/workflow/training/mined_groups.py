@@ -36,14 +36,14 @@ class MinedGroups:
         material: for the choice of a map.
         cut: verified pairs that others contradict: they do not join their photos.
         degenerate: pairs whose points lie on a line or on one spot.
-        negatives: pairs that are near by descriptor and show different things.
+        disagreeing: pairs that are near by descriptor, and whose points do not agree: many are of one thing even so.
         vetoed: groups that were refused.
     """
 
     material: Material
     cut: int
     degenerate: int
-    negatives: int
+    disagreeing: int
     vetoed: int
 
     @property

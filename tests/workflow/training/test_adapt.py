@@ -253,7 +253,7 @@ def test_pairs_become_groups_and_doubtful_neighbours() -> None:
     # A pair of 11 with a photo without a group teaches; one of 5 does not, nor does one that another contradicts.
     assert groups.groups.pairs.tolist() == [[0, 1], [3, 4], [0, 5]]
     assert (groups.cut, groups.degenerate, groups.vetoed) == (1, 1, 0)
-    assert groups.negatives == 2
+    assert groups.disagreeing == 2
     unsure = [sorted(rows.tolist()) for rows in groups.material.unsure]
     assert unsure == [[2, 5], [2, 5], [0, 1], [5], [5], [0, 1, 3, 4, 6], [5]]
     without = group_pairs(found, load_config().adapt, ["copy of 3", "gone"])
