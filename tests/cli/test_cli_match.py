@@ -32,6 +32,12 @@ def test_two_views_of_one_thing_are_the_same(tmp_path: Path) -> None:
         assert drawn.width > 1000
 
 
+def test_the_stop_is_the_one_that_is_set() -> None:
+    earlier = ("--set", "rerank.matching.depth_confidence=0.8", "--set", "rerank.matching.width_confidence=0.9")
+    assert document("match", FIRST, SECOND, *earlier)["support"] < document("match", FIRST, SECOND)["support"] - 5
+    assert document("match", FIRST, SECOND, "--set", "rerank.matching.matcher=mutual")["verdict"]
+
+
 def test_one_typeface_on_two_covers_is_not_the_same_thing() -> None:
     found = document("match", FIRST, SCENES / "book_d" / "book_d_02.jpg")
     assert found["support"] > 20  # many letters agree, each of them doubtful
