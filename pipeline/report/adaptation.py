@@ -18,14 +18,14 @@ def show_adaptation(console: Console, document: Mapping[str, Any]) -> None:
         table.add_row(name, f"{count:,}")
     console.print(table)
     table = Table(title="mAP of what was held out", title_justify="left")
-    for heading in ("map", "photos", "groups", "gain", "settings"):
+    for heading in ("map", "photos", "groups", "gain", "separation", "settings"):
         table.add_column(heading, justify="left" if heading in ("map", "settings") else "right")
     for trial in document["trials"]:
         gain = f"{trial['gain']:+.2f} ±{trial['error']:.2f}" if trial["settings"] else ""
         settings = ", ".join(f"{key} {value:g}" for key, value in trial["settings"].items())
         style = "bold" if trial["taken"] else ""
         scores = (f"{trial['photos']:.2f}", f"{trial['groups']:.2f}")
-        table.add_row(trial["name"], *scores, gain, settings, style=style)
+        table.add_row(trial["name"], *scores, gain, f"{trial['separation']:.2f}", settings, style=style)
     console.print(table)
     console.print(adaptation_outcome(document), highlight=False, markup=False, soft_wrap=True)
 
@@ -52,5 +52,5 @@ def adaptation_rows(found: Mapping[str, int]) -> list[tuple[str, int]]:
 def adaptation_outcome(document: Mapping[str, Any]) -> str:
     """What was written, and how it is used; or why nothing was."""
     if document["checkpoint"] is None:
-        return "nothing was written: no map is better than the descriptors as they are by more than the standard error"
+        return "nothing was written: no map is better on what was held out than the descriptors as they are"
     return f"written: {document['checkpoint']}; use it with --set describe.checkpoint={document['checkpoint']}"
