@@ -34,6 +34,8 @@ SHRINKAGES, SHARES = (0.1, 0.3, 0.6, 0.9), (1, 2, 4)
 _AXES = 512
 # Groups that maps are tried on, and queries of each, at most.
 _GROUPS, _QUERIES = 500, 4
+# Queries that are compared with all photos at once.
+_BLOCK = 64
 
 Learn = Callable[[Groups], Whitening]
 
@@ -164,36 +166,26 @@ class _Trials:
         photo_fold = np.empty(len(number), np.int64)
         photo_fold[order] = np.arange(len(number)) % folds
         self._fold = {"groups": np.where(number >= 0, group_fold[number], -1), "photos": photo_fold}
-        plain, apart = (
-            self._per_group(tested_by(test, material, material.vectors, self._queries))
-            for test in (precision_of, separation_of)
-        )
+        plain, apart = map(self._per_group, measures(material, material.vectors, self._queries))
         self.taken: Learn | None = None
         self.best = _Values(plain, plain, apart)
         self.done = [Trial("as it is", {}, _percent(plain), _percent(plain), 0.0, 0.0, float(apart.mean()), True)]
 
     def values(self, learn: Learn, sizes: Sequence[int]) -> dict[int, _Values]:
         """What a map gives with each of some numbers of its first dimensions."""
-        tests = (precision_of, separation_of)
-        keys = [(size, way, test) for size in sizes for way in self._fold for test in tests]
-        found = {key: np.zeros(len(self._queries)) for key in keys}
+        found = {(size, way): np.zeros((len(MEASURES), len(self._queries))) for size in sizes for way in self._fold}
         for way, fold in self._fold.items():
             for part in range(self._folds):
                 places = np.flatnonzero(fold[self._queries] == part)
                 mapped = learn(self._material.groups.without(fold == part)).apply(self._material.vectors)
                 for size in sizes:
                     vectors = unit(mapped[:, :size])
-                    for test in tests:
-                        tested = tested_by(test, self._material, vectors, self._queries[places])
-                        found[size, way, test][places] = tested
-        by_group = {key: self._per_group(values) for key, values in found.items()}
+                    found[size, way][:, places] = measures(self._material, vectors, self._queries[places])
+        by_group = {key: [*map(self._per_group, values)] for key, values in found.items()}
         return {
-            size: _Values(
-                by_group[size, "photos", precision_of],
-                by_group[size, "groups", precision_of],
-                (by_group[size, "photos", separation_of] + by_group[size, "groups", separation_of]) / 2,
-            )
+            size: _Values(photos, groups, (apart + beside) / 2)
             for size in sizes
+            for (photos, apart), (groups, beside) in [(by_group[size, "photos"], by_group[size, "groups"])]
         }
 
     def is_better(self, values: _Values) -> bool:
@@ -224,22 +216,21 @@ def _mean_and_error(gains: npt.NDArray[np.float64]) -> tuple[float, float]:
     return float(gains.mean()), float(gains.std(ddof=1) / len(gains) ** 0.5)
 
 
-# A measure of similarities [M] of a photo to others, of which some, [M] bool, are of its group.
-Test = Callable[[FloatArray, npt.NDArray[np.bool_]], float]
-
-
-def tested_by(test: Test, material: Material, vectors: FloatArray, queries: Rows) -> npt.NDArray[np.float64]:
-    """[Q], what a test gives for each photo among those in groups; vectors [N, d] are of unit length.
+def measures(material: Material, vectors: FloatArray, queries: Rows) -> npt.NDArray[np.float64]:
+    """[2, Q], what `MEASURES` give for each photo among those in groups; vectors [N, d] are of unit length.
 
     A photo in no group may show anything: to count it as wrong would speak against whatever finds more.
     """
     number = material.groups.number
-    found = np.zeros(len(queries))
-    for place, query in enumerate(queries.tolist()):
-        out = number < 0
-        out[material.unsure[query]] = out[query] = True
-        others = np.flatnonzero(~out)
-        found[place] = test(vectors[others] @ vectors[query], number[others] == number[query])
+    found = np.zeros((len(MEASURES), len(queries)))
+    for first in range(0, len(queries), _BLOCK):
+        some = queries[first : first + _BLOCK]
+        similarity = vectors[some] @ vectors.T
+        for place, query in enumerate(some.tolist()):
+            others = number >= 0
+            others[material.unsure[query]] = others[query] = False
+            values, positive = similarity[place, others], number[others] == number[query]
+            found[:, first + place] = [measure(values, positive) for measure in MEASURES]
     return found
 
 
@@ -258,6 +249,10 @@ def separation_of(similarity: FloatArray, positive: npt.NDArray[np.bool_]) -> fl
     if not positive.any() or len(others) < 2:
         return 0.0
     return float((similarity[positive].mean() - others.mean()) / max(float(others.std()), 1e-6))
+
+
+# Measures of the similarities [M] of a photo to others, of which some, [M] bool, are of its group.
+MEASURES: tuple[Callable[[FloatArray, npt.NDArray[np.bool_]], float], ...] = (precision_of, separation_of)
 
 
 def unit(vectors: FloatArray) -> FloatArray:
