@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ class KeypointCache:
                 base.execute("DELETE FROM keypoints WHERE rowid <= (SELECT max(rowid) FROM keypoints) - ?", (_MOST,))
         except (sqlite3.Error, OSError) as error:
             logger.warning("%s: keypoints are not kept (%s)", self._path, error)
+
+
+def as_kept(keypoints: Keypoints) -> Keypoints:
+    """With the precision in which a cache keeps them, so that a first search and later ones score alike."""
+    return replace(keypoints, descriptors=keypoints.descriptors.astype(np.float16).astype(np.float32))
 
 
 def key_of(record: ImageRecord) -> str:

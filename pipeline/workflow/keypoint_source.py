@@ -18,7 +18,7 @@ from pipeline.describe.keypoints import extractor_for_card, keypoints_alone, loa
 from pipeline.rerank.matching.matchers import features_for
 from pipeline.stores import Index
 from pipeline.types import PICTURE, ImageRecord, KeypointExtractor, Keypoints
-from pipeline.workflow.keypoint_cache import KeypointCache
+from pipeline.workflow.keypoint_cache import KeypointCache, as_kept
 from pipeline.workflow.model_loading import choose_device
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.queries import describe_records
@@ -88,6 +88,7 @@ class KeypointSource:
         }
         # Under the content that was read: a photo that changed since it was indexed is extracted again each time.
         if self._cache is not None:
+            found = {name: as_kept(keypoints) for name, keypoints in found.items()}
             self._cache.keep((record, found[record.id]) for record in done.records if record.id in found)
         if done.failed:
             path, reason = done.failed[0]
