@@ -11,6 +11,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -62,21 +63,30 @@ def take_turns(functions: Mapping[str, Callable[[], Any]], repeat: int) -> dict[
     return best
 
 
+# A process inherits the peak of the one that starts it, so a small one stands between: a test's may hold a gigabyte.
+_BETWEEN = """import json, resource, subprocess, sys
+code = subprocess.call(sys.argv[2:])
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+with open(sys.argv[1], "w") as file:
+    json.dump([used.ru_utime + used.ru_stime, used.ru_maxrss], file)
+sys.exit(code)
+"""
+
+
 def run_process(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Process:
     """Run a command to its end. Raises SystemExit where it fails."""
     started = time.perf_counter()
-    process = subprocess.Popen(
-        list(command), stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **(environment or {})}
-    )
-    assert process.stdout is not None
-    output = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    seconds = time.perf_counter() - started
-    if status:
-        raise SystemExit(f"{' '.join(command)}: failed")
-    peak = used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
-    return Process(seconds, used.ru_utime + used.ru_stime, peak, output)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "used.json"
+        between = [sys.executable, "-S", "-c", _BETWEEN, str(file), *command]
+        done = subprocess.run(
+            between, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, **(environment or {})}, check=False
+        )
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            raise SystemExit(f"{' '.join(command)}: failed")
+        cpu, peak = json.loads(file.read_text())
+    return Process(seconds, cpu, peak * (1 if sys.platform == "darwin" else 1024) / 1e6, done.stdout)
 
 
 def relook(*words: str) -> list[str]:
