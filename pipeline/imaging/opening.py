@@ -48,7 +48,8 @@ def open_picture(kind: str | None, stream: TimedBytes) -> ImageFile.ImageFile:
         UnsupportedError: another package reads this format.
     """
     if kind == "HEIF":
-        return _plugin("pillow_heif", kind).HeifImageFile(stream, "")  # type: ignore[no-any-return]
+        image: ImageFile.ImageFile = _plugin("pillow_heif", kind).HeifImageFile(stream, "")
+        return image
     if kind == "JXL":
         _plugin("pillow_jxl", kind)
         return _from_plugin("JXL", stream)

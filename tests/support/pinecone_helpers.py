@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from pinecone_server import PineconeServer
 from stores_helpers import ROOT, make_card, unit_vectors
 
@@ -83,3 +84,18 @@ def assert_equal(server: PineconeServer, index: Index, name: str = "relook", col
         stored, fields = there[stored_id(identifier)]
         np.testing.assert_allclose(stored, vector, atol=1e-7)
         assert {key: value for key, value in fields.items() if key != "relook_id"} == metadata
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_flushing() -> Iterator[None]:
+    """What is written here does not have to survive a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
+        yield
+
+
+@pytest.fixture
+def server() -> Iterator[PineconeServer]:
+    """A service without an index."""
+    with serving() as server:
+        yield server

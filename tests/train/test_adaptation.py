@@ -101,7 +101,7 @@ def test_the_loss_is_that_of_a_plain_loop() -> None:
     scores.requires_grad_(True)
     loss = pair_contrast(scores, weights, others)
     assert float(loss.detach()) == pytest.approx(np.mean(expected), rel=1e-5)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     # What is neither a positive nor another counts for nothing, nor does a photo that has no others.
     assert scores.grad is not None
     assert scores.grad[0].tolist()[0] == scores.grad[0].tolist()[5] == 0

@@ -28,16 +28,13 @@ from pipeline.rerank.matching.pair_batches import (
     refuse_other_kind,
     refuse_other_width,
 )
+from pipeline.rerank.matching.settings import DEPTH_CONFIDENCE, WIDTH_CONFIDENCE
 from pipeline.rerank.parallel_batches import map_in_parallel
 from pipeline.rerank.transformer import check_precision, inference
 from pipeline.types import FloatArray, Keypoints, KeypointsCard, Matches
 
 Normalisation = Literal["image", "points"]
 Begun = tuple[torch.Tensor, Code]
-
-# The official code has 0.95 and 0.99. These take two thirds of the arithmetic of 0.95 and 0.95, and rank as well
-# (docs/matching.md, measured with XFeat).
-DEPTH_CONFIDENCE, WIDTH_CONFIDENCE = 0.8, 0.9
 
 # Pairs for which the images that they share are computed and held at once.
 _BLOCK = 512

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from pipeline.config import Config
 from pipeline.files import sha256_of
 from pipeline.rerank.matching.reranker import MatchingReranker
+from pipeline.rerank.matching.settings import DEPTH_CONFIDENCE, WIDTH_CONFIDENCE
 from pipeline.train.loop.task import Rows
 from pipeline.train.mining.answers import NOTHING
 from pipeline.train.mining.evidence import Evidence, evidence_of
@@ -193,6 +194,9 @@ def adapted_path(config: Config, name: str) -> Path:
 def way_of_matching(gallery: OpenedIndex, config: Config) -> str:
     """Equal where two runs verify pairs in the same way: by keypoints, matcher and geometry."""
     settings = config.rerank.matching.model_dump(mode="json", exclude={"top", "weight", "margin", "checkpoint"})
+    # A setting that is left open is another one when its default changes.
+    for key, default in (("depth_confidence", DEPTH_CONFIDENCE), ("width_confidence", WIDTH_CONFIDENCE)):
+        settings[key] = default if settings[key] is None else settings[key]
     checkpoint = config.rerank.matching.checkpoint
     weights = "" if checkpoint is None else sha256_of(checkpoint)
     text = json.dumps([gallery.keypoints_card.to_json(), settings, weights, config.adapt.keypoints], sort_keys=True)

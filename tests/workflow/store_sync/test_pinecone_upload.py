@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pinecone_helpers import assert_equal, configured, filled, open_pinecone, serving
+from pinecone_helpers import assert_equal, configured, filled, open_pinecone, server, without_flushing
 from pinecone_server import Fault, PineconeServer
 from stores_helpers import make_card
 
@@ -18,22 +17,10 @@ from pipeline.stages.verify import verify
 from pipeline.stores import Index, IndexWriter
 from pipeline.types import GlobalDescriptors
 
+__all__ = ["server", "without_flushing"]
+
 IDS = [f"photo {number:04d}.jpg" for number in range(380)]
 OTHER = make_card(weights="sha256:another")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_flushing() -> Iterator[None]:
-    """What is written here does not have to survive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
-        yield
-
-
-@pytest.fixture
-def server() -> Iterator[PineconeServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cli_helpers import refused
-from pinecone_helpers import assert_equal, configured, filled, serving
+from pinecone_helpers import assert_equal, configured, filled, server, without_flushing
 from pinecone_server import PineconeServer
 
 from pipeline.errors import RelookError, UsageError
 from pipeline.stages.upload import upload, upload_share
 from pipeline.stores import Index, IndexWriter
 
+__all__ = ["server", "without_flushing"]
+
 IDS = [f"photo {number:04d}.jpg" for number in range(380)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_flushing() -> Iterator[None]:
-    """What is written here does not have to survive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
-        yield
-
-
-@pytest.fixture
-def server() -> Iterator[PineconeServer]:
-    with serving() as server:
-        yield server
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from pipeline.workflow.labelling.session import LabellingSession
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.training.adaptation import unit
 from pipeline.workflow.training.mined_groups import SURE, group_pairs
-from pipeline.workflow.training.mining import MinedPairs
+from pipeline.workflow.training.mining import MinedPairs, way_of_matching
 
 SAMPLES = ROOT / "data" / "samples"
 SMALL = ["--set", "describe.image.size=192", "--set", "describe.globals.scales=[1.0]"]
@@ -276,6 +276,21 @@ def test_an_answer_is_surer_than_any_match() -> None:
     # A no is pushed apart however near the photos are; what nobody can tell is not.
     assert found.groups.denied.tolist() == [[3, 4]]
     assert [rows.tolist() for rows in found.material.unsure][4:] == [[5], [4]]
+
+
+def test_pairs_of_another_stop_of_the_matcher_are_others(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set, left open, and left open under another default."""
+
+    def way(*settings: str) -> str:
+        config = load_config(overrides=[f"index={index}", *settings])
+        with open_gallery(config) as gallery:
+            return way_of_matching(gallery, config)
+
+    default = way()
+    assert way("rerank.matching.depth_confidence=0.8", "rerank.matching.width_confidence=0.9") == default
+    assert way("rerank.matching.depth_confidence=0.95") != default
+    monkeypatch.setattr("pipeline.workflow.training.mining.WIDTH_CONFIDENCE", 0.95)
+    assert way() != default
 
 
 def test_two_processes_do_not_write_one_checkpoint(index: Path, adapted: dict[str, Any]) -> None:
