@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pinecone_helpers import assert_equal, configured, filled, open_pinecone, serving
+from pinecone_helpers import assert_equal, configured, filled, open_pinecone, serving, without_flushing
 from pinecone_server import Fault, PineconeServer
 
 from pipeline.errors import RelookError
@@ -21,16 +21,10 @@ from pipeline.stages.upload import upload
 from pipeline.stores import Index
 from pipeline.stores.pinecone.store import PineconeStore
 
+__all__ = ["without_flushing"]
+
 IDS = [f"photo {number:04d}.jpg" for number in range(90)]
 ALWAYS = 10**9
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_flushing() -> Iterator[None]:
-    """What is written here does not have to survive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
-        yield
 
 
 @pytest.fixture
