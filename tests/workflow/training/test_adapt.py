@@ -27,7 +27,7 @@ from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.labelling.choice import choose_pairs
 from pipeline.workflow.labelling.session import LabellingSession
 from pipeline.workflow.progress import Silent
-from pipeline.workflow.training.adaptation import unit
+from pipeline.workflow.training.adaptation import separation_of, unit
 from pipeline.workflow.training.mined_groups import SURE, group_pairs
 from pipeline.workflow.training.mining import MinedPairs, way_of_matching
 
@@ -291,6 +291,13 @@ def test_pairs_of_another_stop_of_the_matcher_are_others(index: Path, monkeypatc
     assert way("rerank.matching.depth_confidence=0.95") != default
     monkeypatch.setattr("pipeline.workflow.training.mining.WIDTH_CONFIDENCE", 0.95)
     assert way() != default
+
+
+def test_separation_is_in_deviations_of_the_others() -> None:
+    similarity = np.array([0.9, 0.7, 0.1, 0.3], np.float32)
+    positive = np.array([True, True, False, False])
+    assert separation_of(similarity, positive) == pytest.approx((0.8 - 0.2) / 0.1, rel=1e-5)
+    assert separation_of(similarity, np.zeros(4, np.bool_)) == separation_of(similarity, np.ones(4, np.bool_)) == 0
 
 
 def test_two_processes_do_not_write_one_checkpoint(index: Path, adapted: dict[str, Any]) -> None:
