@@ -1,7 +1,7 @@
 """Work that is divided among processes: which share is meant by "K/N", and what lies in it.
 
-Used by `extract`, `evaluate`, `search` and `upload`. Shares are runs of neighbours, so that what the shares give, one after the
-other, is in the order of the whole.
+Used by `extract`, `evaluate`, `search` and `upload`. Shares are runs of neighbours, so that what the shares give, one
+after the other, is in the order of the whole.
 """
 
 from __future__ import annotations
