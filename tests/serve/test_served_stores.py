@@ -81,6 +81,12 @@ def test_new_generations_are_taken_without_a_failure(
                     if response.status_code != 200:
                         failures.append(response.text)
 
+        def answered_again(threads: list[threading.Thread]) -> None:
+            """Every generation meets searches, however slow the machine is."""
+            before = done
+            while done < before + len(threads) and all(thread.is_alive() for thread in threads):
+                time.sleep(0.01)
+
         threads = [threading.Thread(target=load) for _ in range(2)]
         for thread in threads:
             thread.start()
@@ -88,6 +94,7 @@ def test_new_generations_are_taken_without_a_failure(
             paint(tmp_path / "photos" / "new" / f"{number}.png", 100 + number)
             (tmp_path / "photos" / "bridge" / f"bridge {number}.png").unlink(missing_ok=True)
             reindex(config)
+            answered_again(threads)
         there = {f"new/{number}.png" for number in range(5)}
         for _ in range(200):
             names = scores(found(http)).keys()
@@ -100,4 +107,4 @@ def test_new_generations_are_taken_without_a_failure(
         for thread in threads:
             thread.join()
     assert not failures
-    assert done > 10
+    assert done >= 10
