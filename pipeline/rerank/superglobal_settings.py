@@ -1,6 +1,6 @@
 """Settings of the reranker `superglobal`: the section `rerank.superglobal`.
 
-Beside the reranker. The defaults keep R@1 on photos of products; the paper's are in `configs/`.
+Beside the reranker. The defaults cost less R@1 on photos of products; the paper's are in `configs/`.
 """
 
 from __future__ import annotations
