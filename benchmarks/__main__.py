@@ -24,7 +24,7 @@ SUITE: dict[str, tuple[str, str, str]] = {
     "extract": ("extract.py", "--large 1000", "--photos 16"),
     "decode": ("decode.py", "", "--mosaics 4"),
     "runtimes": ("runtimes.py", "", "--photos 8"),
-    "rerank": ("rerank.py", "", "--only superglobal --pairs 2"),
+    "rerank": ("rerank.py", "--bfloat16", "--only superglobal --pairs 2"),
     "duplicates": ("duplicates.py", "", "--images 5000"),
     "growth": ("growth.py", "--sizes 1000 10000 100000 1000000", "--sizes 1000 4000"),
 }
