@@ -21,7 +21,9 @@ class RerankChain(Section):
     """Re-ranking: rerankers by name, applied in order."""
 
     chain: tuple[str, ...] = Field(
-        ("superglobal",), description="names, applied in order; where it is not set, those that the index names"
+        ("superglobal",),
+        description="names, applied in order; where it is not set, those that the index names, and matching after them "
+        "where it names none and keeps XFeat's keypoints",
     )
     locals_from: Path | None = Field(
         None,

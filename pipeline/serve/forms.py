@@ -142,7 +142,7 @@ def _where(form: SearchForm, pinned: Pinned) -> dict[str, list[str]] | None:
 def _chain(rerank: str | None, pinned: Pinned) -> tuple[str, ...]:
     if rerank is None:
         return pinned.default
-    names = chosen_rerankers(pinned.gallery.config, rerank)
+    names = chosen_rerankers(pinned.gallery.config, rerank, pinned.gallery.index.keypoints_card)
     for name in names:
         if name not in pinned.rerankers:
             raise UsageError(f"rerank = {name!r}: not offered here; offered: {', '.join(pinned.rerankers)}")

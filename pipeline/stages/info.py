@@ -51,8 +51,8 @@ class InfoResult:
         shards: an extraction that is divided and not joined yet: "began", "source", "shards" (how many), "done" (how
             many), and "missing": of each that is not, "shard", "images", "described" and "state"; None: there is none.
         rerankers: trained for this index: "name", "file", "bytes", and "fits" (whether for its present model).
-        default_chain: rerankers of searches that name none, as `train-rerank --default` set them; None: SuperGlobal,
-            or what a configuration names.
+        default_chain: rerankers of searches that name none, as `train-rerank --default` set them, or with matching
+            where XFeat's keypoints are kept; None: SuperGlobal, or what a configuration names.
         fusion: of `relook calibrate`: "chain", "file", and "fits" (whether for its present model); None: there is none.
         stores: where its global descriptors can be searched: "kind", "place" and "vectors" (None: not known here).
         last_run: of the last report: "verb", "time", "outcome"; None where no run left one.
@@ -125,7 +125,7 @@ def info(config: Config) -> InfoResult:
         changing=_changing(index),
         shards=_shards(index.directory),
         rerankers=_rerankers(index),
-        default_chain=None if (chain := default_chain(config.index)) is None else list(chain),
+        default_chain=None if (chain := default_chain(config.index, index.keypoints_card)) is None else list(chain),
         fusion=_fusion(index),
         stores=_stores(config, index),
         last_run=_last_run(index.directory),

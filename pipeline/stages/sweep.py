@@ -102,7 +102,8 @@ def sweep(
     combinations = [with_values(config, settings, "--sweep") for settings in grid]
     bring_up_to_date(config, reporter)
     gallery = open_gallery(config, partial="error")
-    chains = [open_chain(one, gallery.index.card, locals_card=gallery.locals_card) for one in combinations]
+    cards = gallery.index.card, gallery.index.keypoints_card, gallery.locals_card
+    chains = [open_chain(one, *cards) for one in combinations]
     needs = {need for chain in chains for step in chain for need in step.reranker.needs}
     query_set = open_queries(config, gallery, needs, config.evaluate.dataset, queries)
     measured = measure(gallery, chains, query_set, reporter)

@@ -196,7 +196,7 @@ def open_chain(
         UsageError: a name is unknown.
         RelookError: a checkpoint is missing, or made for other descriptors.
     """
-    return [open_reranker(config, name, card, keypoints, locals_card) for name in configured_chain(config)]
+    return [open_reranker(config, name, card, keypoints, locals_card) for name in configured_chain(config, keypoints)]
 
 
 def open_reranker(

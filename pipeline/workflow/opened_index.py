@@ -106,7 +106,7 @@ class OpenedIndex:
         from pipeline.workflow.fusion.application import calibrated_chain
         from pipeline.workflow.model_loading import open_reranker
 
-        names = chosen_rerankers(self.config, rerank)
+        names = chosen_rerankers(self.config, rerank, self.index.keypoints_card)
         with self._lock:
             if names not in self._chains:
                 cards = self.index.card, self.index.keypoints_card, self.locals_card

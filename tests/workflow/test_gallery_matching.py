@@ -16,9 +16,12 @@ from photos import ROOT
 from PIL import Image
 
 import relook
+from pipeline.config import load_config
 from pipeline.rerank.matching.matchers import DEFAULT_FEATURES
+from pipeline.stages.info import info
 from pipeline.stores import Index
 from pipeline.types import Neighbours, VerifiedMatches
+from pipeline.workflow.rerank_chain import set_default_chain
 
 DESCRIBE: dict[str, Any] = {
     "image": {"size": 96},
@@ -63,6 +66,41 @@ def test_other_views_of_the_scene_come_first(stored: Path, photos: Path) -> None
             hits = gallery.search(photos / f"{scene}_00.jpg", rerank="matching", top_k=10, skip_itself=True)
             assert {hit.id.rsplit("_", 1)[0] for hit in hits[:2]} == {scene}
             assert next(hit for hit in hits if hit.id == "blank.png").explanation["matching"] == 0
+
+
+def test_an_index_of_these_keypoints_is_matched_unless_told_otherwise(
+    stored: Path, plain: Path, photos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    query = photos / "book_a_00.jpg"
+    with caplog.at_level(logging.INFO, "relook"), relook.open(stored) as gallery:
+        hits = gallery.search(query)
+        assert hits.rerank == ("superglobal", "matching")
+        named = gallery.search(query, rerank="superglobal,matching")
+        assert [hit.score for hit in hits] == [hit.score for hit in named]
+        assert gallery.search(query, rerank="superglobal").rerank == ("superglobal",)
+    assert f"re-ranking with superglobal,matching, the default of {stored}; choose with --rerank" in caplog.text
+    with relook.open(stored, rerank="none") as gallery:
+        assert gallery.search(query).rerank == ()
+    with relook.open(plain) as gallery:
+        assert gallery.search(query).rerank == ("superglobal",)
+    assert info(load_config(overrides=[f"index={stored}"])).default_chain == ["superglobal", "matching"]
+    assert info(load_config(overrides=[f"index={plain}"])).default_chain is None
+
+
+def test_what_an_index_names_goes_before_its_keypoints(stored: Path, photos: Path) -> None:
+    set_default_chain(stored, ["dba"])
+    try:
+        with relook.open(stored) as gallery:
+            assert gallery.search(photos / "book_a_00.jpg").rerank == ("dba",)
+    finally:
+        (stored / "rerankers" / "default.json").unlink()
+
+
+def test_other_keypoints_are_for_who_names_matching(photos: Path, tmp_path: Path) -> None:
+    describe = {**DESCRIBE, "keypoints": {"kind": "sift", "count": 64}}
+    relook.extract(photos, index=tmp_path / "index", describe=describe)
+    with relook.open(tmp_path / "index") as gallery:
+        assert gallery.search(photos / "book_a_00.jpg").rerank == ("superglobal",)
 
 
 def test_keypoints_that_are_not_stored_are_extracted_once(
