@@ -7,14 +7,15 @@ Store photos (`val`, and its studio photos as queries; `--protocol train_self` a
 Indexes in DIR are reused. Trained rerankers are measured where a checkpoint is given, with `--checkpoint rrt=FILE`, or
 with `--train rrt ames elvis locore`: they learn from the sample photos' other instances, and every index then has the
 samples' projection of local descriptors. Each table is printed as soon as its rows are measured; `--json FILE` keeps
-the documents of all of them.
+the documents of all of them. `--every N` takes each N-th query, from the first one, and leaves the gallery whole: for
+rerankers that take seconds a query.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from pipeline.rerank import RerankStep
 from pipeline.stages.extract import extract
 from pipeline.stages.train_rerank import train_rerank
 from pipeline.workflow.evaluation.measurement import measure
-from pipeline.workflow.evaluation.query_sets import open_queries
+from pipeline.workflow.evaluation.query_sets import EvaluationQueries, Groups, open_queries
 from pipeline.workflow.gallery import open_gallery
+from pipeline.workflow.queries import Queries
 
 _FITTED = "describe.fit_from="
 VERIFIED = ["rerank.alpha_qe.neighbours=matching", "rerank.alpha_qe.alpha=1"]
@@ -68,6 +70,44 @@ PROTOCOLS: dict[str, tuple[str, str, str, str | None, str | None]] = {
 }
 
 
+class EveryNth(EvaluationQueries):
+    """Each N-th query of a query set, from the first one, in the whole gallery.
+
+    Query n here is query n * N there, so it has the results that it has among all queries. Descriptions are kept, so
+    that all chains read the same ones.
+    """
+
+    def __init__(self, whole: EvaluationQueries, every: int) -> None:
+        self._whole, self._every = whole, every
+        self._described: dict[int, Queries] = {}
+        self.records, self.stored = whole.records[::every], whole.stored
+        self.protocol, self.size, self.failed = whole.protocol, whole.size, whole.failed
+        self.outside, self.where, self.ignored = whole.outside, whole.where, whole.ignored
+
+    def file(self, number: int) -> str:
+        """See `EvaluationQueries.file`."""
+        return self._whole.file(number * self._every)
+
+    def groups(self, number: int) -> Groups:
+        """See `EvaluationQueries.groups`."""
+        return self._whole.groups(number * self._every)
+
+    def labels(self, number: int) -> Collection[str]:
+        """See `EvaluationQueries.labels`."""
+        return self._whole.labels(number * self._every)
+
+    def excluded(self, number: int) -> Collection[str]:
+        """See `EvaluationQueries.excluded`."""
+        return self._whole.excluded(number * self._every)
+
+    def describe(self, rows: slice) -> Queries:
+        """See `EvaluationQueries.describe`."""
+        if rows.start not in self._described:
+            wanted = slice(rows.start * self._every, rows.stop * self._every, self._every)
+            self._described[rows.start] = self._whole.describe(wanted)
+        return self._described[rows.start]
+
+
 def main() -> None:
     """Extract, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -77,8 +117,11 @@ def main() -> None:
     parser.add_argument("--checkpoint", nargs="+", default=[], metavar="NAME=FILE", help="trained rerankers")
     parser.add_argument("--train", nargs="+", default=[], choices=LEARNT, help="trained here on the sample photos")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th query; the gallery stays whole")
     parser.add_argument("--json", type=Path, help="where the documents of all rows are written")
     arguments = parser.parse_args()
+    if arguments.every < 1:
+        parser.error(f"argument --every: {arguments.every} must be at least 1")
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
     manifests = {**write_manifests(work), "samples": ROOT / "data" / "samples" / "manifest.csv"}
@@ -90,7 +133,7 @@ def main() -> None:
     chains = {name: CHAINS[name] for name in arguments.row} | _trained([*arguments.checkpoint, *files])
     documents: dict[str, dict[str, Any]] = {}
     for protocol in arguments.protocol:
-        documents[protocol] = measure_all(work, manifests, protocol, chains, overrides)
+        documents[protocol] = measure_all(work, manifests, protocol, chains, overrides, arguments.every)
         print(table(protocol, documents[protocol]), flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(documents, indent=1), encoding="utf-8")
@@ -102,8 +145,9 @@ def measure_all(
     protocol: str,
     chains: Mapping[str, tuple[str, list[str]]],
     overrides: Sequence[str],
+    every: int = 1,
 ) -> dict[str, Any]:
-    """Metrics, paired differences and seconds of each chain, by its row's name. Queries are described once."""
+    """Metrics, paired differences and seconds of each chain, by its row's name, of each `every`-th query."""
     index, photos, truth, asked, split = PROTOCOLS[protocol]
     if index == "samples":
         overrides = [text for text in overrides if not text.startswith(_FITTED)]
@@ -123,15 +167,8 @@ def measure_all(
     documents = {}
     with open_gallery(config) as gallery:
         needs = {need for chain in steps.values() for step in chain for need in step.reranker.needs}
-        query_set = open_queries(config, gallery, needs, str(manifests[truth]), asked and str(manifests[asked]))
-        describe, described = query_set.describe, {}
-
-        def described_once(rows: slice) -> Any:
-            if rows.start not in described:
-                described[rows.start] = describe(rows)
-            return described[rows.start]
-
-        query_set.describe = described_once  # type: ignore[method-assign]
+        whole = open_queries(config, gallery, needs, str(manifests[truth]), asked and str(manifests[asked]))
+        query_set = EveryNth(whole, every)
         for name, chain in steps.items():
             found = measure(gallery, [chain], query_set, reporter)
             documents[name] = {
