@@ -3,7 +3,7 @@
     python benchmarks/rerankers_table.py --work DIR
 
 The sample photos' instances that no training sees, the landmarks (whole photos, and cropped queries), and the Grocery
-Store photos (`val`, and its studio photos as queries; `--protocol train_self` and `train_cross` for the train list).
+Store photos (`val`, and its studio photos as queries; `--protocol train_self` and others for the train list).
 Indexes in DIR are reused. Trained rerankers are measured where a checkpoint is given, with `--checkpoint rrt=FILE`, or
 with `--train rrt ames elvis locore`: they learn from the sample photos' other instances, and every index then has the
 samples' projection of local descriptors. Each table is printed as soon as its rows are measured; `--json FILE` keeps
@@ -67,6 +67,8 @@ PROTOCOLS: dict[str, tuple[str, str, str, str | None, str | None]] = {
     "val_iconic": ("val", "val", "val", "iconic", None),
     "train_self": ("train", "train", "train", None, None),
     "train_cross": ("train", "train", "train", "val", None),
+    "train_iconic": ("train", "train", "train", "iconic", None),
+    "train_fifth": ("train", "train", "fifth", None, None),
 }
 
 
