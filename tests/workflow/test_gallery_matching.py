@@ -17,10 +17,13 @@ from PIL import Image
 
 import relook
 from pipeline.config import load_config
+from pipeline.rerank import RerankStep
 from pipeline.rerank.matching.matchers import DEFAULT_FEATURES
 from pipeline.stages.info import info
+from pipeline.stages.sweep import sweep
 from pipeline.stores import Index
 from pipeline.types import Neighbours, VerifiedMatches
+from pipeline.workflow.model_loading import open_chain
 from pipeline.workflow.rerank_chain import set_default_chain
 
 DESCRIBE: dict[str, Any] = {
@@ -101,6 +104,29 @@ def test_other_keypoints_are_for_who_names_matching(photos: Path, tmp_path: Path
     relook.extract(photos, index=tmp_path / "index", describe=describe)
     with relook.open(tmp_path / "index") as gallery:
         assert gallery.search(photos / "book_a_00.jpg").rerank == ("superglobal",)
+
+
+def test_a_sweep_matches_the_keypoints_that_are_kept(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"{scene}_{view:02d}.jpg,{scene},val" for scene in SCENES for view in range(3)]
+    own = tmp_path / "photos"
+    shutil.copytree(photos, own)
+    (own / "labels.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    describe = {**DESCRIBE, "keypoints": {"kind": "sift", "count": 64}}
+    relook.extract(own / "labels.csv", index=tmp_path / "index", describe=describe)
+    opened: list[RerankStep] = []
+
+    def spy(*arguments: Any) -> list[RerankStep]:
+        chain = open_chain(*arguments)
+        opened.extend(chain)
+        return chain
+
+    monkeypatch.setattr("pipeline.stages.sweep.open_chain", spy)
+    settings = ["rerank.chain=[matching]", "rerank.matching.matcher=mutual"]
+    found = sweep(load_config(overrides=[f"index={tmp_path / 'index'}", *settings]), ["rerank.matching.weight=0,1"])
+    assert [step.reranker.features for step in opened] == ["sift", "sift"]  # type: ignore[attr-defined]
+    assert found.after[1].summary() == found.before.summary() != found.after[0].summary()
 
 
 def test_keypoints_that_are_not_stored_are_extracted_once(
