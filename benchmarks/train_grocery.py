@@ -6,7 +6,8 @@ Frozen descriptors, a closed-form control (LDA on the frozen descriptors, no bac
 `train-global`, compared on the Grocery photos, with three seeds. Two experiments: classes of the training set (train on
 the train list, `val` queries itself), and other classes (train on train photos whose label is not divisible by 3; the
 photos of train and val whose label is query each other). No epoch is chosen on reported figures: the last one is
-measured. Checkpoints, cached views and measurements in DIR are reused.
+measured. Checkpoints, cached views and measurements in DIR are reused. `--rerank superglobal` adds rows of re-ranked
+lists, with the paired difference to the global search.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ from pipeline.config import load_config
 from pipeline.describe import Described, ReadOptions, describe_stream, load_describer
 from pipeline.evaluate import by_labels
 from pipeline.report import Bars
+from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stages.train_global import train_global
-from pipeline.types import FloatArray, Ranking
+from pipeline.types import Candidates, Description, FloatArray
+from pipeline.workflow.in_memory_gallery import InMemoryGallery
+from pipeline.workflow.model_loading import open_chain
 
 # Name, a factor on the epochs, and what differs from the defaults. A step of CVNet's recipe takes about a half longer
 # than one without its momentum encoder: with a half more epochs the others take the same time.
@@ -53,6 +57,7 @@ def main() -> None:
     parser.add_argument("--scales", type=float, nargs="+", default=[1.0], help="that are described")
     parser.add_argument("--questions", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--only", nargs="+", default=list(RECIPES), choices=list(RECIPES), metavar="RECIPE")
+    parser.add_argument("--rerank", nargs="+", default=[], metavar="RERANKER", help="of global descriptors alone")
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     arguments = parser.parse_args()
     work: Path = arguments.work
@@ -60,8 +65,10 @@ def main() -> None:
     console = Console(width=150)
     for experiment, train, queries in [experiments()[number] for number in arguments.questions]:
         catalog = load_catalog(str(write_manifest(work / f"{experiment}.csv", train)), outside="allow")
-        rows = Rows(experiment, queries, f"{arguments.size} px, scales {arguments.scales}")
         frozen = Vectors(arguments.size, arguments.scales, None)
+        settings = load_config(overrides=[f"rerank.chain={json.dumps(arguments.rerank)}", *arguments.overrides])
+        chain = open_chain(settings, frozen.card)
+        rows = Rows(experiment, queries, f"{arguments.size} px, scales {arguments.scales}", chain)
         rows.add("frozen", [frozen.of(queries)], 0.0)
         rows.add("LDA on frozen", [lda(frozen.of(train), train, frozen.of(queries))], 0.0)
         for name in arguments.only:
@@ -144,6 +151,7 @@ class Vectors:
             globals={"scales": tuple(scales)},
             locals={"count": 0},
         )
+        self.card = self._describer.card
         self._known: dict[str, FloatArray] = {}
 
     def of(self, catalog: Catalog) -> FloatArray:
@@ -157,27 +165,45 @@ class Vectors:
 
 
 class Rows:
-    """The table of one experiment."""
+    """The table of one experiment; with a chain of rerankers every descriptor has a second row."""
 
-    def __init__(self, experiment: str, queries: Catalog, described: str) -> None:
-        self._experiment, self._queries, self._described = experiment, queries, described
+    def __init__(self, experiment: str, queries: Catalog, described: str, chain: Sequence[RerankStep]) -> None:
+        self._experiment, self._queries, self._described, self._chain = experiment, queries, described, chain
         self._rows: list[list[str]] = []
 
     def add(self, name: str, seeds: Sequence[FloatArray], seconds: float) -> None:
-        """One row: means over seeds; beside mAP the standard error over queries, and the spread over seeds."""
-        whole = [scores(vectors, self._queries) for vectors in seeds]
-        fifth = [scores(vectors[::5], Catalog(self._queries.root, self._queries.records[::5])) for vectors in seeds]
+        """Its rows: means over seeds; beside mAP the standard error over queries, and the spread over seeds."""
+        whole, fifth = self._measured(seeds, ())
+        self._add(name, whole, fifth, "", f"{seconds:.0f}" if seconds else "")
+        if self._chain:
+            again, fifth = self._measured(seeds, self._chain)
+            gains = [
+                np.mean([after[metric] - before[metric] for before, after in zip(whole, again, strict=True)], axis=0)
+                for metric in ("mAP", "R@1")
+            ]
+            gain = " / ".join(f"{100 * d.mean():+.2f} ± {100 * d.std(ddof=1) / len(d) ** 0.5:.2f}" for d in gains)
+            self._add(", ".join([name, *(step.name for step in self._chain)]), again, fifth, gain, "")
+
+    def _measured(self, seeds: Sequence[FloatArray], chain: Sequence[RerankStep]) -> list[list[dict[str, Any]]]:
+        """Values of each seed's queries, of all photos and of every fifth."""
+        every_fifth = Catalog(self._queries.root, self._queries.records[::5])
+        whole = [scores(vectors, self._queries, chain) for vectors in seeds]
+        return [whole, [scores(vectors[::5], every_fifth, chain) for vectors in seeds]]
+
+    def _add(
+        self, name: str, whole: list[dict[str, Any]], fifth: list[dict[str, Any]], gain: str, seconds: str
+    ) -> None:
         mean = np.mean([one["mAP"] for one in whole], axis=0)
         each = [100 * one["mAP"].mean() for one in whole]
-        spread = f"{np.std(each, ddof=1):.2f}" if len(each) > 1 else ""
         self._rows.append(
             [
                 name,
                 f"{100 * mean.mean():.2f} ± {100 * mean.std(ddof=1) / len(mean) ** 0.5:.2f}",
-                spread,
+                f"{np.std(each, ddof=1):.2f}" if len(each) > 1 else "",
                 *(f"{100 * np.mean([one['R@1'].mean() for one in found]):.2f}" for found in (whole, fifth)),
                 f"{100 * np.mean([one['mAP'].mean() for one in fifth]):.2f}",
-                f"{seconds:.0f}" if seconds else "",
+                gain,
+                seconds,
             ]
         )
 
@@ -186,7 +212,8 @@ class Rows:
         photos = f"{trained_on} training photos, {len(self._queries)} query each other"
         title = f"{self._experiment}: {photos}, {self._described}"
         table = Table(title=title, title_justify="left")
-        headings = ("descriptor", "mAP", "of seeds", "R@1", "R@1, every fifth", "mAP, every fifth", "CPU s")
+        fifth = ("R@1, every fifth", "mAP, every fifth")
+        headings = ("descriptor", "mAP", "of seeds", "R@1", *fifth, "mAP / R@1 to the global search", "CPU s")
         for heading in headings:
             table.add_column(heading, justify="left" if heading == "descriptor" else "right")
         for row in self._rows:
@@ -194,17 +221,21 @@ class Rows:
         return table
 
 
-def scores(vectors: FloatArray, catalog: Catalog) -> dict[str, Any]:
+def scores(vectors: FloatArray, catalog: Catalog, chain: Sequence[RerankStep] = ()) -> dict[str, Any]:
     """Values of each query, in [0, 1]: every photo queries the others of its label."""
-    ids = np.array([record.id for record in catalog])
+    ids = [record.id for record in catalog]
     labels = {record.id: record.label for record in catalog}
-    similarity = vectors @ vectors.T
-    rankings = []
-    for row, name in enumerate(ids):
-        order = np.lexsort((ids, -similarity[row]))
-        order = order[order != row]
-        rankings.append(Ranking(str(name), ids[order].tolist(), similarity[row][order]))
-    return dict(by_labels(rankings, list(labels.values()), labels, [{name} for name in ids.tolist()])[0].per_query)
+    described = [Description(vector) for vector in vectors]
+    gallery = InMemoryGallery(ids, described)
+    found = gallery.query(vectors, len(ids))
+    others = [(np.array(names) != own, names, values) for own, (names, values) in zip(ids, found, strict=True)]
+    candidates = Candidates(
+        ids,
+        [np.array(names)[kept].tolist() for kept, names, _ in others],
+        [values[kept] for kept, _, values in others],
+    )
+    rankings = apply_chain(chain, described, candidates, gallery)
+    return dict(by_labels(rankings, list(labels.values()), labels, [{name} for name in ids])[0].per_query)
 
 
 def lda(training: FloatArray, catalog: Catalog, queries: FloatArray) -> FloatArray:
