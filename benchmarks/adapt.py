@@ -53,9 +53,7 @@ PCA = 128
 # Photos of a cluster of k-means, on average.
 CLUSTER = 4
 # Of the photos of Grocery one scale of 320 pixels is measured, as in docs/training.md.
-ONE_SCALE = ("describe.image.size=320", "describe.globals.scales=[1.0]", "describe.locals.scales=[1.0]")
-# What rerankers read; the other rows read no local descriptors.
-LOCALS = ("describe.locals.count=50",)
+ONE_SCALE = ("describe.image.size=320", "describe.globals.scales=[1.0]")
 Row = tuple[str, str]
 
 
@@ -129,7 +127,9 @@ def reranker_tables(name: str, photos: Photos, options: argparse.Namespace) -> l
     work = options.work / f"{name}-third" if options.third else options.work / name
     config = indexed(work / "learn", photos.learn, (*photos.settings, *options.settings))
     mined = mine(config, work / "learn.safetensors")
-    settings = (*photos.settings, *LOCALS)
+    # Rerankers read local descriptors, at the scales of the global ones; the other rows read none.
+    scales = [one.replace("globals", "locals") for one in photos.settings if "globals.scales" in one]
+    settings = (*photos.settings, "describe.locals.count=50", *scales)
     learn = indexed(work / "learn-locals", photos.learn, settings).index
     measured = {
         what: learn
