@@ -54,6 +54,8 @@ PCA = 128
 CLUSTER = 4
 # Of the photos of Grocery one scale of 320 pixels is measured, as in docs/training.md.
 ONE_SCALE = ("describe.image.size=320", "describe.globals.scales=[1.0]")
+# Photos of a set that rerankers are measured on, at most: each query re-ranks 100 candidates.
+RERANKED = 1000
 Row = tuple[str, str]
 
 
@@ -136,6 +138,7 @@ def reranker_tables(name: str, photos: Photos, options: argparse.Namespace) -> l
         if rows == photos.learn
         else indexed(work / f"{what}-locals", rows, (*settings, f"describe.fit_from={learn}")).index
         for what, rows in photos.measured.items()
+        if len(rows) <= RERANKED
     }
     bench = Bench(work, learn, measured, (*settings, *options.settings), options.seeds)
     found = {what: new_table(f"{name}: rerankers, measured on {what}") for what in measured}

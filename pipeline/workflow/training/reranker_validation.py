@@ -69,8 +69,6 @@ class Fused:
 class RerankerValidator:
     """Validates a reranker by the mAP of the fused ranking, on held-out images that query each other.
 
-    A dozen held-out groups of `adapt` are ranked right by anything, so these query the training images too.
-
     Their descriptors are read from the index, or computed at every validation if the describer is trained too.
 
     Args:
@@ -79,7 +77,7 @@ class RerankerValidator:
         name: of the reranker.
         recipe: gives the reranker with its current weights.
         config: `train_rerank`, `rerank` and `seed` are read.
-        among: records of other images that are searched too, and are no queries.
+        among: records of other images that are searched too: a few held-out groups alone are ranked right by anything.
 
     Raises:
         RelookError: no two of the images have the same label.
