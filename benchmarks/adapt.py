@@ -1,12 +1,14 @@
 """What `relook adapt` brings without labels, beside controls: whitening alone, k-means, unverified pairs, true labels.
 
     python benchmarks/adapt.py --work FOLDER [--sets scenes landmarks grocery unseen] [--third] [--set KEY=VALUE]
-        [--network]
+        [--network] [--rerankers elvis rrt]
 
 Sets: `scenes`, the validation photos of the demo, and `landmarks` learn from the photos that are searched; `grocery`
 learns from the train list (a third of it with `--third`) and is measured on `val` and on the photos that it learnt
 from; `unseen` learns from the photos of classes not divisible by 3 and is measured on the others. The photos of
 Grocery and of the landmarks lie in `RELOOK_SHARED` (or `../shared`).
+
+`--rerankers` prints other tables instead: rerankers that are trained from the groups (adapt_rerankers.py).
 
 Labels are read to measure, and by the rows that say so. Indexes and verified pairs stay in `--work`, so that a run that
 was stopped goes on. Every row but the first two is learnt by the procedure of `relook adapt`, from other groups.
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from adapt_rerankers import Bench, new_table
 from rich.console import Console
 from rich.table import Table
 
@@ -51,6 +54,8 @@ PCA = 128
 CLUSTER = 4
 # Of the photos of Grocery one scale of 320 pixels is measured, as in docs/training.md.
 ONE_SCALE = ("describe.image.size=320", "describe.globals.scales=[1.0]")
+# Photos of a set that rerankers are measured on, at most: each query re-ranks 100 candidates.
+RERANKED = 1000
 Row = tuple[str, str]
 
 
@@ -71,12 +76,13 @@ def main() -> None:
     parser.add_argument("--third", action="store_true", help="a third of the photos that Grocery is learnt from")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--network", action="store_true", help="also train the network from the groups, some minutes")
+    parser.add_argument("--rerankers", nargs="+", choices=["elvis", "rrt", "ames"], help="train these from the groups")
     parser.add_argument("--set", action="append", default=[], dest="settings")
     options = parser.parse_args()
     console = Console(width=150)
     for name in options.sets:
         photos = SETS[name](3 if options.third else 1)
-        for table in tables(name, photos, options):
+        for table in (reranker_tables if options.rerankers else tables)(name, photos, options):
             console.print(table)
 
 
@@ -115,6 +121,35 @@ def tables(name: str, photos: Photos, options: argparse.Namespace) -> list[Table
     for what in SOURCES:
         learnt = Learnt(what, mined, [record.label for record in mined.records], config, options.seeds)
         add([what, *learnt.cells], learnt.maps)
+    return list(found.values())
+
+
+def reranker_tables(name: str, photos: Photos, options: argparse.Namespace) -> list[Table]:
+    """One table per measurement of a set, of rerankers that are trained from the groups."""
+    work = options.work / f"{name}-third" if options.third else options.work / name
+    config = indexed(work / "learn", photos.learn, (*photos.settings, *options.settings))
+    mined = mine(config, work / "learn.safetensors")
+    # Rerankers read local descriptors, at the scales of the global ones; the other rows read none.
+    scales = [one.replace("globals", "locals") for one in photos.settings if "globals.scales" in one]
+    settings = (*photos.settings, "describe.locals.count=50", *scales)
+    learn = indexed(work / "learn-locals", photos.learn, settings).index
+    measured = {
+        what: learn
+        if rows == photos.learn
+        else indexed(work / f"{what}-locals", rows, (*settings, f"describe.fit_from={learn}")).index
+        for what, rows in photos.measured.items()
+        if len(rows) <= RERANKED
+    }
+    bench = Bench(work, learn, measured, (*settings, *options.settings), options.seeds)
+    found = {what: new_table(f"{name}: rerankers, measured on {what}") for what in measured}
+
+    def add(what: str, cells: Sequence[str]) -> None:
+        print(name, what, *cells, sep=" | ", file=sys.stderr, flush=True)
+        found[what].add_row(*cells)
+
+    grouped = bench.grouped(mined.place_of, mined_groups(mined, config).groups.number)
+    for reranker in options.rerankers:
+        bench.rows(reranker, grouped, add)
     return list(found.values())
 
 

@@ -186,6 +186,10 @@ class TrainRerankConfig(LoopConfig):
 
     reranker: str = "rrt"
     split: str | None = Field(None, description="train on this split only; null: on every labelled image")
+    labels: Literal["complete", "groups"] = Field(
+        "complete",
+        description="groups: of adapt or label; photos of two groups may show one thing, those of none anything",
+    )
     hold_out: Literal["labels", "sessions"] = Field(
         "labels", description="validation by labels that are not trained on, or by other sessions of trained labels"
     )

@@ -70,7 +70,8 @@ def train_rerank(config: Config, reporter: Reporter | None = None) -> TrainReran
     with _set_up(config) as setup:
         gallery, records, recipe = setup.gallery, setup.records, setup.recipe
         held_out = [records[row] for row in setup.held_out]
-        validator = RerankerValidator(gallery, held_out, settings.reranker, recipe, config)
+        among = [records[row] for row in setup.trained] if settings.labels == "groups" else []
+        validator = RerankerValidator(gallery, held_out, settings.reranker, recipe, config, among)
         trained = run_training(
             recipe.task,
             settings,
@@ -123,6 +124,7 @@ class _Setup:
 
     gallery: Gallery
     records: list[ImageRecord]
+    trained: Rows
     held_out: Rows
     recipe: Recipe
     device: torch.device
@@ -139,15 +141,16 @@ def _set_up(config: Config) -> Iterator[_Setup]:
     with process_group(torch.device(choose_device(config))) as device:
         gallery = open_gallery(config, partial="error")
         records, vectors, parts = _hold_out(config, gallery)
-        training_set = make_training_set(gallery, records, vectors, parts.train, index_photos(gallery, config))
+        photos, groups = index_photos(gallery, config), settings.labels == "groups"
+        training_set = make_training_set(gallery, records, vectors, parts.train, photos, groups)
         recipe = RECIPES[settings.reranker](training_set, settings, config.seed, str(device))
-        yield _Setup(gallery, records, parts.validate, recipe, device)
+        yield _Setup(gallery, records, parts.train, parts.validate, recipe, device)
 
 
 def _hold_out(config: Config, gallery: Gallery) -> tuple[list[ImageRecord], FloatArray, Partition]:
     """The images of the split, their global descriptors [N, D], and which of them are held out."""
     settings = config.train_rerank
-    records, labels, vectors = labelled_images(gallery, settings.split)
+    records, labels, vectors = labelled_images(gallery, settings.split, settings.labels == "groups")
     if settings.hold_out == "labels":
         return records, vectors, hold_out_labels(labels, settings.validation, config.seed)
     return records, vectors, hold_out_sessions(labels, vectors, settings.validation, config.seed)

@@ -77,13 +77,20 @@ class RerankerValidator:
         name: of the reranker.
         recipe: gives the reranker with its current weights.
         config: `train_rerank`, `rerank` and `seed` are read.
+        among: records of other images that are searched too: a few held-out groups alone are ranked right by anything.
 
     Raises:
         RelookError: no two of the images have the same label.
     """
 
     def __init__(
-        self, gallery: OpenedIndex, records: list[ImageRecord], name: str, recipe: Recipe, config: Config
+        self,
+        gallery: OpenedIndex,
+        records: list[ImageRecord],
+        name: str,
+        recipe: Recipe,
+        config: Config,
+        among: Sequence[ImageRecord] = (),
     ) -> None:
         counts = Counter(record.label for record in records)
         queries = [record for record in records if record.label and counts[record.label] > 1]
@@ -95,7 +102,7 @@ class RerankerValidator:
         limit = config.train_rerank.validation_queries
         rows = np.random.default_rng(config.seed).permutation(len(queries))[:limit]
         self._queries = [queries[row] for row in sorted(rows)]
-        self._labels = {record.id: record.label for record in records}
+        self._labels = {record.id: record.label for record in [*records, *among]}
         self._gallery, self._recipe = gallery, recipe
         self._rule = config.train_rerank.weight_rule
         self._name = name

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import load_config
 from pipeline.evaluate import Scores
-from pipeline.types import ImageRecord
+from pipeline.types import Description, ImageRecord
 from pipeline.workflow.training.held_out_retrieval import HeldOutRetrieval
 from pipeline.workflow.training.reranker_validation import Fused, RerankerValidator, most_cautious
 
@@ -32,6 +32,24 @@ def test_queries_of_many_labels_are_found_in_one_pass(monkeypatch: pytest.Monkey
     )
     assert made.count == load_config().train_rerank.validation_queries
     assert time.process_time() - started < 60
+
+
+def test_images_that_are_searched_too_are_no_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held-out images query them, and are found among them."""
+    held_out = [ImageRecord(str(row), "", str(row // 2)) for row in range(6)]
+    among = [ImageRecord(str(row), "", str(row // 2)) for row in range(6, 20)]
+    searched = []
+    vectors = np.eye(20, dtype=np.float32)
+    source = SimpleNamespace(
+        index=SimpleNamespace(records={record.id: record for record in [*held_out, *among]} | {"none": None}),
+        describe=lambda ids, needs: [Description(vectors[int(name)], None) for name in ids],
+        store=SimpleNamespace(query=lambda asked, top: [([*map(str, range(20)), "none"], np.zeros(21))] * len(asked)),
+    )
+    monkeypatch.setattr(RerankerValidator, "_held_out", lambda self, queries, found, store: searched.extend(found.ids))
+    recipe = SimpleNamespace(reranker=SimpleNamespace(needs=frozenset()))
+    made = RerankerValidator(cast(Any, source), held_out, "rrt", cast(Any, recipe), load_config(), among)
+    assert made.count == 6
+    assert searched == [[str(row) for row in range(20) if row != own] for own in range(6)]
 
 
 @settings(max_examples=30, deadline=None)
