@@ -7,11 +7,11 @@ last committed generation whole, and the next writer removes the files that it h
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
 from pipeline.errors import LockedError, RelookError
 from pipeline.files import Place, refuse_bucket
@@ -20,7 +20,7 @@ from pipeline.stores.index.commits import Commits
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.keypoint_store import EncodedKeypoints, nothing_encoded
 from pipeline.stores.index.lock import IndexLock
-from pipeline.stores.index.manifest import IndexManifest, KeypointsMade, Part, TableFormat
+from pipeline.stores.index.manifest import IndexManifest, KeypointsMade, Part, PartKind, TableFormat, failures_name
 from pipeline.stores.index.part_files import PartFiles
 from pipeline.stores.index.retention import Collected, collect, collect_local_stores
 from pipeline.stores.index.rows import Places, places_of, revised, without, without_kind
@@ -215,7 +215,13 @@ class IndexWriter:
             self._commits.commit(parts=revised(self.directory, self._current, places, records, gone))
             self._places = None
 
-    def adopt(self, others: Sequence[Index], records: Mapping[str, ImageRecord], gone: Iterable[str]) -> None:
+    def adopt(
+        self,
+        others: Sequence[Index],
+        records: Mapping[str, ImageRecord],
+        gone: Iterable[str],
+        kinds: Collection[PartKind] = get_args(PartKind),
+    ) -> None:
         """Commit, in one commit, the parts of other index directories of this model, in their order.
 
         Rows of the same ids are deleted. The files are linked, so the others stay as they are.
@@ -224,6 +230,7 @@ class IndexWriter:
             others: their parts have the kinds of files that this index has.
             records: new records of images whose descriptors stay, as in `revise`.
             gone: ids to delete.
+            kinds: of the files that the others have on this disk; see `PartFiles.adopt`.
 
         Raises:
             RelookError: a file is missing or cannot be linked, or two images would have one id.
@@ -232,7 +239,8 @@ class IndexWriter:
         parts, ids = [], set[str]()
         for other in others:
             for part in other.manifest.parts:
-                parts.append(PartFiles(self.directory, current).adopt(other.directory, part))
+                PartFiles(self.directory, current).adopt(other.directory, part, kinds)
+                parts.append(part)
                 ids.update(other.ids_of(part, "catalog"))
         stay = revised(self.directory, current, places, records, set(gone) & places.keys())
         kept = current.model_copy(update={"parts": stay})
@@ -283,7 +291,7 @@ class IndexWriter:
 
     def write_failures(self, failures: Sequence[tuple[str, str, str]]) -> None:
         """Replace the list of images that could not be read: (id, path, reason) each."""
-        write_failures(self.directory / f"failures.{self._current.tables}", failures)
+        write_failures(self.directory / failures_name(self._current), failures)
 
     def write_report(self, verb: str, report: Mapping[str, Any], *, changed: bool = True) -> None:
         """Keep the report of a run as runs/latest.json and, where it `changed` the index, as a file of its own."""
