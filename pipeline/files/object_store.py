@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pipeline.errors import RelookError, UsageError
-from pipeline.files.store_access import environment, opened, s3_options, store_error
+from pipeline.files.store_access import NO_GOOGLE_BUCKET, environment, opened, store_error, store_options
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 
@@ -25,6 +25,8 @@ SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 _URL = re.compile(rf"(?P<scheme>{'|'.join(SCHEMES)}):/{{1,2}}(?P<bucket>[^/?]+)(?P<key>/[^?]*)?(?:\?(?P<options>.*))?")
 _SECRET = re.compile(r"secret|password|token|access_key|sas", re.IGNORECASE)
 _BLOCK = 8 << 20
+# What pyarrow says of a folder of gs:// that no object is in, without the number of the error.
+_NOTHING_BELOW = "No such file or directory"
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class ObjectPath:
 
     @property
     def server(self) -> str:
-        """Host and port of the S3 server that the URL or the environment names; "" is the provider's own."""
-        return s3_options(self.options).get("endpoint_override", "") if self.store.startswith("s3:") else ""
+        """Host and port of the server that the URL or the environment names; "" is the provider's own."""
+        return store_options(self.store, self.options).get("endpoint_override", "")
 
     @property
     def name(self) -> str:
@@ -224,12 +226,25 @@ def _facts_of(found: Any) -> ObjectFacts:
     return ObjectFacts(int(found.size), seconds * 1_000_000_000)
 
 
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises: some of what Google says is of no standard type."""
+    from pyarrow import ArrowException
+
+    return OSError, ValueError, ArrowException
+
+
 @contextmanager
 def _store_errors(place: ObjectPath) -> Iterator[None]:
     """Turn what a store or its client says into one line that names the object; a missing object stays as it is."""
     try:
         yield
-    except (RelookError, FileNotFoundError):
+    except RelookError:
         raise
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        if NO_GOOGLE_BUCKET not in str(error):
+            raise
+        raise store_error(str(place), place.options, error) from None
+    except _client_errors() as error:
+        if str(error).startswith(_NOTHING_BELOW):
+            raise FileNotFoundError(2, "No such object", str(place)) from None
         raise store_error(str(place), place.options, error) from None

@@ -274,9 +274,9 @@ def test_a_bucket_that_is_not_there_or_refuses(home: Path, bucket: Bucket, monke
         extract(nowhere, photos(config))
     with pytest.raises(RelookError, match="no-such-bucket-here"):
         Gallery(nowhere)
-    google = config.model_copy(update={"index": Path("gs://bucket/index")})
-    with pytest.raises(RelookError, match="an index is written to s3:// alone"):
-        extract(google, photos(config))
+    azure = config.model_copy(update={"index": Path("abfs://bucket/index")})
+    with pytest.raises(RelookError, match="an index is written to s3:// and gs:// alone"):
+        extract(azure, photos(config))
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
