@@ -6,14 +6,12 @@ last committed generation whole, and the next writer removes the files that it h
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, get_args
 
-from pipeline.errors import LockedError, RelookError
+from pipeline.errors import RelookError
 from pipeline.files import Place, refuse_bucket
 from pipeline.stores.index.carried_describer import write_describer
 from pipeline.stores.index.commits import Commits
@@ -27,9 +25,6 @@ from pipeline.stores.index.rows import Places, places_of, revised, without, with
 from pipeline.stores.index.run_reports import write_failures, write_report
 from pipeline.stores.index.tables import read_ids
 from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
-
-# Seconds between two attempts to get the lock.
-_PAUSE = 0.5
 
 
 class IndexWriter:
@@ -55,27 +50,6 @@ class IndexWriter:
         self._places: Places | None = None
         self._collected = Collected(0, 0)
         self._opened: dict[str, Index] = {}
-
-    @classmethod
-    @contextmanager
-    def when_free(cls, directory: Path, wait: float, given_up: Callable[[], object]) -> Iterator[IndexWriter]:
-        """Open the index for writing as soon as no other run has the lock: one may still be at work.
-
-        Raises:
-            LockedError: another run has it for `wait` seconds, or until `given_up` is true.
-        """
-        deadline = time.monotonic() + wait
-        with ExitStack() as stack:
-            while True:
-                try:
-                    writer = stack.enter_context(cls(directory))
-                    break
-                except LockedError:
-                    left = deadline - time.monotonic()
-                    if left <= 0 or given_up():
-                        raise
-                    time.sleep(min(_PAUSE, left))
-            yield writer
 
     def __enter__(self) -> IndexWriter:
         self._lock.acquire()
