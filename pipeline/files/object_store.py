@@ -212,7 +212,7 @@ def refuse_bucket(directory: Path) -> None:
     if place is not None:
         raise RelookError(
             f"{place}: this needs an index directory on a disk; an index in a bucket is written by extract and "
-            "reindex, and read by search, serve, evaluate, info and duplicates"
+            "reindex, and read by search, serve, evaluate, info, duplicates and upload"
         )
 
 
