@@ -17,11 +17,13 @@ from pipeline.files import ObjectPath
 from pipeline.stages.extract import extract, extract_shard, join
 from pipeline.stages.info import info
 from pipeline.stages.reindex import reindex
+from pipeline.stages.search import search
 from pipeline.stores import Index
 from pipeline.stores.index.published import PublishedIndex
 from pipeline.stores.index.published_shards import PublishedShards
 from pipeline.workflow.bucket_index import cache_folder, local_copy
 from pipeline.workflow.indexing.sharding import exchange
+from pipeline.workflow.stop import Stop
 
 __all__ = ["bucket", "object_client", "object_server", "tiny"]
 
@@ -140,6 +142,33 @@ def test_a_shard_that_is_done_describes_nothing_on_any_machine(
     for name in ("first", "second"):
         machine(monkeypatch, home, name)
         assert extract_shard(config, "1/2").described == 0
+
+
+def test_a_shard_that_was_stopped_goes_on_on_another_machine(
+    home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, stop, describe = there(home, bucket), Stop(), TinyDescriber.describe
+
+    def stopping(self: TinyDescriber, batch: Any) -> Any:
+        stop.request("SIGTERM")
+        return describe(self, batch)
+
+    with monkeypatch.context() as stopped:
+        stopped.setattr(TinyDescriber, "describe", stopping)
+        first = extract_shard(config, "1/1", stop=stop)
+    assert first.outcome == "stopped"
+    assert 0 < first.described < 20
+    machine(monkeypatch, home, "second")
+    second = extract_shard(config, "1/1")
+    assert second.outcome == "done"
+    # Blocks are described as a whole: of one that was cut off some photos are described a second time.
+    assert 20 - first.described <= second.described < 20
+    machine(monkeypatch, home, "joining")
+    join(config)
+    assert seen(config) == whole(home)
+    monkeypatch.setattr("pipeline.workflow.model_loading.open_describer", lambda *_: TinyDescriber(320))
+    found = [search(config, [str(home / "photos" / "b")], shard=f"{number}/2").hits for number in (1, 2)]
+    assert [len(hits) for hits in found] == [5, 5]
 
 
 def test_mix_ups_are_named_after_the_bucket(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
