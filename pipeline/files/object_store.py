@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pipeline.errors import RelookError, UsageError
-from pipeline.files.store_access import NO_GOOGLE_BUCKET, environment, opened, store_error, store_options
+from pipeline.files.store_access import NO_GOOGLE_BUCKET, environment, is_google, opened, store_error, store_options
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 
@@ -103,7 +103,7 @@ class ObjectPath:
         return True
 
     def read(self, most: int | None = None) -> bytes:
-        """The content, from one upload; of one that has more than `most` bytes nothing is read.
+        """The content, from one upload; of one that has more than `most` bytes nothing is returned.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -111,6 +111,8 @@ class ObjectPath:
             UnreachableError: the store cannot be reached.
             RelookError: there is no such bucket, or the store refuses.
         """
+        if is_google(self.store):
+            return self._streamed(most)
         with _store_errors(self), self._files.open_input_file(self._place) as stream:
             size = stream.size()
             if most is None or size <= most:
@@ -155,6 +157,16 @@ class ObjectPath:
             for found in self._files.get_file_info(FileSelector(self._place, recursive=True)):
                 if found.type == FileType.File:
                     yield found.path[start:], _facts_of(found)
+
+    def _streamed(self, most: int | None) -> bytes:
+        """`read` by one request; a file of gs:// that is asked for its size keeps all threads waiting."""
+        with _store_errors(self), self._files.open_input_stream(self._place) as stream:
+            content = bytearray()
+            while (most is None or len(content) <= most) and (block := stream.read(_BLOCK)):
+                content += block
+        if most is None or len(content) <= most:
+            return bytes(content)
+        raise ValueError(f"{self.stat().st_size:,} bytes, more than the {most:,} allowed")
 
     @property
     def _place(self) -> str:

@@ -48,7 +48,7 @@ def store_options(store: str, url_options: str) -> dict[str, str]:
         "endpoint_override" (host and port) and "scheme" of another server than the provider's, "region" of S3 and
         "retry_limit_seconds" of Google, as far as they are known; other options as they are.
     """
-    if _is_google(store):
+    if is_google(store):
         return {"retry_limit_seconds": str(RETRY_SECONDS), **_at_endpoint(url_options, _GOOGLE_ENDPOINTS)}
     if not store.startswith("s3:"):
         return dict(parse_qsl(url_options))
@@ -57,7 +57,8 @@ def store_options(store: str, url_options: str) -> dict[str, str]:
     return {**options, **({"region": region} if region else {})}
 
 
-def _is_google(store: str) -> bool:
+def is_google(store: str) -> bool:
+    """Whether a store is one of Google's."""
     return store.startswith(("gs:", "gcs:"))
 
 
@@ -102,7 +103,7 @@ def opened(store: str, options: str, surroundings: tuple[str | None, ...]) -> tu
 
     given = store_options(store, options)
     # A server without encryption is a test's or an emulator's, which knows no accounts.
-    address = store.replace("://", "://anonymous@") if _is_google(store) and given.get("scheme") == "http" else store
+    address = store.replace("://", "://anonymous@") if is_google(store) and given.get("scheme") == "http" else store
     try:
         files, base = FileSystem.from_uri(f"{address}?{urlencode(given)}" if given else address)
     except NotImplementedError as error:
@@ -114,7 +115,7 @@ def store_error(place: str, options: str, error: BaseException) -> RelookError:
     """What a store or its client says of the object at `place`, as one line with the remedy."""
     reason, at = _short(error), _at(place, options)
     credentials, address = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY", "the address in AWS_ENDPOINT_URL, the region"
-    if _is_google(place):
+    if is_google(place):
         credentials, address = (
             "GOOGLE_APPLICATION_CREDENTIALS",
             "the address in STORAGE_EMULATOR_HOST, where it is set,",

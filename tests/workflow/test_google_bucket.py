@@ -133,6 +133,17 @@ def test_a_write_on_a_condition(google_bucket: GoogleBucket) -> None:
     assert google_bucket.get("index/index.json") == b"second"
 
 
+def test_an_object_is_read_as_far_as_is_allowed(google_bucket: GoogleBucket) -> None:
+    google_bucket.put("big", b"x" * 5000)
+    place = object_path(f"{google_bucket.url}/big")
+    assert place is not None
+    assert place.read() == place.read(5000) == b"x" * 5000
+    with pytest.raises(ValueError, match=r"5,000 bytes, more than the 4,999 allowed"):
+        place.read(4999)
+    with pytest.raises(FileNotFoundError):
+        (place / "none").read()
+
+
 def test_no_bucket_no_credentials_and_a_server_that_is_gone(
     home: Path, google_bucket: GoogleBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
