@@ -45,7 +45,7 @@ def upload(
 
     if shard is not None and (promote or prune or dry_run or bulk is not None):
         raise UsageError("--shard only sends; give --promote, --prune, --bulk, --dry-run to an upload without it")
-    run = Run(config, settings, {"index": index, "store.kind": store}, as_json, verbose, quiet)
+    run = Run(config, settings, {"index": index, "store.kind": store}, as_json, verbose, quiet, bucket=True)
     if dry_run:
         run.show(stage.plan_upload(run.config, prune).to_json(), lambda document: show_rows(out, "dry run", document))
         return

@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pipeline.errors import RelookError, UsageError
-from pipeline.files.store_access import environment, opened, s3_options, store_error
+from pipeline.files.store_access import NO_GOOGLE_BUCKET, environment, is_google, opened, store_error, store_options
 
 SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 
@@ -25,6 +25,8 @@ SCHEMES = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")
 _URL = re.compile(rf"(?P<scheme>{'|'.join(SCHEMES)}):/{{1,2}}(?P<bucket>[^/?]+)(?P<key>/[^?]*)?(?:\?(?P<options>.*))?")
 _SECRET = re.compile(r"secret|password|token|access_key|sas", re.IGNORECASE)
 _BLOCK = 8 << 20
+# What pyarrow says of a folder of gs:// that no object is in, without the number of the error.
+_NOTHING_BELOW = "No such file or directory"
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class ObjectPath:
 
     @property
     def server(self) -> str:
-        """Host and port of the S3 server that the URL or the environment names; "" is the provider's own."""
-        return s3_options(self.options).get("endpoint_override", "") if self.store.startswith("s3:") else ""
+        """Host and port of the server that the URL or the environment names; "" is the provider's own."""
+        return store_options(self.store, self.options).get("endpoint_override", "")
 
     @property
     def name(self) -> str:
@@ -101,7 +103,7 @@ class ObjectPath:
         return True
 
     def read(self, most: int | None = None) -> bytes:
-        """The content, from one upload; of one that has more than `most` bytes nothing is read.
+        """The content, from one upload; of one that has more than `most` bytes nothing is returned.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -109,6 +111,8 @@ class ObjectPath:
             UnreachableError: the store cannot be reached.
             RelookError: there is no such bucket, or the store refuses.
         """
+        if is_google(self.store):
+            return self._streamed(most)
         with _store_errors(self), self._files.open_input_file(self._place) as stream:
             size = stream.size()
             if most is None or size <= most:
@@ -153,6 +157,16 @@ class ObjectPath:
             for found in self._files.get_file_info(FileSelector(self._place, recursive=True)):
                 if found.type == FileType.File:
                     yield found.path[start:], _facts_of(found)
+
+    def _streamed(self, most: int | None) -> bytes:
+        """`read` by one request; a file of gs:// that is asked for its size keeps all threads waiting."""
+        with _store_errors(self), self._files.open_input_stream(self._place) as stream:
+            content = bytearray()
+            while (most is None or len(content) <= most) and (block := stream.read(_BLOCK)):
+                content += block
+        if most is None or len(content) <= most:
+            return bytes(content)
+        raise ValueError(f"{self.stat().st_size:,} bytes, more than the {most:,} allowed")
 
     @property
     def _place(self) -> str:
@@ -210,7 +224,7 @@ def refuse_bucket(directory: Path) -> None:
     if place is not None:
         raise RelookError(
             f"{place}: this needs an index directory on a disk; an index in a bucket is written by extract and "
-            "reindex, and read by search, serve, evaluate, info and duplicates"
+            "reindex, and read by search, serve, evaluate, info, duplicates and upload"
         )
 
 
@@ -224,12 +238,25 @@ def _facts_of(found: Any) -> ObjectFacts:
     return ObjectFacts(int(found.size), seconds * 1_000_000_000)
 
 
+def _client_errors() -> tuple[type[Exception], ...]:
+    """What pyarrow raises: some of what Google says is of no standard type."""
+    from pyarrow import ArrowException
+
+    return OSError, ValueError, ArrowException
+
+
 @contextmanager
 def _store_errors(place: ObjectPath) -> Iterator[None]:
     """Turn what a store or its client says into one line that names the object; a missing object stays as it is."""
     try:
         yield
-    except (RelookError, FileNotFoundError):
+    except RelookError:
         raise
-    except (OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        if NO_GOOGLE_BUCKET not in str(error):
+            raise
+        raise store_error(str(place), place.options, error) from None
+    except _client_errors() as error:
+        if str(error).startswith(_NOTHING_BELOW):
+            raise FileNotFoundError(2, "No such object", str(place)) from None
         raise store_error(str(place), place.options, error) from None

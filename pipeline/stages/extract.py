@@ -11,7 +11,6 @@ from typing import Literal
 
 from pipeline.config import Config
 from pipeline.errors import UsageError
-from pipeline.files import refuse_bucket
 from pipeline.workflow.bucket_index import shown_index, working_copy
 from pipeline.workflow.indexing.engine import EXTRACT, SyncSummary, sync_index
 from pipeline.workflow.indexing.sharding.joining import join_shards
@@ -46,7 +45,6 @@ def extract(
         RelookError: see `sync_index`.
     """
     if engine == "ray":
-        refuse_bucket(config.index)
         from pipeline.workflow.indexing.sharding.ray_engine import extract_with_ray
 
         return extract_with_ray(config, _given(config, images), reporter or Silent(), stop or Stop())
@@ -73,14 +71,12 @@ def extract_shard(
         UsageError: no photos are given, or see `run_shard`.
         RelookError: see `run_shard`.
     """
-    refuse_bucket(config.index)
     number, count = parse_shard(shard)
     return run_shard(config, _given(config, images), number, count, reporter or Silent(), stop or Stop())
 
 
 def join(config: Config) -> SyncSummary:
     """Commit what all shards described. Raises RelookError: see `join_shards`."""
-    refuse_bucket(config.index)
     return join_shards(config)
 
 

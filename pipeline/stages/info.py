@@ -21,11 +21,10 @@ from pipeline.errors import RelookError
 from pipeline.stores import Index, open_store
 from pipeline.stores.index.manifest import STAGED, read_manifest
 from pipeline.stores.index.retention import read_earlier
-from pipeline.stores.index.shards import Shards
 from pipeline.workflow.bucket_index import local_copy, shown_index
 from pipeline.workflow.collection import nearest_similarity
 from pipeline.workflow.fusion.fusion_file import fusion_path, read_fusion
-from pipeline.workflow.indexing.sharding.shard_states import shard_states
+from pipeline.workflow.indexing.sharding.exchange import exchange_of
 from pipeline.workflow.progress import Reporter, Silent
 from pipeline.workflow.rerank_chain import default_chain
 
@@ -123,7 +122,7 @@ def info(config: Config) -> InfoResult:
         representations=_representations(index),
         earlier=_earlier(index),
         changing=_changing(index),
-        shards=_shards(index.directory),
+        shards=_shards(given.index),
         rerankers=_rerankers(index),
         default_chain=None if (chain := default_chain(config.index, index.keypoints_card)) is None else list(chain),
         fusion=_fusion(index),
@@ -203,11 +202,11 @@ def _changing(index: Index) -> dict[str, Any] | None:
 
 
 def _shards(directory: Path) -> dict[str, Any] | None:
-    folder = Shards(directory)
-    plan = folder.plan()
+    exchange = exchange_of(directory)
+    plan = exchange.plan()
     if plan is None:
         return None
-    missing = [asdict(one) for one in shard_states(folder, plan) if one.state != "done"]
+    missing = [asdict(one) for one in exchange.states(plan) if one.state != "done"]
     done = plan.shards - len(missing)
     return {"began": plan.began, "source": plan.source, "shards": plan.shards, "done": done, "missing": missing}
 

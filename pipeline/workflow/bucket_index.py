@@ -24,6 +24,7 @@ from pipeline.files import ObjectPath, exclusive_lock, object_path, write_bytes,
 from pipeline.stores.index.manifest import NAME, STAGED, read_manifest
 from pipeline.stores.index.published import PublishedIndex, Version, digest_of, published_form
 from pipeline.stores.index.shards import FOLDER
+from pipeline.workflow.stop import Stop
 
 logger = logging.getLogger("relook")
 
@@ -43,8 +44,8 @@ def local_copy(config: Config) -> Config:
     place = object_path(config.index)
     if place is None:
         return config
-    directory = _folder(place, "read")
-    with _waiting_lock(directory, place):
+    directory = copy_folder(place, "read")
+    with waiting_lock(directory, place):
         manifest = PublishedIndex(place).fetch(directory)
     logger.debug("%s: generation %d is in %s", place, manifest.generation, directory)
     return config.model_copy(update={"index": directory})
@@ -65,7 +66,7 @@ def working_copy(config: Config) -> Iterator[Config]:
     if place is None:
         yield config
         return
-    directory = _folder(place, "write")
+    directory = copy_folder(place, "write")
     with exclusive_lock(directory.with_suffix(".lock"), f"{place}: another run on this machine writes to it"):
         bucket = PublishedIndex(place)
         version = bucket.version()
@@ -86,21 +87,27 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "relook" / "indexes"
 
 
-def _folder(place: ObjectPath, use: str) -> Path:
+def copy_folder(place: ObjectPath, use: str) -> Path:
+    """Where a copy for one `use` lies."""
     key = hashlib.sha256(f"{place.url}\0{place.server}".encode()).hexdigest()[:12]
     return cache_folder() / f"{place.bucket}-{place.name or 'index'}-{key}" / use
 
 
 @contextmanager
-def _waiting_lock(directory: Path, place: ObjectPath) -> Iterator[None]:
-    """Another search that fetches the same is waited for."""
+def waiting_lock(directory: Path, place: ObjectPath, stop: Stop | None = None) -> Iterator[None]:
+    """Another process of this machine that uses the same copy is waited for, unless `stop` has a reason.
+
+    Raises LockedError where it has.
+    """
     waited = False
     while True:
-        lock = exclusive_lock(directory.with_suffix(".lock"), f"{place}: another process fetches it")
+        lock = exclusive_lock(directory.with_suffix(".lock"), f"{place}: another process of this machine uses its copy")
         try:
             lock.__enter__()
             break
         except LockedError as error:
+            if stop is not None and stop.reason:
+                raise
             if not waited:
                 logger.info("%s; waiting for it", error)
             waited = True

@@ -40,7 +40,7 @@ def test_the_commands(home: Path, collection: Bucket) -> None:
         return done.stdout
 
     lines = [line for line in commands("docs/object-stores.md") if line.startswith("relook ")]
-    assert len(lines) == 6
+    assert len(lines) == 9
     for line in lines:
         run(line)
     results = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tiny import use_tiny
@@ -29,10 +30,10 @@ class TinyWorker(ray_engine.Worker):
 
     def __call__(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """See `Worker`."""
-        pids = self._job.config.index.parent / "pids"
-        pids.mkdir(exist_ok=True)
-        (pids / str(os.getpid())).touch()
-        killed = self._job.config.index.parent / "killed"
+        notes = Path(os.environ["RAY_NOTES"])
+        (notes / "pids").mkdir(exist_ok=True, parents=True)
+        (notes / "pids" / str(os.getpid())).touch()
+        killed = notes / "killed"
         if row["shard"] == 2 and not killed.exists():
             killed.touch()
             faults._reached, faults._asked = 0, "committed:3"

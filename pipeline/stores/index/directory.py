@@ -20,7 +20,7 @@ from pipeline.stores.index.carried_describer import StoredDescriber, read_descri
 from pipeline.stores.index.image_rows import ImageRows
 from pipeline.stores.index.keypoint_store import KeypointStore
 from pipeline.stores.index.local_store import LocalStore
-from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, read_manifest
+from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, failures_name, read_manifest
 from pipeline.stores.index.map_store import MapStore
 from pipeline.stores.index.record_lookup import RecordLookup
 from pipeline.stores.index.run_reports import read_failure_rows, read_failures, read_reasons
@@ -176,15 +176,15 @@ class Index:
 
     def failures(self) -> list[str]:
         """The ids of what the last extraction could not read."""
-        return read_failures(self.directory / f"failures.{self.manifest.tables}")
+        return read_failures(self.directory / failures_name(self.manifest))
 
     def failure_reasons(self) -> list[tuple[str, str]]:
         """The ids of what the last extraction could not read, each with its reason."""
-        return read_reasons(self.directory / f"failures.{self.manifest.tables}")
+        return read_reasons(self.directory / failures_name(self.manifest))
 
     def failure_rows(self) -> list[tuple[str, str, str]]:
         """What the last extraction could not read: (id, path, reason) of each."""
-        return read_failure_rows(self.directory / f"failures.{self.manifest.tables}")
+        return read_failure_rows(self.directory / failures_name(self.manifest))
 
     def fitted(self) -> dict[str, FloatArray]:
         """The projections fitted on the gallery, by name; empty where there are none."""

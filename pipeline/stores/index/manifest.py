@@ -177,6 +177,11 @@ def write_manifest(directory: Path, manifest: IndexManifest, name: str = NAME) -
     write_bytes(directory / name, as_bytes(manifest))
 
 
+def failures_name(manifest: IndexManifest) -> str:
+    """The list, beside the manifest, of what the last run could not read."""
+    return f"failures.{manifest.tables}"
+
+
 def as_bytes(manifest: IndexManifest) -> bytes:
     """The content of a manifest's file."""
     # An index without keypoints is written as before there were any, so that an older relook reads it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar, get_args
 
@@ -70,24 +70,29 @@ class PartFiles:
         """The keypoints of a part's images, one item per row."""
         return self._file("keypoints", lambda path: write_keypoints(path, ids, items))
 
-    def adopt(self, directory: Path, part: Part) -> Part:
-        """A part of another index directory as one of this, under a name of this; its files are linked.
+    def adopt(self, directory: Path, part: Part, kinds: Collection[PartKind]) -> None:
+        """Link the files of a part of another index directory, which becomes a part of this under its own name.
 
-        Raises RelookError where a file is missing, or has another length than its manifest says.
+        Args:
+            directory: the other index.
+            part: of it.
+            kinds: of the files that are there; the others lie where those of this index do, in its bucket.
+
+        Raises:
+            RelookError: a file is missing, or has another length than its manifest says.
         """
-        files: dict[PartKind, PartFile] = {}
         for kind, file in part.files.items():
-            source, path = directory / file.path, f"{kind}/{self._name}.{_suffix(kind, self._manifest)}"
+            if kind not in kinds:
+                continue
+            source, target = directory / file.path, self._directory / file.path
             try:
                 size = source.stat().st_size
             except OSError as error:
                 raise RelookError(f"{source}: cannot be read ({error.strerror})") from None
             if size != file.bytes:
                 raise RelookError(f"{source}: {size} bytes instead of {file.bytes}")
-            with write_errors(self._directory / path):
-                link_file(source, self._directory / path)
-            files[kind] = file.model_copy(update={"path": path})
-        return part.model_copy(update={"name": self._name, "files": files})
+            with write_errors(target):
+                link_file(source, target)
 
     def rewrite(self, part: Part, records: Sequence[ImageRecord], vectors: FloatArray | None) -> Part:
         """The same rows under other words: new tables, the HDF5 files as they are.
@@ -147,9 +152,12 @@ def write_file(directory: Path, relative: str, write: Callable[[Path], object]) 
 
 
 def _new_name(directory: Path, manifest: IndexManifest) -> str:
-    """A part's name that no file has: an earlier generation may still need a part of the same number."""
+    """A part's name that no file has: an earlier generation may still need a part of the same number.
+
+    Nor has one of another directory: what shards write lies side by side in a bucket.
+    """
     while True:
-        name = f"part-{manifest.generation + 1:06d}-{secrets.token_hex(3)}"
+        name = f"part-{manifest.generation + 1:06d}-{secrets.token_hex(6)}"
         files = [f"{kind}/{name}.{_suffix(kind, manifest)}" for kind in get_args(PartKind)]
         if not any((directory / file).exists() for file in files):
             return name

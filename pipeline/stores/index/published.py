@@ -9,7 +9,7 @@ generation before, in the bucket as on the disk. docs/object-stores.md says why 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline.errors import RelookError
 from pipeline.faults import fault_point
-from pipeline.files import ObjectPath, atomic_path, sha256_of, write_errors
+from pipeline.files import ObjectPath, atomic_path, sha256_of, write_bytes, write_errors
 from pipeline.files.conditional_put import ConditionalObject
 from pipeline.stores.index.carried_describer import describer_files, read_describer
 from pipeline.stores.index.manifest import (
@@ -25,7 +25,9 @@ from pipeline.stores.index.manifest import (
     STAGED,
     IndexManifest,
     PartFile,
+    PartKind,
     as_bytes,
+    failures_name,
     parse_manifest,
     read_manifest,
     write_manifest,
@@ -33,7 +35,7 @@ from pipeline.stores.index.manifest import (
 from pipeline.stores.index.retention import collect, keep_copy
 
 # Files that are moved at once: a store answers each after some hundredths of a second.
-_AT_ONCE = 8
+AT_ONCE = 8
 
 _REMEDY = "remove it, and the next extract writes it again"
 
@@ -55,22 +57,32 @@ class PublishedIndex:
     """An index below a prefix of a bucket.
 
     Args:
-        place: the prefix.
+        place: the prefix, where `index.json` is.
+        parts: where the paths in it start from; None: at `place`, too.
     """
 
-    def __init__(self, place: ObjectPath) -> None:
-        self.place = place
+    def __init__(self, place: ObjectPath, parts: ObjectPath | None = None) -> None:
+        self.place, self._parts = place, parts or place
 
     def manifest(self) -> IndexManifest:
         """The generation that is there. Raises RelookError where there is none, or it is damaged."""
-        return self._parsed(self._content())
+        return self.parsed(self._content())
+
+    def content(self) -> bytes | None:
+        """Of `index.json`; None: there is none. Raises RelookError where the store cannot be used."""
+        try:
+            return (self.place / NAME).read()
+        except FileNotFoundError:
+            return None
 
     def version(self) -> Version | None:
         """The same, with what a later write is bound to; None: there is no index yet."""
         found = ConditionalObject(self.place / NAME).read()
         return None if found is None else Version(*found)
 
-    def fetch(self, directory: Path, content: bytes | None = None) -> IndexManifest:
+    def fetch(
+        self, directory: Path, content: bytes | None = None, kinds: Collection[PartKind] | None = None
+    ) -> IndexManifest:
         """Bring an index directory to the generation of the bucket; the caller has the right to write to it.
 
         The generation that it had stays readable. Files that no longer belong to either are removed.
@@ -78,18 +90,25 @@ class PublishedIndex:
         Args:
             directory: made where it is missing.
             content: of `index.json`, where it was read already.
+            kinds: of the files of parts that are needed; None: a whole copy, with the describer that it carries.
 
         Raises:
             RelookError: there is no index; or a file of it is missing, cut off or damaged, and the directory is as it
                 was.
         """
-        manifest = self._parsed(content or self._content()).model_copy(update={"earlier": ()})
+        manifest = self.parsed(content or self._content()).model_copy(update={"earlier": ()})
         before = _committed(directory)
-        if before is not None and published_form(before) == published_form(manifest):
+        same = before is not None and published_form(before) == published_form(manifest)
+        if same and kinds is None:
+            assert before is not None
             return before
         known = {file.path: file for file in before.files()} if before else {}
-        _each(lambda file: self._fetch_file(directory, file, known.get(file.path)), manifest.files())
-        self._fetch_describer(directory, manifest.fingerprint)
+        self._fetch_files(directory, _files_of(manifest, kinds), known)
+        if kinds is None:
+            self._fetch_describer(directory, manifest.fingerprint)
+        self._fetch_failures(directory, manifest)
+        if before is not None and same:
+            return before
         with write_errors(directory / NAME):
             earlier = (keep_copy(directory, before),) if before else ()
             manifest = manifest.model_copy(update={"earlier": earlier})
@@ -114,38 +133,46 @@ class PublishedIndex:
         """
         commit = ConditionalObject(self.place / NAME)
         there = self._sizes()
-        _each(
-            lambda file: self._upload(directory, file),
-            [file for file in manifest.files() if there.get(file.path) != file.bytes],
-        )
+        self.upload_files(directory, [file for file in manifest.files() if there.get(file.path) != file.bytes])
         self._upload_describer(directory, manifest.fingerprint)
+        self._upload_failures(directory, manifest)
         there = self._sizes()
         for file in manifest.files():
             if there.get(file.path) != file.bytes:
                 raise RelookError(
-                    f"{self.place / file.path}: {there.get(file.path, 0):,} bytes instead of {file.bytes:,} after the "
+                    f"{self._parts / file.path}: {there.get(file.path, 0):,} bytes instead of {file.bytes:,} after the "
                     "upload; the generation before stays, run it again"
                 )
         commit.replace(published_form(manifest), replaced.tag if replaced else None)
 
-    def _content(self) -> bytes:
-        try:
-            return (self.place / NAME).read()
-        except FileNotFoundError:
-            raise RelookError(
-                f"{self.place}: no index here (there is no {NAME}); make one with: relook extract"
-            ) from None
+    def fetch_files(self, directory: Path, files: Iterable[PartFile]) -> None:
+        """Fetch some files of the index to a directory, as far as they are not there. Raises as `fetch` does."""
+        self._fetch_files(directory, files, {})
 
-    def _parsed(self, content: bytes) -> IndexManifest:
+    def upload_files(self, directory: Path, files: Iterable[PartFile]) -> None:
+        """Upload some files of a directory. Raises as `publish` does."""
+        _each(lambda file: self._upload(directory, file), files)
+
+    def _content(self) -> bytes:
+        content = self.content()
+        if content is None:
+            raise RelookError(f"{self.place}: no index here (there is no {NAME}); make one with: relook extract")
+        return content
+
+    def parsed(self, content: bytes) -> IndexManifest:
+        """What `index.json` says. Raises RelookError where it is damaged."""
         return parse_manifest(content, str(self.place / NAME))
 
     def _sizes(self) -> dict[str, int]:
         with suppress(FileNotFoundError):
-            return {path: facts.st_size for path, facts in self.place.below()}
+            return {path: facts.st_size for path, facts in self._parts.below()}
         return {}
 
+    def _fetch_files(self, directory: Path, files: Iterable[PartFile], known: Mapping[str, PartFile]) -> None:
+        _each(lambda file: self._fetch_file(directory, file, known.get(file.path)), files)
+
     def _fetch_file(self, directory: Path, file: PartFile, known: PartFile | None) -> None:
-        target, source = directory / file.path, self.place / file.path
+        target, source = directory / file.path, self._parts / file.path
         with suppress(OSError):
             if target.stat().st_size == file.bytes and (known == file or sha256_of(target) == file.sha256):
                 return
@@ -177,8 +204,21 @@ class PublishedIndex:
             raise RelookError(f"{source}: cannot be read ({error.strerror})") from None
         if size != file.bytes:
             raise RelookError(f"{source}: {size:,} bytes instead of {file.bytes:,}; check it with: relook verify")
-        (self.place / file.path).upload(source)
+        (self._parts / file.path).upload(source)
         fault_point("uploaded")
+
+    def _fetch_failures(self, directory: Path, manifest: IndexManifest) -> None:
+        """What the run that published could not read; one that was copied there by hand may have no such list."""
+        name = failures_name(manifest)
+        with suppress(FileNotFoundError):
+            content = (self.place / name).read()
+            with write_errors(directory / name):
+                write_bytes(directory / name, content)
+
+    def _upload_failures(self, directory: Path, manifest: IndexManifest) -> None:
+        name = failures_name(manifest)
+        if (directory / name).exists():
+            (self.place / name).upload(directory / name)
 
     def _upload_describer(self, directory: Path, fingerprint: str) -> None:
         if read_describer(directory, fingerprint) is None:
@@ -189,6 +229,14 @@ class PublishedIndex:
                 return
         for name in (graph, description):
             (self.place / name).upload(directory / name)
+
+
+def _files_of(manifest: IndexManifest, kinds: Collection[PartKind] | None) -> list[PartFile]:
+    """The files of these kinds, and the projections."""
+    if kinds is None:
+        return manifest.files()
+    files = [file for part in manifest.parts for kind, file in part.files.items() if kind in kinds]
+    return [*files, manifest.fitted] if manifest.fitted else files
 
 
 def published_form(manifest: IndexManifest) -> bytes:
@@ -214,7 +262,7 @@ def _committed(directory: Path) -> IndexManifest | None:
 
 def _each(work: Callable[[PartFile], None], files: Iterable[PartFile]) -> None:
     """Several at once; the first error ends it."""
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="bucket") as pool:
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="bucket") as pool:
         running = [pool.submit(work, file) for file in files]
         try:
             for one in running:

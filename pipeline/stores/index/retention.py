@@ -22,7 +22,7 @@ from pipeline.stores.index.part_files import write_file
 
 logger = logging.getLogger("relook")
 
-_PART = r"part-\d{6,}-[0-9a-f]{6}\.(parquet|csv|h5)"
+_PART = r"part-\d{6,}-[0-9a-f]{6,12}\.(parquet|csv|h5)"
 _TEMPORARY = rf"\.\d+{re.escape(TEMPORARY)}"
 # Names of files that a killed writer leaves, by folder; other files in these folders are never removed.
 _LEFTOVERS = {

@@ -38,7 +38,7 @@ from pipeline.stores.index.tables import (
 from pipeline.types import ImageRecord
 
 FOLDER = "shards"
-_PLAN = "plan.json"
+PLAN = "plan.json"
 _FORMAT = 1
 _NAMES = pa.schema([("id", pa.string())])
 
@@ -83,6 +83,15 @@ class ShardPlan(BaseModel):
     removed: PartFile
     replaced: PartFile
 
+    @property
+    def content(self) -> bytes:
+        """Of `plan.json`."""
+        return self.model_dump_json(indent=1).encode()
+
+    def files(self) -> tuple[PartFile, ...]:
+        """Its tables, below `shards/`."""
+        return (self.todo, self.names, self.revised, self.removed, self.replaced)
+
     def rows(self, shard: int) -> tuple[int, int]:
         """The first row of `todo` that shard `shard` (from 1) describes, and the row behind its last."""
         count = self.counts["todo"]
@@ -103,13 +112,14 @@ class Shards:
 
     def plan(self) -> ShardPlan | None:
         """What is agreed on; None: nothing is. Raises RelookError where it is damaged."""
-        path = self.directory / _PLAN
+        path = self.directory / PLAN
         try:
-            return ShardPlan.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            content = path.read_bytes()
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, ValidationError) as error:
-            raise RelookError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
+        except OSError as error:
+            raise RelookError(f"{path}: cannot be read ({error.strerror})") from None
+        return parse_plan(content, str(path))
 
     def begin(
         self,
@@ -139,8 +149,8 @@ class Shards:
             replaced=written("replaced", lambda path: _write_names(path, sorted(replaced))),
             **values,
         )
-        with write_errors(self.directory / _PLAN):
-            write_bytes(self.directory / _PLAN, plan.model_dump_json(indent=1).encode())
+        with write_errors(self.directory / PLAN):
+            write_bytes(self.directory / PLAN, plan.content)
         return plan
 
     def folder(self, plan: ShardPlan, shard: int) -> Path:
@@ -166,11 +176,19 @@ class Shards:
     def remove(self) -> None:
         """Remove everything. A process killed on the way leaves no plan; what it leaves the next one removes."""
         with write_errors(self.directory):
-            (self.directory / _PLAN).unlink(missing_ok=True)
+            (self.directory / PLAN).unlink(missing_ok=True)
             fault_point("plan removed")
             if self.directory.exists():
                 shutil.rmtree(self.directory)
         fault_point("shards removed")
+
+
+def parse_plan(content: bytes, path: str) -> ShardPlan:
+    """The plan that a file holds; `path` is what errors name. Raises RelookError where it is none."""
+    try:
+        return ShardPlan.model_validate(json.loads(content.decode("utf-8")))
+    except (ValueError, ValidationError) as error:
+        raise RelookError(f"{path}: cannot be read ({' '.join(str(error).split())})") from None
 
 
 def state_of(records: Iterable[ImageRecord]) -> str:

@@ -6,30 +6,25 @@ last committed generation whole, and the next writer removes the files that it h
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, get_args
 
-from pipeline.errors import LockedError, RelookError
+from pipeline.errors import RelookError
 from pipeline.files import Place, refuse_bucket
 from pipeline.stores.index.carried_describer import write_describer
 from pipeline.stores.index.commits import Commits
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.keypoint_store import EncodedKeypoints, nothing_encoded
 from pipeline.stores.index.lock import IndexLock
-from pipeline.stores.index.manifest import IndexManifest, KeypointsMade, Part, TableFormat
+from pipeline.stores.index.manifest import IndexManifest, KeypointsMade, Part, PartKind, TableFormat, failures_name
 from pipeline.stores.index.part_files import PartFiles
 from pipeline.stores.index.retention import Collected, collect, collect_local_stores
 from pipeline.stores.index.rows import Places, places_of, revised, without, without_kind
 from pipeline.stores.index.run_reports import write_failures, write_report
 from pipeline.stores.index.tables import read_ids
 from pipeline.types import Description, FloatArray, ImageRecord, ModelCard
-
-# Seconds between two attempts to get the lock.
-_PAUSE = 0.5
 
 
 class IndexWriter:
@@ -55,27 +50,6 @@ class IndexWriter:
         self._places: Places | None = None
         self._collected = Collected(0, 0)
         self._opened: dict[str, Index] = {}
-
-    @classmethod
-    @contextmanager
-    def when_free(cls, directory: Path, wait: float, given_up: Callable[[], object]) -> Iterator[IndexWriter]:
-        """Open the index for writing as soon as no other run has the lock: one may still be at work.
-
-        Raises:
-            LockedError: another run has it for `wait` seconds, or until `given_up` is true.
-        """
-        deadline = time.monotonic() + wait
-        with ExitStack() as stack:
-            while True:
-                try:
-                    writer = stack.enter_context(cls(directory))
-                    break
-                except LockedError:
-                    left = deadline - time.monotonic()
-                    if left <= 0 or given_up():
-                        raise
-                    time.sleep(min(_PAUSE, left))
-            yield writer
 
     def __enter__(self) -> IndexWriter:
         self._lock.acquire()
@@ -215,7 +189,13 @@ class IndexWriter:
             self._commits.commit(parts=revised(self.directory, self._current, places, records, gone))
             self._places = None
 
-    def adopt(self, others: Sequence[Index], records: Mapping[str, ImageRecord], gone: Iterable[str]) -> None:
+    def adopt(
+        self,
+        others: Sequence[Index],
+        records: Mapping[str, ImageRecord],
+        gone: Iterable[str],
+        kinds: Collection[PartKind] = get_args(PartKind),
+    ) -> None:
         """Commit, in one commit, the parts of other index directories of this model, in their order.
 
         Rows of the same ids are deleted. The files are linked, so the others stay as they are.
@@ -224,6 +204,7 @@ class IndexWriter:
             others: their parts have the kinds of files that this index has.
             records: new records of images whose descriptors stay, as in `revise`.
             gone: ids to delete.
+            kinds: of the files that the others have on this disk; see `PartFiles.adopt`.
 
         Raises:
             RelookError: a file is missing or cannot be linked, or two images would have one id.
@@ -232,7 +213,8 @@ class IndexWriter:
         parts, ids = [], set[str]()
         for other in others:
             for part in other.manifest.parts:
-                parts.append(PartFiles(self.directory, current).adopt(other.directory, part))
+                PartFiles(self.directory, current).adopt(other.directory, part, kinds)
+                parts.append(part)
                 ids.update(other.ids_of(part, "catalog"))
         stay = revised(self.directory, current, places, records, set(gone) & places.keys())
         kept = current.model_copy(update={"parts": stay})
@@ -283,7 +265,7 @@ class IndexWriter:
 
     def write_failures(self, failures: Sequence[tuple[str, str, str]]) -> None:
         """Replace the list of images that could not be read: (id, path, reason) each."""
-        write_failures(self.directory / f"failures.{self._current.tables}", failures)
+        write_failures(self.directory / failures_name(self._current), failures)
 
     def write_report(self, verb: str, report: Mapping[str, Any], *, changed: bool = True) -> None:
         """Keep the report of a run as runs/latest.json and, where it `changed` the index, as a file of its own."""

@@ -18,6 +18,7 @@ from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.compaction import fold_parts, small_parts
+from pipeline.stores.index.writer_when_free import writer_when_free
 from pipeline.workflow.indexing.changes import Changes, find_changes
 from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
 from pipeline.workflow.indexing.model_choice import ModelChoice
@@ -130,7 +131,7 @@ def sync_index(
             allows, the index is of another model and the policy does not change it, or index or store cannot be
             written.
     """
-    with IndexWriter.when_free(config.index, wait, lambda: stop.reason) as writer:
+    with writer_when_free(config.index, wait, lambda: stop.reason) as writer:
         run = _Run(policy, writer, config, reporter, stop)
         try:
             summary = run.sync(images, check_content, promote)

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from pipeline.config import Config
-from pipeline.stores import Index, IndexWriter
+from pipeline.stores import Index
 from pipeline.stores.index.compaction import fold_parts
+from pipeline.stores.index.writer_when_free import writer_when_free
 from pipeline.workflow.stop import Stop
 
 
@@ -56,7 +57,7 @@ def maintain(config: Config, verb: str, wait: float = 0.0, stop: Stop | None = N
     before = Index(config.index).manifest  # says that there is no index before a lock makes the folder
     folded = files = size = 0
     stop = stop or Stop()
-    with IndexWriter.when_free(config.index, wait, lambda: stop.reason) as writer:
+    with writer_when_free(config.index, wait, lambda: stop.reason) as writer:
         if verb == "compact":
             folded = fold_parts(writer, config.extract.part_size)
         elif verb == "gc":

@@ -8,51 +8,85 @@ import sys
 from pathlib import Path
 
 import pytest
+from bucket import Bucket, bucket, object_client, object_server
 from cli_helpers import refused
 from stores_helpers import content
 from tiny import paint, tiny, tiny_config
 
+from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
 from pipeline.stages.extract import extract, extract_shard
+from pipeline.stages.info import info
 from pipeline.stores import Index
 from pipeline.stores.index.shards import Shards
+from pipeline.workflow.bucket_index import local_copy, shown_index
 from pipeline.workflow.indexing.sharding.ray_engine import _pools
 
-__all__ = ["tiny"]
+__all__ = ["bucket", "object_client", "object_server", "tiny"]
 
 with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="pip install 'relook[ray]'")
 
 
-@with_ray
-def test_the_same_index_though_a_worker_is_killed(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ray
-    from ray_stages import TinyReader, TinyWorker
-
+@pytest.fixture
+def home(tiny: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Photos for three shards, and stages for the tiny describer; the processes of Ray see this environment."""
     for number in range(270):
         paint(tmp_path / "photos" / "ab"[number % 2] / f"{number:03d}.png", number)
     (tmp_path / "photos" / "a" / "bad.png").write_bytes(b"no photo")
-    whole = tiny_config(tmp_path)
-    extract(whole, str(tmp_path / "photos"))
+    import ray_stages
 
-    config = whole.model_copy(update={"index": tmp_path / "ray" / "index"})
-    monkeypatch.setattr("pipeline.workflow.indexing.sharding.ray_engine.Reader", TinyReader)
-    monkeypatch.setattr("pipeline.workflow.indexing.sharding.ray_engine.Worker", TinyWorker)
+    for name in ("Reader", "Worker"):
+        stage = getattr(ray_stages, f"Tiny{name}")
+        monkeypatch.setattr(f"pipeline.workflow.indexing.sharding.ray_engine.{name}", stage)
     paths = [Path(__file__).resolve().parents[2] / "support", Path(__file__).resolve().parents[3]]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, paths)))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*map(str, paths), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("RAY_NOTES", str(tmp_path / "notes"))
+    return tmp_path
+
+
+def with_a_worker_killed(home: Path, config: Config) -> None:
+    """Extract on a cluster of this machine; a worker is killed on the way."""
+    import ray
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        result = extract(config, str(tmp_path / "photos"), engine="ray")
+        result = extract(config, str(home / "photos"), engine="ray")
     finally:
         ray.shutdown()
     assert (result.images, result.added, result.failed) == (270, 270, 1)
-    assert (tmp_path / "ray" / "killed").exists()
-    assert len(list((tmp_path / "ray" / "pids").iterdir())) == 2  # the one that was killed, and the one in its place
-    indexes = [Index(tmp_path / "index"), Index(config.index)]
-    assert content(indexes[0]) == content(indexes[1])
-    assert list(indexes[0].records) == list(indexes[1].records)
-    assert indexes[0].failure_rows() == indexes[1].failure_rows()
-    assert indexes[1].verify() == []
+    assert result.index == shown_index(config)
+    assert (home / "notes" / "killed").exists()
+    assert len(list((home / "notes" / "pids").iterdir())) == 2  # the one that was killed, and the one in its place
+
+
+def assert_same(one: Index, other: Index) -> None:
+    """To the last bit, in the same order, and whole."""
+    assert content(one) == content(other)
+    assert list(one.records) == list(other.records)
+    assert one.failure_rows() == other.failure_rows()
+    assert other.verify() == []
+
+
+@with_ray
+def test_the_same_index_though_a_worker_is_killed(home: Path) -> None:
+    whole = tiny_config(home)
+    extract(whole, str(home / "photos"))
+    config = whole.model_copy(update={"index": home / "ray" / "index"})
+    with_a_worker_killed(home, config)
+    assert_same(Index(whole.index), Index(config.index))
     assert not (config.index / "shards").exists()
+
+
+@with_ray
+@pytest.mark.slow
+def test_the_same_index_in_a_bucket(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "disk"))
+    whole = tiny_config(home)
+    extract(whole, str(home / "photos"))
+    config = whole.model_copy(update={"index": Path(f"{bucket.url}/index")})
+    with_a_worker_killed(home, config)
+    assert_same(Index(whole.index), Index(local_copy(config).index))
+    assert info(config).shards is None
 
 
 def test_a_collection_that_shard_divides_is_left_to_it(tiny: None, tmp_path: Path) -> None:

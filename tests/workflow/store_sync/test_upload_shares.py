@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_helpers import refused
+from bucket import Bucket, bucket, object_client, object_server
+from cli_helpers import document, refused
 from pinecone_helpers import assert_equal, configured, filled, server, without_flushing
 from pinecone_server import PineconeServer
 
@@ -15,7 +16,7 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.stages.upload import upload, upload_share
 from pipeline.stores import Index, IndexWriter
 
-__all__ = ["server", "without_flushing"]
+__all__ = ["bucket", "object_client", "object_server", "server", "without_flushing"]
 
 IDS = [f"photo {number:04d}.jpg" for number in range(380)]
 
@@ -97,3 +98,18 @@ def test_shares_are_for_services_and_only_send(tmp_path: Path) -> None:
         upload_share(configured(index.directory), "3/2")
     for flag in ("--promote", "--prune", "--dry-run"):
         assert "--shard only sends" in refused(2, "upload", "--shard", "1/2", flag)
+
+
+def test_an_index_in_a_bucket(
+    server: PineconeServer, index: Index, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shares on machines that have nothing of it; the upload after them sends nothing."""
+    bucket.put_folder(index.directory, "index")
+    words = ("upload", "--index", f"{bucket.url}/index", "--store", "pinecone", "--set", "store.pinecone.name=relook")
+    for number in (1, 2):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"machine {number}"))
+        assert document(*words, "--shard", f"{number}/2")["shard"] == f"{number}/2"
+    assert writes(server) == 380
+    assert document(*words)["equal"] == 380
+    assert writes(server) == 380
+    assert_equal(server, index)

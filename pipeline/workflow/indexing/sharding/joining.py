@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
-from pipeline.stores.index.manifest import NAME
+from pipeline.stores.index.manifest import NAME, PartKind
 from pipeline.stores.index.shards import ShardPlan, Shards
+from pipeline.workflow.bucket_index import shown_index
 from pipeline.workflow.indexing.changes import find_changes
 from pipeline.workflow.indexing.engine import SyncSummary
 from pipeline.workflow.indexing.photos import photos_of
+from pipeline.workflow.indexing.sharding.exchange import exchange_of
 from pipeline.workflow.indexing.sharding.planning import is_current
 from pipeline.workflow.indexing.sharding.shard_states import shard_state
 
@@ -41,16 +43,19 @@ def join_shards(config: Config) -> SyncSummary:
         RelookError: there are no shards, some are not done (the message has the commands), the index has changed since
             they were begun, or none of the photos could be read.
     """
-    started, shards = time.monotonic(), Shards(config.index)
-    plan = _plan(shards)
-    with IndexWriter(config.index) as writer:
-        join = _Join(writer, shards, plan)
-        join.commit(config.reindex.keep)
-        summary = join.summary(started)
-        writer.write_failures(join.failures)
-        writer.write_report("extract", summary.to_json(), changed=True)
-        shards.remove()
-    _compare(config, plan, Index(config.index), {name for name, _, _ in join.failures})
+    started, exchange = time.monotonic(), exchange_of(config.index)
+    with exchange.named():
+        with exchange.joining() as directory:
+            shards = Shards(directory)
+            plan = _plan(shards)
+            with IndexWriter(directory) as writer:
+                join = _Join(writer, shards, plan, exchange.kinds)
+                join.commit(config.reindex.keep)
+                summary = replace(join.summary(started), index=shown_index(config))
+                writer.write_failures(join.failures)
+                writer.write_report("extract", summary.to_json(), changed=True)
+                shards.remove()
+        _compare(config, plan, Index(directory), {name for name, _, _ in join.failures})
     return summary
 
 
@@ -91,8 +96,8 @@ def _plan(shards: Shards) -> ShardPlan:
 
 
 class _Join:
-    def __init__(self, writer: IndexWriter, shards: Shards, plan: ShardPlan) -> None:
-        self._writer, self._shards, self._plan = writer, shards, plan
+    def __init__(self, writer: IndexWriter, shards: Shards, plan: ShardPlan, kinds: Collection[PartKind]) -> None:
+        self._writer, self._shards, self._plan, self._kinds = writer, shards, plan, kinds
         assert writer.index is not None
         self._head = writer.index
         self._done = self._whole_shards()
@@ -117,7 +122,7 @@ class _Join:
             raise RelookError(f"none of the {len(self.failures)} images can be read; the first is {path}: {reason}")
         revised, gone = self._shards.revised(plan), self._shards.gone(plan)
         if self._ids or revised or gone:
-            self._writer.adopt(self._done, revised, gone)
+            self._writer.adopt(self._done, revised, gone, self._kinds)
         self._writer.complete(keep)
 
     def summary(self, started: float) -> SyncSummary:
@@ -193,5 +198,5 @@ def _compare(config: Config, plan: ShardPlan, index: Index, failed: set[str]) ->
             fresh,
             len(changes.removed),
             plan.source,
-            Path(index.directory),
+            shown_index(config),
         )

@@ -15,17 +15,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import RelookError, UsageError
-from pipeline.stores import Index, IndexWriter
-from pipeline.stores.index.manifest import NAME
-from pipeline.stores.index.shards import ShardPlan, Shards
+from pipeline.files import object_path
+from pipeline.stores import Index
+from pipeline.stores.index.shards import PLAN, ShardPlan, Shards
+from pipeline.workflow.bucket_index import shown_index
 from pipeline.workflow.indexing.engine import SyncSummary
+from pipeline.workflow.indexing.sharding.exchange import Exchange, exchange_of
 from pipeline.workflow.indexing.sharding.joining import join_shards, unjoined_summary
-from pipeline.workflow.indexing.sharding.planning import agree
 from pipeline.workflow.indexing.sharding.shard_run import ShardRun, shard_describer
 from pipeline.workflow.indexing.sharding.shard_settings import with_common
 from pipeline.workflow.model_loading import read_options
@@ -51,39 +51,44 @@ def extract_with_ray(config: Config, images: str, reporter: Reporter, stop: Stop
     """
     started = time.monotonic()
     ray = _ray()
-    plan = agree(config, images, None, reporter, stop)
-    shards = Shards(config.index)
-    common = with_common(config, plan.settings, shards.directory / "plan.json")
-    job = _Job(common.model_copy(update={"index": config.index.absolute()}))
-    todo = [number for number in range(1, plan.shards + 1) if not _is_done(shards.folder(plan, number))]
-    if todo:
-        with _cluster(ray):
-            _describe(ray, job, plan, todo, reporter, stop)
-    if stop.reason:
-        return unjoined_summary(config.index, plan, stop.reason, started)
+    exchange = exchange_of(config.index)
+    with exchange.named():
+        plan = exchange.agree(config, images, None, reporter, stop)
+        directory = exchange.directory()
+        common = with_common(config, plan.settings, Shards(directory).directory / PLAN)
+        index = config.index if object_path(config.index) else config.index.absolute()
+        todo = [number for number, one in enumerate(exchange.states(plan), 1) if one.state != "done"]
+        if todo:
+            with _cluster(ray):
+                _describe(ray, _Job(common.model_copy(update={"index": index})), plan, todo, reporter, stop)
+        if stop.reason:
+            return replace(unjoined_summary(directory, plan, stop.reason, started), index=shown_index(config))
     return replace(join_shards(config), seconds=round(time.monotonic() - started, 2))
 
 
 @dataclass(frozen=True)
 class _Job:
-    """What every worker is given; it reads the rest from the file system that all share."""
+    """What every worker is given; it reads the rest from the place that all see."""
 
     config: Config
 
     @cached_property
+    def exchange(self) -> Exchange:
+        return exchange_of(self.config.index)
+
+    @cached_property
+    def index(self) -> Index:
+        return Index(self.exchange.directory())
+
+    @cached_property
     def shards(self) -> Shards:
-        return Shards(self.config.index)
+        return Shards(self.index.directory)
 
     @cached_property
     def plan(self) -> ShardPlan:
         plan = self.shards.plan()
-        if plan is None:
-            raise RelookError(f"{self.shards.directory}: there is no plan, which all machines have to see")
+        assert plan is not None  # `directory` says so where there is none
         return plan
-
-    @cached_property
-    def index(self) -> Index:
-        return Index(self.config.index)
 
 
 class Reader:
@@ -104,7 +109,8 @@ class Reader:
         """`shard` to `shard`, `batches` (pickled) and `error`."""
         number = int(row["shard"])
         try:
-            batches = pickle.dumps(list(self._batches(number)), protocol=5)
+            with self._job.exchange.named():
+                batches = pickle.dumps(list(self._batches(number)), protocol=5)
         except RelookError as error:
             return {"shard": number, "batches": b"", "error": str(error)}
         return {"shard": number, "batches": batches, "error": ""}
@@ -149,7 +155,8 @@ class Worker:
         if row["error"]:
             return {"shard": number, "images": 0, "error": row["error"]}
         try:
-            return {"shard": number, "images": self._write(number, row["batches"]), "error": ""}
+            with self._job.exchange.named():
+                return {"shard": number, "images": self._write(number, row["batches"]), "error": ""}
         except RelookError as error:
             return {"shard": number, "images": 0, "error": str(error)}
 
@@ -158,7 +165,7 @@ class Worker:
         from pipeline.workflow.indexing.extraction import Parts
 
         job, failures = self._job, []
-        with IndexWriter(job.shards.folder(job.plan, number)) as writer:
+        with job.exchange.writing(job.plan, number) as writer:
             run = ShardRun(writer, job.plan, job.index, job.shards.todo(job.plan, number))
 
             def described() -> Iterator[Described]:
@@ -207,10 +214,6 @@ def _pools(resources: Mapping[str, float], device: str) -> tuple[int, int, float
         workers, gpus = max(1, round(_NETWORK_SHARE * cpus)), 0.0
     readers = max(1, cpus - workers)
     return readers, workers, min(1.0, _OF_CPUS * cpus / (readers + workers)), gpus
-
-
-def _is_done(folder: Path) -> bool:
-    return (folder / NAME).exists() and Index(folder).manifest.complete
 
 
 def _ray() -> Any:

@@ -19,11 +19,12 @@ from pipeline.config import Config
 from pipeline.errors import RelookError
 from pipeline.files import Place
 from pipeline.stores import Index, IndexWriter
-from pipeline.stores.index.shards import ShardPlan, Shards
+from pipeline.stores.index.shards import PLAN, ShardPlan, Shards
 from pipeline.types import FittableDescriber, ImageRecord
+from pipeline.workflow.bucket_index import shown_index
 from pipeline.workflow.indexing.changes import Changes
 from pipeline.workflow.indexing.keypoints_choice import load_requested, requested_keypoints
-from pipeline.workflow.indexing.sharding.planning import agree
+from pipeline.workflow.indexing.sharding.exchange import exchange_of
 from pipeline.workflow.indexing.sharding.shard_settings import with_common
 from pipeline.workflow.progress import Reporter
 from pipeline.workflow.stop import Stop
@@ -69,17 +70,19 @@ def run_shard(config: Config, images: str, number: int, count: int, reporter: Re
         LockedError: the same shard is running.
         RelookError: as for `extract`; or none of its photos is there.
     """
-    started, shards = time.monotonic(), Shards(config.index)
-    plan = agree(config, images, count, reporter, stop)
-    config = with_common(config, plan.settings, shards.directory / "plan.json")
-    index = Index(config.index)
-    with IndexWriter(shards.folder(plan, number)) as writer:
-        run = ShardRun(writer, plan, index, shards.todo(plan, number))
-        described, failed = run.describe(config, reporter, stop)
+    started, exchange = time.monotonic(), exchange_of(config.index)
+    with exchange.named():
+        plan = exchange.agree(config, images, count, reporter, stop)
+        index = Index(exchange.directory())
+        shards = Shards(index.directory)
+        common = with_common(config, plan.settings, shards.directory / PLAN)
+        with exchange.writing(plan, number) as writer:
+            run = ShardRun(writer, plan, index, shards.todo(plan, number))
+            described, failed = run.describe(common, reporter, stop)
     return ShardSummary(
         outcome="stopped" if stop.reason else "done",
         stopped=stop.reason,
-        index=str(config.index),
+        index=shown_index(config),
         generation=index.manifest.generation,
         shard=f"{number}/{count}",
         images=len(run.records),

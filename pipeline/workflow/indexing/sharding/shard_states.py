@@ -5,10 +5,10 @@ Reads the manifest of each shard's folder and nothing else, so that thousands of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.errors import RelookError
-from pipeline.stores.index.manifest import NAME, read_manifest
+from pipeline.stores.index.manifest import NAME, IndexManifest, read_manifest
 from pipeline.stores.index.shards import ShardPlan, Shards
 
 
@@ -40,12 +40,16 @@ def shard_states(shards: Shards, plan: ShardPlan) -> list[ShardState]:
 
 def shard_state(shards: Shards, plan: ShardPlan, number: int) -> ShardState:
     """The state of one shard, from 1."""
-    first, last = plan.rows(number)
-    name, folder = f"{number}/{plan.shards}", shards.folder(plan, number)
-    if not (folder / NAME).exists():
-        return ShardState(name, last - first, 0, "not begun")
+    folder = shards.folder(plan, number)
     try:
-        manifest = read_manifest(folder)
+        return state_in(plan, number, read_manifest(folder) if (folder / NAME).exists() else None)
     except RelookError:
-        return ShardState(name, last - first, 0, "damaged")
-    return ShardState(name, last - first, manifest.counts["images"], "done" if manifest.complete else "begun")
+        return replace(state_in(plan, number, None), state="damaged")
+
+
+def state_in(plan: ShardPlan, number: int, manifest: IndexManifest | None) -> ShardState:
+    """The state of one shard, from 1, by the manifest of its folder; None: it has none."""
+    first, last = plan.rows(number)
+    state = "not begun" if manifest is None else "done" if manifest.complete else "begun"
+    described = 0 if manifest is None else manifest.counts["images"]
+    return ShardState(f"{number}/{plan.shards}", last - first, described, state)
