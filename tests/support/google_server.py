@@ -1,9 +1,9 @@
 """A server with the calls of Google Cloud Storage's JSON API that pyarrow and Google's own client make, in memory.
 
-Preconditions (`ifGenerationMatch`) are heeded as Google describes them; the emulator on PyPI ignores them. The server
-is a process of its own, so that no call of a client that keeps Python's lock can keep it from an answer. `python
-google_server.py` prints the address and serves until its input ends. Each test has a bucket of its own, to which the
-environment leads.
+Preconditions (`ifGenerationMatch`) are heeded as Google describes them; the emulator that PyPI has does not know them.
+The server is a process of its own, so that no call of a client that keeps Python's lock can keep it from an answer.
+`python google_server.py` prints the address and serves until its input ends. Each test has a bucket of its own, to
+which the environment leads.
 """
 
 from __future__ import annotations
