@@ -4,8 +4,7 @@ Held-out groups say what a map does to things that it has never seen, held-out p
 to more photos of things that it has: most queries show something that the collection holds. Held-out photos alone
 would promise too much, and a dozen held-out groups alone show nothing. With few groups nearly every map ranks nearly
 all held-out photos right, and how far they separate the photos of a group from others says more. From the cheapest to
-the dearest, a map is taken where it ranks them better in the mean, ranks or separates them better by more than the
-standard error over groups, and ranks held-out groups no worse by more than that error. Labels play no part.
+the dearest, a map is taken where `is_better` says so. Labels play no part.
 """
 
 from __future__ import annotations
@@ -95,12 +94,12 @@ def choose_map(material: Material, settings: AdaptConfig, seed: int, reporter: R
     trials = _Trials(material, inside, settings.folds, seed)
     sizes = sorted({max(1, largest // share) for share in SHARES})
     with reporter.bar("learn", len(SHRINKAGES) + 1, "maps") as bar:
-        tried: list[tuple[_Values, float, int]] = []
+        tried: list[tuple[HeldOut, float, int]] = []
         for shrinkage in SHRINKAGES:
             found = trials.values(partial(whiten, inside, largest, shrinkage), sizes)
             tried += [(values, shrinkage, size) for size, values in found.items()]
             bar.advance()
-        better = [one for one in tried if trials.is_better(one[0])]
+        better = [one for one in tried if is_better(one[0], trials.best)]
         values, shrinkage, size = (
             max(better, key=lambda one: float(one[0].separation.mean()))
             if better
@@ -129,7 +128,7 @@ def learn_head(material: Material, start: Learn, seed: int, groups: Groups) -> W
 
 
 @dataclass(frozen=True)
-class _Values:
+class HeldOut:
     """What a map does to held-out photos.
 
     Attributes:
@@ -146,6 +145,19 @@ class _Values:
     def both(self) -> npt.NDArray[np.float64]:
         """[G], their means."""
         return (self.photos + self.groups) / 2
+
+
+def is_better(values: HeldOut, best: HeldOut) -> bool:
+    """Whether a map is to be taken in place of what was best.
+
+    It ranks held-out photos better by more than the standard error over groups; or it ranks them no worse by as much,
+    and separates them better by more than two standard errors, which is 19 times of 20 no chance. Held-out groups are
+    ranked no worse by more than the error, either way. Where everything is ranked right already, nothing is taken.
+    """
+    gain, error = _mean_and_error(values.both - best.both)
+    apart, spread = _mean_and_error(values.separation - best.separation)
+    seen, doubt = _mean_and_error(values.groups - best.groups)
+    return gain > -error and (gain > error or apart > 2 * spread) and seen > -doubt
 
 
 class _Trials:
@@ -168,10 +180,10 @@ class _Trials:
         self._fold = {"groups": np.where(number >= 0, group_fold[number], -1), "photos": photo_fold}
         plain, apart = map(self._per_group, measures(material, material.vectors, self._queries))
         self.taken: Learn | None = None
-        self.best = _Values(plain, plain, apart)
+        self.best = HeldOut(plain, plain, apart)
         self.done = [Trial("as it is", {}, _percent(plain), _percent(plain), 0.0, 0.0, float(apart.mean()), True)]
 
-    def values(self, learn: Learn, sizes: Sequence[int]) -> dict[int, _Values]:
+    def values(self, learn: Learn, sizes: Sequence[int]) -> dict[int, HeldOut]:
         """What a map gives with each of some numbers of its first dimensions."""
         found = {(size, way): np.zeros((len(MEASURES), len(self._queries))) for size in sizes for way in self._fold}
         for way, fold in self._fold.items():
@@ -183,22 +195,15 @@ class _Trials:
                     found[size, way][:, places] = measures(self._material, vectors, self._queries[places])
         by_group = {key: [*map(self._per_group, values)] for key, values in found.items()}
         return {
-            size: _Values(photos, groups, (apart + beside) / 2)
+            size: HeldOut(photos, groups, (apart + beside) / 2)
             for size in sizes
             for (photos, apart), (groups, beside) in [(by_group[size, "photos"], by_group[size, "groups"])]
         }
 
-    def is_better(self, values: _Values) -> bool:
-        """Whether a map is to be taken; see the module."""
-        gain, error = _mean_and_error(values.both - self.best.both)
-        apart, spread = _mean_and_error(values.separation - self.best.separation)
-        seen, doubt = _mean_and_error(values.groups - self.best.groups)
-        return gain > 1e-6 and (gain > error or apart > spread) and seen > -doubt
-
-    def take_if_better(self, name: str, settings: dict[str, Any], values: _Values, learn: Learn) -> None:
+    def take_if_better(self, name: str, settings: dict[str, Any], values: HeldOut, learn: Learn) -> None:
         """Take a map that `is_better` than what was taken before."""
         gain, error = _mean_and_error(values.both - self.best.both)
-        better = self.is_better(values)
+        better = is_better(values, self.best)
         scores = _percent(values.photos), _percent(values.groups)
         apart = float(values.separation.mean())
         self.done.append(Trial(name, settings, *scores, 100 * gain, 100 * error, apart, better))

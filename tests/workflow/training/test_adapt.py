@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -27,7 +28,7 @@ from pipeline.workflow.gallery import open_gallery
 from pipeline.workflow.labelling.choice import choose_pairs
 from pipeline.workflow.labelling.session import LabellingSession
 from pipeline.workflow.progress import Silent
-from pipeline.workflow.training.adaptation import separation_of, unit
+from pipeline.workflow.training.adaptation import HeldOut, is_better, separation_of, unit
 from pipeline.workflow.training.mined_groups import SURE, group_pairs
 from pipeline.workflow.training.mining import MinedPairs, way_of_matching
 
@@ -291,6 +292,31 @@ def test_pairs_of_another_stop_of_the_matcher_are_others(index: Path, monkeypatc
     assert way("rerank.matching.depth_confidence=0.95") != default
     monkeypatch.setattr("pipeline.workflow.training.mining.WIDTH_CONFIDENCE", 0.95)
     assert way() != default
+
+
+def held_out(both: Sequence[float], separation: Sequence[float], groups: Sequence[float] | None = None) -> HeldOut:
+    """Values of three groups; those of held-out groups and of held-out photos are equal unless they are given."""
+    photos = np.asarray(both if groups is None else 2 * np.asarray(both) - np.asarray(groups))
+    return HeldOut(photos, np.asarray(both if groups is None else groups), np.asarray(separation))
+
+
+@pytest.mark.parametrize(
+    ("both", "separation", "groups", "taken"),
+    [
+        ((0.9, 0.8, 1.0), (3, 3, 3), None, True),  # ranks better than its error
+        ((0.7, 0.59, 0.83), (3, 3, 3), None, False),  # by less than its error
+        ((0.7, 0.59, 0.83), (4, 4.1, 3.9), None, True),  # and separates better
+        ((0.69, 0.62, 0.78), (4, 4.1, 3.9), None, True),  # worse by less than the error
+        ((0.69, 0.62, 0.78), (3, 3.1, 2.95), None, False),  # and separates better by less than two
+        ((0.6, 0.51, 0.7), (4, 4.1, 3.9), None, False),  # worse by more than the error
+        ((0.9, 0.8, 1.0), (4, 4.1, 3.9), (0.6, 0.5, 0.7), False),  # held-out groups are worse
+        ((0.7, 0.6, 0.8), (4, 4.1, 3.9), None, False),  # nothing is ranked otherwise: nothing to gain
+    ],
+)
+def test_a_map_is_taken_for_what_it_ranks_or_separates(
+    both: Sequence[float], separation: Sequence[float], groups: Sequence[float] | None, taken: bool
+) -> None:
+    assert is_better(held_out(both, separation, groups), held_out((0.7, 0.6, 0.8), (3, 3, 3))) is taken
 
 
 def test_separation_is_in_deviations_of_the_others() -> None:
