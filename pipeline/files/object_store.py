@@ -159,7 +159,7 @@ class ObjectPath:
                     yield found.path[start:], _facts_of(found)
 
     def _streamed(self, most: int | None) -> bytes:
-        """`read` by one request; a file of gs:// that is asked for its size keeps all threads waiting."""
+        """`read` by one request; to query the size of a file of gs:// first keeps all threads waiting."""
         with _store_errors(self), self._files.open_input_stream(self._place) as stream:
             content = bytearray()
             while (most is None or len(content) <= most) and (block := stream.read(_BLOCK)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,20 +118,17 @@ def test_a_join_killed_at_some_steps(run: Run, step: int, following: str) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("following", ["first", "second"])
-def test_a_shard_killed_at_every_step(run: Run, following: str) -> None:
+@pytest.mark.parametrize(
+    ("killed_at", "following"),
+    [
+        (shard_killed_at, "first"),
+        (shard_killed_at, "second"),
+        (join_killed_at, "joining"),
+        (join_killed_at, "second"),
+    ],
+)
+def test_killed_at_every_step(run: Run, killed_at: Callable[[Run, int, str], bool], following: str) -> None:
     step = 1
-    while shard_killed_at(run, step, following):
+    while killed_at(run, step, following):
         step += 1
-    print(f"shard, then {following}: {step - 1} steps")
-    assert step > 20
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("following", ["joining", "second"])
-def test_a_join_killed_at_every_step(run: Run, following: str) -> None:
-    step = 1
-    while join_killed_at(run, step, following):
-        step += 1
-    print(f"join, then {following}: {step - 1} steps")
     assert step > 20

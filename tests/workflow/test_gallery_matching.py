@@ -19,6 +19,7 @@ import relook
 from pipeline.config import load_config
 from pipeline.rerank import RerankStep
 from pipeline.rerank.matching.matchers import DEFAULT_FEATURES
+from pipeline.rerank.matching.reranker import MatchingReranker
 from pipeline.stages.info import info
 from pipeline.stages.sweep import sweep
 from pipeline.stores import Index
@@ -125,7 +126,8 @@ def test_a_sweep_matches_the_keypoints_that_are_kept(
     monkeypatch.setattr("pipeline.stages.sweep.open_chain", spy)
     settings = ["rerank.chain=[matching]", "rerank.matching.matcher=mutual"]
     found = sweep(load_config(overrides=[f"index={tmp_path / 'index'}", *settings]), ["rerank.matching.weight=0,1"])
-    assert [step.reranker.features for step in opened] == ["sift", "sift"]  # type: ignore[attr-defined]
+    assert all(isinstance(step.reranker, MatchingReranker) for step in opened)
+    assert [vars(step.reranker)["features"] for step in opened] == ["sift", "sift"]
     assert found.after[1].summary() == found.before.summary() != found.after[0].summary()
 
 
