@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bucket import Bucket, bucket, object_client, object_server
+from bucket_machines import in_bucket, machine, photos
 from tiny import TinyDescriber, paint, tiny, tiny_config
 
 from pipeline.config import Config
@@ -41,21 +42,6 @@ def home(tiny: None, tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyP
     return tmp_path
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> None:
-    """From here on this is a machine with a disk of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "disks" / name))
-
-
-def there(home: Path, bucket: Bucket) -> Config:
-    config = tiny_config(home)
-    rerank = config.rerank.model_copy(update={"chain": ()})
-    return config.model_copy(update={"index": Path(f"{bucket.url}/my index"), "rerank": rerank})
-
-
-def here(home: Path) -> Config:
-    return tiny_config(home)
-
-
 def held(config: Config) -> Any:
     index = Index(local_copy(config).index)
     assert index.verify() == []
@@ -69,12 +55,8 @@ def held(config: Config) -> Any:
     return records, vectors, [item.descriptors.tobytes() for item in index.locals(ids)]
 
 
-def photos(config: Config) -> str:
-    return str(config.catalog.images)
-
-
 def test_it_is_the_index_of_the_disk_and_is_searched_alike(home: Path, bucket: Bucket) -> None:
-    config, local = there(home, bucket), here(home)
+    config, local = in_bucket(home, bucket.url), tiny_config(home)
     summary = extract(config, photos(config))
     extract(local, photos(local))
     assert (summary.index, summary.images) == (f"{bucket.url}/my index", 10)
@@ -92,7 +74,7 @@ def test_it_is_the_index_of_the_disk_and_is_searched_alike(home: Path, bucket: B
 def test_a_search_follows_what_another_machine_publishes(
     home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract(config, photos(config))
     machine(monkeypatch, home, "searching")
     with Gallery(config) as gallery:
@@ -122,7 +104,7 @@ def test_a_search_follows_what_another_machine_publishes(
 def test_of_two_runs_one_is_refused_and_the_other_stays_whole(
     home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract(config, photos(config))
     publish, done = PublishedIndex.publish, []
 
@@ -146,7 +128,7 @@ def test_of_two_runs_one_is_refused_and_the_other_stays_whole(
 
 
 def test_two_first_runs(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     publish, done = PublishedIndex.publish, []
 
     def late(self: PublishedIndex, *arguments: Any) -> None:
@@ -168,7 +150,7 @@ def test_two_first_runs(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPa
 def test_work_that_was_not_published_is_continued_or_dropped_aloud(
     home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract(config, photos(config))
     paint(home / "photos" / "new.png", 50)
     with monkeypatch.context() as broken:
@@ -200,7 +182,7 @@ def _refuse(*_: Any) -> None:
 
 
 def test_nothing_is_uploaded_twice(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract(config, photos(config))
     sent: list[str] = []
     upload = ObjectPath.upload
@@ -213,7 +195,7 @@ def test_nothing_is_uploaded_twice(home: Path, bucket: Bucket, monkeypatch: pyte
 
 
 def test_a_copied_index_directory_is_an_index_there(home: Path, bucket: Bucket) -> None:
-    local, config = here(home), there(home, bucket)
+    local, config = tiny_config(home), in_bucket(home, bucket.url)
     extract(local, photos(local))
     paint(home / "photos" / "new.png", 50)
     extract(local, photos(local))
@@ -223,7 +205,7 @@ def test_a_copied_index_directory_is_an_index_there(home: Path, bucket: Bucket) 
 
 
 def test_garbage(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     with pytest.raises(RelookError, match=r"my index: no index here \(there is no index.json\)"):
         Gallery(config)
     extract(config, photos(config))
@@ -257,7 +239,7 @@ def test_garbage(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_part_that_was_cut_off_in_the_bucket_is_uploaded_again(home: Path, bucket: Bucket) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract(config, photos(config))
     part = next(key for key in bucket.listing() if "/globals/" in key)
     content = bucket.get(part)
@@ -268,7 +250,7 @@ def test_a_part_that_was_cut_off_in_the_bucket_is_uploaded_again(home: Path, buc
 
 
 def test_a_bucket_that_is_not_there_or_refuses(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     nowhere = config.model_copy(update={"index": Path("s3://no-such-bucket-here/index")})
     with pytest.raises(RelookError, match="there is no bucket 'no-such-bucket-here'"):
         extract(nowhere, photos(config))
@@ -290,7 +272,7 @@ def test_other_verbs_say_what_they_need(
     home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     for verb in (compact, lambda config: IndexWriter(config.index)):
         with pytest.raises(RelookError, match="needs an index directory on a disk"):
             verb(config)
@@ -325,7 +307,7 @@ def test_each_server_has_a_copy_of_its_own(
     home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
     """Two servers may have buckets of one name; the one here is called by both of its names."""
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract(config)
     first = local_copy(config).index
     monkeypatch.setenv(variable, bucket.endpoint.replace("127.0.0.1", "localhost"))
@@ -354,9 +336,9 @@ def test_a_write_that_meets_itself_has_been_done(bucket: Bucket) -> None:
 def test_records_are_equal(home: Path, bucket: Bucket) -> None:
     """Photos and index in one bucket: nothing but the cache is on the disk."""
     bucket.put_folder(home / "photos", "photos")
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract(config, f"{bucket.url}/photos")
-    local = here(home)
+    local = tiny_config(home)
     extract(local, photos(local))
     one, other = (Index(local_copy(c).index).records.values() for c in (config, local))
     assert [replace(r, mtime_ns=0) for r in one] == [replace(r, mtime_ns=0) for r in other]

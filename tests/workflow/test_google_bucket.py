@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bucket_machines import in_bucket, machine, photos
 from google_server import GoogleBucket, google_bucket, google_server
 from tiny import TinyDescriber, paint, tiny, tiny_config
 
@@ -38,22 +39,6 @@ def home(tiny: None, tmp_path: Path, google_bucket: GoogleBucket, monkeypatch: p
     return tmp_path
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> None:
-    """From here on this is a machine with a disk of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "disks" / name))
-
-
-def there(home: Path, bucket: GoogleBucket) -> Config:
-    config = tiny_config(home)
-    catalog = config.catalog.model_copy(update={"images": f"{bucket.url}/some photos"})
-    rerank = config.rerank.model_copy(update={"chain": ()})
-    return config.model_copy(update={"index": Path(f"{bucket.url}/my index"), "catalog": catalog, "rerank": rerank})
-
-
-def photos(config: Config) -> str:
-    return str(config.catalog.images)
-
-
 def seen(home: Path, config: Config) -> None:
     """The index of the bucket is that of a disk, but for the times of the photos."""
     local = tiny_config(home)
@@ -74,7 +59,7 @@ def seen(home: Path, config: Config) -> None:
 
 
 def test_photos_and_index_in_it(home: Path, google_bucket: GoogleBucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = there(home, google_bucket)
+    config = in_bucket(home, google_bucket.url, images=f"{google_bucket.url}/some photos")
     summary = extract(config, photos(config))
     assert (summary.index, summary.images, summary.failed) == (f"{google_bucket.url}/my index", 12, 1)
     machine(monkeypatch, home, "searching")
@@ -87,7 +72,7 @@ def test_photos_and_index_in_it(home: Path, google_bucket: GoogleBucket, monkeyp
 
 
 def test_shards_and_one_join(home: Path, google_bucket: GoogleBucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = there(home, google_bucket)
+    config = in_bucket(home, google_bucket.url, images=f"{google_bucket.url}/some photos")
     for shard in ("2/3", "1/3", "3/3"):
         machine(monkeypatch, home, shard)
         assert extract_shard(config, shard, photos(config)).outcome == "done"
@@ -99,7 +84,7 @@ def test_shards_and_one_join(home: Path, google_bucket: GoogleBucket, monkeypatc
 
 
 def test_of_two_runs_one_is_refused(home: Path, google_bucket: GoogleBucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, begun = there(home, google_bucket), []
+    config, begun = in_bucket(home, google_bucket.url, images=f"{google_bucket.url}/some photos"), []
     publish = PublishedIndex.publish
 
     def late(self: PublishedIndex, *arguments: Any) -> None:
@@ -147,7 +132,7 @@ def test_an_object_is_read_as_far_as_is_allowed(google_bucket: GoogleBucket) -> 
 def test_no_bucket_no_credentials_and_a_server_that_is_gone(
     home: Path, google_bucket: GoogleBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = there(home, google_bucket)
+    config = in_bucket(home, google_bucket.url, images=f"{google_bucket.url}/some photos")
     nowhere = config.model_copy(update={"index": Path("gs://no-such-bucket-here/index")})
 
     def lines(config: Config) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from bucket import Bucket, bucket, object_client, object_server
+from bucket_machines import in_bucket, machine, photos
 from stores_helpers import content
 from tiny import TinyDescriber, paint, tiny, tiny_config
 
@@ -41,17 +42,6 @@ def home(tiny: None, tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyP
     return tmp_path
 
 
-def machine(monkeypatch: pytest.MonkeyPatch, home: Path, name: str) -> None:
-    """From here on this is a machine with a disk of its own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(home / "disks" / name))
-
-
-def there(home: Path, bucket: Bucket) -> Config:
-    config = tiny_config(home)
-    rerank = config.rerank.model_copy(update={"chain": ()})
-    return config.model_copy(update={"index": Path(f"{bucket.url}/my index"), "rerank": rerank})
-
-
 def seen(config: Config) -> Any:
     """What a search sees."""
     index = Index(local_copy(config).index)
@@ -62,7 +52,7 @@ def seen(config: Config) -> Any:
 def whole(home: Path) -> Any:
     """What one process makes of the photos, on a disk."""
     config = tiny_config(home)
-    extract(config, str(config.catalog.images))
+    extract(config, photos(config))
     index = Index(config.index)
     return content(index), list(index.records), index.failure_rows(), index.card
 
@@ -91,7 +81,7 @@ def another_day(photos: Path) -> None:
 
 
 def test_the_index_of_one_process_on_two_days(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     for shards in (3, 2):
         each_on_its_machine(monkeypatch, home, config, shards)
         machine(monkeypatch, home, "joining")
@@ -106,7 +96,7 @@ def test_the_index_of_one_process_on_two_days(home: Path, bucket: Bucket, monkey
         assert seen(config) == expected
         assert summary.images == len(expected[1])
         machine(monkeypatch, home, "alone")
-        assert extract(config, str(config.catalog.images)).equal == summary.images
+        assert extract(config, photos(config)).equal == summary.images
         if shards == 3:
             another_day(home / "photos")
     with pytest.raises(RelookError, match=r"my index: there are no shards to join; begin with: .* --index s3://"):
@@ -114,7 +104,7 @@ def test_the_index_of_one_process_on_two_days(home: Path, bucket: Bucket, monkey
 
 
 def test_until_the_join_searches_see_what_was(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     assert extract_shard(config, "1/3").described == 6
     assert info(config).images == 0
     shards = info(config).shards
@@ -136,7 +126,7 @@ def test_until_the_join_searches_see_what_was(home: Path, bucket: Bucket, monkey
 def test_a_shard_that_is_done_describes_nothing_on_any_machine(
     home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract_shard(config, "1/2")
     assert not list(cache_folder().glob("*/shards/shards/*/1-of-2"))  # the bucket has it
     monkeypatch.setattr(TinyDescriber, "describe", lambda *_: pytest.fail("described again"))
@@ -148,7 +138,7 @@ def test_a_shard_that_is_done_describes_nothing_on_any_machine(
 def test_a_shard_that_was_stopped_goes_on_on_another_machine(
     home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config, stop, describe = there(home, bucket), Stop(), TinyDescriber.describe
+    config, stop, describe = in_bucket(home, bucket.url), Stop(), TinyDescriber.describe
 
     def stopping(self: TinyDescriber, batch: Any) -> Any:
         stop.request("SIGTERM")
@@ -173,7 +163,7 @@ def test_a_shard_that_was_stopped_goes_on_on_another_machine(
 
 
 def test_mix_ups_are_named_after_the_bucket(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract_shard(config, "1/2")
     machine(monkeypatch, home, "second")
     other = tiny_config(home, size=64).model_copy(update={"index": config.index})
@@ -186,7 +176,7 @@ def test_mix_ups_are_named_after_the_bucket(home: Path, bucket: Bucket, monkeypa
             action()
         assert str(caught.value).startswith(f"{bucket.url}/my index/shards")
     paint(home / "photos" / "new.png", 50)
-    reindex(config, str(config.catalog.images))
+    reindex(config, photos(config))
     for late in (lambda: extract_shard(config, "2/2"), lambda: join(config)):
         with pytest.raises(RelookError, match=r"the index has changed since|not done"):
             late()
@@ -196,7 +186,7 @@ def test_machines_that_plan_at_once(
     home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One is quicker, before the other has published the index; then between its index and its plan."""
-    config, publish = there(home, bucket), PublishedShards.publish
+    config, publish = in_bucket(home, bucket.url), PublishedShards.publish
     commit, begun = PublishedIndex.publish, []
 
     def quicker(of: Any, what: str, shard: str) -> Any:
@@ -226,7 +216,7 @@ def test_machines_that_plan_at_once(
 
 def test_one_shard_on_two_machines(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is later ends with exit code 75; running it again finds the shard done."""
-    config, begun = there(home, bucket), []
+    config, begun = in_bucket(home, bucket.url), []
     extract_shard(config, "1/2")
     publish = exchange._publish
 
@@ -247,7 +237,7 @@ def test_one_shard_on_two_machines(home: Path, bucket: Bucket, monkeypatch: pyte
 
 
 def test_of_two_joins_one_is_refused(home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    config, begun = there(home, bucket), []
+    config, begun = in_bucket(home, bucket.url), []
     each_on_its_machine(monkeypatch, home, config, 2)
     publish = exchange._publish
 
@@ -271,7 +261,7 @@ def test_of_two_joins_one_is_refused(home: Path, bucket: Bucket, monkeypatch: py
 def test_no_credentials_no_bucket_and_a_server_that_is_gone(
     home: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = there(home, bucket)
+    config = in_bucket(home, bucket.url)
     extract_shard(config, "1/2")
     nowhere = config.model_copy(update={"index": Path("s3://no-such-bucket-here/index")})
     for verb in (lambda one: extract_shard(one, "2/2"), join):
