@@ -25,6 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from photos import PhotoMaker, make_photo
 from PIL import EpsImagePlugin, Image
+from quadrants import COLOURS, Pixels, quadrants, save
 
 from pipeline.errors import ImageError
 from pipeline.imaging import INTERPOLATIONS, MAX_ASPECT, ResizeRule, decode_image, read_image, resize, target_size
@@ -34,10 +35,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning"),
 ]
 
-Pixels = npt.NDArray[np.uint8]
 Rule = Literal["area", "short", "long"]
 
-COLOURS = np.array([[[220, 40, 30], [40, 200, 60]], [[30, 60, 210], [240, 230, 200]]], np.uint8)
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
 
 
@@ -346,16 +345,6 @@ def test_bytes_of_no_picture_give_an_image_error(data: bytes) -> None:
 
 
 # --- pictures that are good -------------------------------------------------------------------------------------------
-
-
-def save(path: Path, image: Image.Image, **options: Any) -> Path:
-    image.save(path, **options)
-    return path
-
-
-def quadrants(side: int = 16) -> Pixels:
-    """Four colours in a rectangle that is higher than wide: each turn or flip of it looks different."""
-    return np.ascontiguousarray(COLOURS.repeat(2 * side, axis=0).repeat(side, axis=1))
 
 
 # How EXIF's orientations store the upright picture: row 0 and column 0 of the file are these edges of the scene.
