@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.types import Description, FloatArray, ImageRecord, Keypoints, LocalDescriptors, ModelCard
 
@@ -98,6 +100,13 @@ def content(index: Index) -> dict[str, tuple[Any, ...]]:
             name: (record, *vectors[name], *_plain(store.read([name])[0]), *keypoints[name])
             for name, record in index.records.items()
         }
+
+
+def one_line(error: pytest.ExceptionInfo[RelookError]) -> str:
+    """The message of an error, which is one line."""
+    message = str(error.value)
+    assert "\n" not in message
+    return message
 
 
 def same_locals(one: LocalDescriptors, other: LocalDescriptors) -> bool:

@@ -18,11 +18,6 @@ from pipeline.stores.index.compaction import fold_parts, small_parts
 OTHER = make_card(settings={"image": {"size": 128}, "scales": [1.0]})
 
 
-@pytest.fixture(params=["parquet", "csv"])
-def tables(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
 @pytest.fixture(autouse=True)
 def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)

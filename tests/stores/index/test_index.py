@@ -23,6 +23,7 @@ from stores_helpers import (
     make_index,
     make_items,
     make_locals,
+    one_line,
     same_locals,
     start,
     unit_vectors,
@@ -44,17 +45,6 @@ AWKWARD = [
     "[1]",
     "x" * 600,
 ]
-
-
-@pytest.fixture(params=["parquet", "csv"])
-def tables(request: pytest.FixtureRequest) -> Any:
-    return request.param
-
-
-def one_line(error: pytest.ExceptionInfo[RelookError]) -> str:
-    message = str(error.value)
-    assert "\n" not in message
-    return message
 
 
 def test_all_that_is_written_is_read(tmp_path: Path, tables: Any) -> None:
