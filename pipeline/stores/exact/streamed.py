@@ -18,8 +18,8 @@ from pipeline.stores.exact.products import product_of
 from pipeline.types import FloatArray
 
 # Bytes that are read and multiplied at once, and blocks that a thread takes together.
-_BLOCK_BYTES = 1 << 20
-_BLOCKS = 8
+_BLOCK_BYTES = 2 << 20
+_BLOCKS = 4
 
 
 class VectorSource(Protocol):

@@ -7,13 +7,14 @@ looked up.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.stores.index.arrow_rows import arrow_rows
+from pipeline.stores.index.arrow_rows import arrow_rows, arrow_texts
 from pipeline.stores.once import once_property
 
 _ROWS_AT_ONCE = 65536
@@ -65,14 +66,13 @@ class IdColumn:
     def _found_by_scan(self, names: Sequence[str]) -> npt.NDArray[np.intp]:
         """The same without a table of all ids, which takes as long as 25 such searches of a column."""
         unique = {name.encode("utf-8", "surrogatepass"): number for number, name in enumerate(dict.fromkeys(names))}
-        wanted = pa.array(list(unique), pa.binary())
+        wanted = arrow_texts(list(unique))
         row_of = np.full(len(unique), -1, np.intp)
         start = 0
         for chunk in self._column.chunks:
-            found = pc.fill_null(pc.index_in(chunk.cast(pa.binary()), value_set=wanted), -1)
-            numbers = np.frombuffer(found.buffers()[1], np.int32, len(found), 4 * found.offset)
-            rows = np.flatnonzero(numbers >= 0)
-            row_of[numbers[rows]] = rows + start
+            found = pc.index_in(chunk.cast(pa.binary()), value_set=wanted)
+            rows = _numbers(pc.indices_nonzero(found.is_valid()), np.uint64).astype(np.intp)
+            row_of[_numbers(found.drop_null(), np.int32)] = rows + start
             start += len(chunk)
         places = (unique[name.encode("utf-8", "surrogatepass")] for name in names)
         return row_of[np.fromiter(places, np.intp, len(names))]
@@ -81,7 +81,7 @@ class IdColumn:
     def rank(self) -> npt.NDArray[np.int32]:
         """Where each row's id stands when ids are sorted by code point (which is the order of their UTF-8 bytes)."""
         found = pc.sort_indices(self._column)
-        order = np.frombuffer(found.buffers()[1], np.uint64, len(found), 8 * found.offset)  # `to_numpy` imports pandas
+        order = _numbers(found, np.uint64)
         rank = np.empty(len(order), np.int32)
         rank[order] = np.arange(len(order), dtype=np.int32)
         return rank
@@ -117,6 +117,12 @@ class IdRank:
         rank = np.empty(len(rows), np.int32)
         rank[sorted(range(len(rows)), key=names.__getitem__)] = np.arange(len(rows), dtype=np.int32)
         return rank
+
+
+def _numbers(column: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A column without nulls, as NumPy reads it. `to_numpy` would do, but it imports pandas."""
+    width = np.dtype(dtype).itemsize
+    return np.frombuffer(column.buffers()[1], dtype, len(column), width * column.offset)
 
 
 def _joined(chunks: Sequence[pa.Array]) -> Iterator[pa.Array]:

@@ -77,10 +77,13 @@ class PlainVectors:
 
     def read(self, rows: npt.NDArray[np.intp], out: FloatArray) -> None:
         """Read some rows, ascending, straight into `out` [n, D] float32, whose values lie one after the other."""
-        ends = [*(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        if not len(rows):
+            return
+        together = rows[-1] - rows[0] + 1 == len(rows)
+        ends = [] if together else (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
         start = 0
         with FileIO(self._path) as raw:
-            for end in ends if len(rows) else ():
+            for end in (*ends, len(rows)):
                 self._read_run(raw, int(rows[start]) * self._dimension, out[start:end].reshape(-1))
                 start = end
 
@@ -169,8 +172,8 @@ def _unpacked(packed: bytes, width: int, count: int) -> npt.NDArray[np.uint8]:
         run, at = _varint(packed, at)
         if run & 1:
             size = (run >> 1) * width
-            bits = np.unpackbits(np.frombuffer(packed[at : at + size], np.uint8), bitorder="little").reshape(-1, width)
-            found.append((bits << np.arange(width, dtype=np.uint8)).sum(axis=1, dtype=np.uint8))
+            bits = np.unpackbits(np.frombuffer(packed[at : at + size], np.uint8), bitorder="little")
+            found.append(sum((bits[bit::width] << bit for bit in range(1, width)), bits[::width]))
         else:
             size = 1
             found.append(np.full(min(run >> 1, count), packed[at] if at < len(packed) else 0, np.uint8))

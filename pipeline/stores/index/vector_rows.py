@@ -7,8 +7,10 @@ sister of `image_rows.py`, which finds the rows of ids.
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +39,10 @@ class VectorRows:
 
     def __init__(self, directory: Path, parts: Sequence[Part], dimension: int) -> None:
         self._directory, self._parts = directory, tuple(parts)
-        self._first = np.cumsum([0, *(part.rows - len(part.deleted) for part in parts)])
+        self._first = [0, *accumulate(part.rows - len(part.deleted) for part in parts)]
         self._layouts: dict[int, PlainVectors | None] = {}
         self._living: dict[int, Rows] = {}
-        self.shape = (int(self._first[-1]), dimension)
+        self.shape = (self._first[-1], dimension)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -76,6 +78,9 @@ class VectorRows:
 
     def _runs(self, rows: Rows) -> list[tuple[int, slice, Rows]]:
         """Of ascending rows the numbers of their parts, which of `rows` each one has, and their rows in it."""
+        first = bisect_right(self._first, rows[0]) - 1 if len(rows) else 0
+        if len(rows) and rows[-1] < self._first[first + 1]:  # as of most blocks of a pass over all of them
+            return [(first, slice(0, len(rows)), rows - self._first[first])]
         part_of = np.searchsorted(self._first, rows, side="right") - 1
         numbers, starts = np.unique(part_of, return_index=True)
         ends = [*starts[1:].tolist(), len(rows)]
