@@ -7,7 +7,7 @@ time of one copy of the vectors, and some megabytes of memory.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -48,13 +48,13 @@ class StreamScanner:
 
     def scan(self, queries: FloatArray, thresholds: FloatArray, margin: Margin, among: Rows | None) -> Iterator[Block]:
         """See `Scanner.scan`."""
-        columns, multiply = np.ascontiguousarray(queries.T), product_of("float32")
+        multiply = _product_with(queries)
         count = len(self._source) if among is None else len(among)
         size = max(1, _BLOCK_BYTES // (4 * self._source.shape[1]))
 
         def one(start: int) -> Block:
             rows = np.arange(start, min(start + size, count)) if among is None else among[start : start + size]
-            products = multiply(self._read(rows, size), columns)
+            products = multiply(self._read(rows, size))
             if start == 0:
                 begin_thresholds(products, thresholds, margin)
             places, which, found = block_of(products, thresholds)
@@ -75,3 +75,14 @@ class StreamScanner:
         block: FloatArray = self._own.block[: len(rows)]
         self._source.read(rows, block)
         return block
+
+
+def _product_with(queries: FloatArray) -> Callable[[FloatArray], FloatArray]:
+    """What multiplies a block with queries [Q, D], on one core: NumPy's BLAS would share a block among threads.
+
+    One query takes no longer by `einsum` than by ONNX Runtime, which is not imported for it then.
+    """
+    if len(queries) == 1:
+        return lambda block: np.einsum("ij,j->i", block, queries[0])[:, None]
+    multiply, columns = product_of("float32"), np.ascontiguousarray(queries.T)
+    return lambda block: multiply(block, columns)
