@@ -213,13 +213,10 @@ class Gallery(OpenedIndex):
         if not own.complete:
             ids = list(self.index.records)
             return ids, self.store.fetch(ids)
-        names: list[str] = []
-        matrix = np.empty((len(self), self.index.card.dimension), np.float32)
-        for part in self.index.manifest.parts:
-            for ids_, vectors in self.index.stream_globals(part):
-                matrix[len(names) : len(names) + len(ids_)] = vectors
-                names += ids_.to_pylist()
-        return names, matrix
+        rows = self.index.vector_rows
+        matrix = np.empty(rows.shape, np.float32)
+        rows.read_all(matrix)
+        return self.index.vector_ids.at(np.arange(len(rows))), matrix
 
     def to_pandas(self) -> pd.DataFrame:
         """The catalog: one row per image with the columns of `ImageRecord`; `bbox` is a tuple or None."""

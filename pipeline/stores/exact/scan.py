@@ -2,26 +2,21 @@
 
 Below `search.py`. Products of blocks that fit the caches: on a CPU by NumPy for one query in float32, which takes as
 long as reading the vectors, and otherwise by ONNX Runtime, one core a block (`products.py`); by torch on CUDA, where
-the vectors are kept.
+the vectors are kept. `streamed.py` does it for vectors in files.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.stores.exact.blocks import Block, Margin, Rows, begin_thresholds, block_of, in_threads
 from pipeline.stores.exact.products import product_of
+from pipeline.stores.exact.streamed import StreamScanner, VectorSource
 from pipeline.types import FloatArray
-
-Rows = npt.NDArray[np.intp]
-Block = tuple[Rows, Rows, FloatArray]
-Margin = tuple[int, np.float32]
 
 # Scores of a block: 512 kB, which the second-level cache of a core holds.
 _SCORES = 1 << 17
@@ -47,8 +42,10 @@ class Scanner(Protocol):
         """
 
 
-def open_scanner(vectors: npt.NDArray[np.floating], device: str) -> Scanner:
-    """A scanner of [N, D] float32 or float16 vectors on a device."""
+def open_scanner(vectors: npt.NDArray[np.floating] | VectorSource, device: str) -> Scanner:
+    """A scanner of [N, D] float32 or float16 vectors on a device, or of those that a source reads."""
+    if not isinstance(vectors, np.ndarray):
+        return StreamScanner(vectors)
     return CPUScanner(vectors) if device == "cpu" else TorchScanner(vectors, device)
 
 
@@ -60,7 +57,6 @@ class CPUScanner:
 
     def scan(self, queries: FloatArray, thresholds: FloatArray, margin: Margin, among: Rows | None) -> Iterator[Block]:
         """See `Scanner.scan`."""
-        top_k, slack = margin
         columns = np.ascontiguousarray(queries.T)
         count = len(self._vectors) if among is None else len(among)
         shared = self._vectors.dtype == np.float32 and len(queries) == 1
@@ -69,37 +65,18 @@ class CPUScanner:
         if not shared:
             size = max(256, min(size, _VALUES // queries.shape[1]))
 
-        def block_of(start: int) -> Block:
+        def one(start: int) -> Block:
             part = slice(start, start + size)
-            block = self._vectors[part] if among is None else self._vectors[among[part]]
-            product = multiply(block, columns)
-            if start == 0 and len(block) > top_k:
-                np.copyto(thresholds, np.partition(product.T, len(block) - top_k)[:, len(block) - top_k] - slack)
-            hits = np.flatnonzero(product >= thresholds)
-            rows, which = np.divmod(hits, len(queries))
-            found = product.reshape(-1)[hits]
+            products = multiply(self._vectors[part] if among is None else self._vectors[among[part]], columns)
+            if start == 0:
+                begin_thresholds(products, thresholds, margin)
+            rows, which, found = block_of(products, thresholds)
             return (rows + start if among is None else among[rows + start]), which, found
 
         if count:
-            yield block_of(0)
+            yield one(0)
         starts = range(size, count, size)
-        yield from map(block_of, starts) if shared else _in_threads(block_of, starts)
-
-
-def _in_threads(work: Callable[[int], Block], starts: Sequence[int]) -> Iterator[Block]:
-    """Blocks in order, computed by as many threads as there are cores, a few ahead of whoever takes them."""
-    threads = min(os.cpu_count() or 1, len(starts))
-    if threads < 2:
-        yield from map(work, starts)
-        return
-    running: deque[Future[Block]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="search") as pool:
-        for start in starts:
-            running.append(pool.submit(work, start))
-            if len(running) > 2 * threads:
-                yield running.popleft().result()
-        while running:
-            yield running.popleft().result()
+        yield from map(one, starts) if shared else in_threads(one, starts)
 
 
 class TorchScanner:

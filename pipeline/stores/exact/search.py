@@ -14,13 +14,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from pipeline.stores.exact.blocks import Rows
 from pipeline.stores.exact.scan import Scanner, open_scanner
+from pipeline.stores.exact.streamed import VectorSource
 from pipeline.types import FloatArray
 
-Rows = npt.NDArray[np.intp]
-
 # Queries that share one pass over the vectors, while what is kept for them stays small.
-_QUERIES = 64
+PASS_QUERIES = 64
 _KEPT = 1 << 22
 # Cosines are multiples of one over this: finer than float32 near 1, coarser than the errors of summing in float64.
 _STEPS = 2.0**30
@@ -39,12 +39,12 @@ class FlatVectors:
     """Exact search in N vectors.
 
     Args:
-        vectors: [N, D] float32 or float16, rows of about unit length.
+        vectors: [N, D] float32 or float16, rows of about unit length; or what reads such rows in float32.
         rank: where each row's id stands: equal scores go by it. An array [N], or what gives as much for some rows.
         device: "cpu", or "cuda" for the first pass there.
     """
 
-    def __init__(self, vectors: npt.NDArray[np.floating], rank: Rank, device: str = "cpu") -> None:
+    def __init__(self, vectors: npt.NDArray[np.floating] | VectorSource, rank: Rank, device: str = "cpu") -> None:
         self.vectors, self._rank = vectors, rank
         self._scanner: Scanner = open_scanner(vectors, device)
         # Twice the error that a sum of D products in float32 can have, whatever its order: one may be too low while
@@ -66,7 +66,7 @@ class FlatVectors:
         """
         count = len(self.vectors) if among is None else len(among)
         top_k = min(top_k, count)
-        step = max(1, min(_QUERIES, _KEPT // max(1, top_k)))
+        step = max(1, min(PASS_QUERIES, _KEPT // max(1, top_k)))
         found = []
         for start in range(0, len(queries), step):
             found += self._pass(queries[start : start + step], top_k, among)

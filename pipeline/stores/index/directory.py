@@ -17,7 +17,8 @@ import pyarrow as pa
 from pipeline.errors import RelookError
 from pipeline.files import Place, located, sha256_of
 from pipeline.stores.index.carried_describer import StoredDescriber, read_describer
-from pipeline.stores.index.image_rows import ImageRows
+from pipeline.stores.index.id_column import IdColumn
+from pipeline.stores.index.image_rows import ImageRows, read_ids_of_parts
 from pipeline.stores.index.keypoint_store import KeypointStore
 from pipeline.stores.index.local_store import LocalStore
 from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, failures_name, read_manifest
@@ -33,6 +34,7 @@ from pipeline.stores.index.tables import (
     read_records,
     stream_globals,
 )
+from pipeline.stores.index.vector_rows import VectorRows
 from pipeline.stores.once import once_property
 from pipeline.types import (
     FeatureMaps,
@@ -138,6 +140,19 @@ class Index:
         return [ids[row] for row in part.deleted]
 
     @once_property
+    def vector_rows(self) -> VectorRows:
+        """The global descriptors by row, in the order of the parts, read when they are wanted."""
+        return VectorRows(self.directory, self._parts_with("globals"), self.card.dimension)
+
+    @once_property
+    def vector_ids(self) -> IdColumn:
+        """The id of every row of `vector_rows`."""
+        parts = self._parts_with("globals")
+        if parts == self._parts_with("catalog"):  # both tables of a part have the same ids, in the same order
+            return self._catalog_ids
+        return read_ids_of_parts(self.directory, parts, "globals")
+
+    @once_property
     def local_store(self) -> LocalStore:
         """Reads local descriptors by image id."""
         return LocalStore(lambda ids: self._places_in("locals", ids))
@@ -236,7 +251,11 @@ class Index:
 
     @once_property
     def _rows(self) -> ImageRows:
-        return ImageRows(self.directory, self._parts_with("catalog"))
+        return ImageRows(self._parts_with("catalog"), self._catalog_ids)
+
+    @once_property
+    def _catalog_ids(self) -> IdColumn:
+        return read_ids_of_parts(self.directory, self._parts_with("catalog"), "catalog")
 
     @once_property
     def _record_lookup(self) -> RecordLookup:

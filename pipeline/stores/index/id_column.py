@@ -7,13 +7,14 @@ looked up.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.stores.index.arrow_rows import arrow_rows
+from pipeline.stores.index.arrow_rows import arrow_rows, arrow_texts
 from pipeline.stores.once import once_property
 
 _ROWS_AT_ONCE = 65536
@@ -21,6 +22,8 @@ _ROWS_AT_ONCE = 65536
 _CHUNK_ROWS = 1 << 20
 # Up to here sorting some ids takes less than sorting all.
 _FEW_ROWS = 1 << 14
+# Look-ups that go through the column: all of them together take less than hashing every id does.
+_SCANS = 16
 
 
 class IdColumn:
@@ -28,6 +31,7 @@ class IdColumn:
 
     def __init__(self, chunks: Sequence[pa.Array]) -> None:
         self._column = pa.chunked_array(list(_joined(chunks)), pa.string())
+        self._scans = 0
 
     def __len__(self) -> int:
         return len(self._column)
@@ -39,6 +43,9 @@ class IdColumn:
 
     def rows_of(self, names: Sequence[str]) -> npt.NDArray[np.intp]:
         """The row of each of these ids, -1 for one that is not there."""
+        if self._scans < _SCANS:
+            self._scans += 1
+            return self._found_by_scan(names)
         hashes, order = self._hashed
         wanted = np.fromiter(map(hash, names), np.int64, len(names))
         place = np.searchsorted(hashes, wanted)
@@ -56,11 +63,25 @@ class IdColumn:
             left = left[place[left] < len(hashes)]
         return found
 
+    def _found_by_scan(self, names: Sequence[str]) -> npt.NDArray[np.intp]:
+        """The same without a table of all ids, which takes as long as 25 such searches of a column."""
+        unique = {name.encode("utf-8", "surrogatepass"): number for number, name in enumerate(dict.fromkeys(names))}
+        wanted = arrow_texts(list(unique))
+        row_of = np.full(len(unique), -1, np.intp)
+        start = 0
+        for chunk in self._column.chunks:
+            found = pc.index_in(chunk.cast(pa.binary()), value_set=wanted)
+            rows = _numbers(pc.indices_nonzero(found.is_valid()), np.uint64).astype(np.intp)
+            row_of[_numbers(found.drop_null(), np.int32)] = rows + start
+            start += len(chunk)
+        places = (unique[name.encode("utf-8", "surrogatepass")] for name in names)
+        return row_of[np.fromiter(places, np.intp, len(names))]
+
     @once_property
     def rank(self) -> npt.NDArray[np.int32]:
         """Where each row's id stands when ids are sorted by code point (which is the order of their UTF-8 bytes)."""
         found = pc.sort_indices(self._column)
-        order = np.frombuffer(found.buffers()[1], np.uint64, len(found), 8 * found.offset)  # `to_numpy` imports pandas
+        order = _numbers(found, np.uint64)
         rank = np.empty(len(order), np.int32)
         rank[order] = np.arange(len(order), dtype=np.int32)
         return rank
@@ -96,6 +117,12 @@ class IdRank:
         rank = np.empty(len(rows), np.int32)
         rank[sorted(range(len(rows)), key=names.__getitem__)] = np.arange(len(rows), dtype=np.int32)
         return rank
+
+
+def _numbers(column: pa.Array, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A column without nulls, as NumPy reads it. `to_numpy` would do, but it imports pandas."""
+    width = np.dtype(dtype).itemsize
+    return np.frombuffer(column.buffers()[1], dtype, len(column), width * column.offset)
 
 
 def _joined(chunks: Sequence[pa.Array]) -> Iterator[pa.Array]:

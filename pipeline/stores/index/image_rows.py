@@ -10,11 +10,13 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline.errors import RelookError
 from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.index.id_column import IdColumn
 from pipeline.stores.index.manifest import Part
@@ -27,18 +29,14 @@ class ImageRows:
     """The places of the images of one generation; deleted rows have none.
 
     Args:
-        directory: the index.
         parts: those that have a catalog.
+        ids: theirs, see `read_ids_of_parts`.
     """
 
-    def __init__(self, directory: Path, parts: Sequence[Part]) -> None:
-        self.parts = tuple(parts)
-        self._directory = directory
-        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as pool:
-            columns = list(pool.map(self._living_ids, self.parts))
-        self._ids = IdColumn([chunk for column in columns for chunk in column.chunks])
-        self._first = np.cumsum([0, *(len(column) for column in columns)])
-        self._has_deleted = np.array([bool(part.deleted) for part in self.parts], np.bool_)
+    def __init__(self, parts: Sequence[Part], ids: IdColumn) -> None:
+        self.parts, self._ids = tuple(parts), ids
+        self._first = np.cumsum([0, *(part.rows - len(part.deleted) for part in parts)])
+        self._has_deleted = np.array([bool(part.deleted) for part in parts], np.bool_)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -56,8 +54,25 @@ class ImageRows:
             rows[mine] = living[rows[mine]]
         return part_of, rows
 
-    def _living_ids(self, part: Part) -> pa.ChunkedArray:
-        column = read_id_column(self._directory / part.files["catalog"].path)
-        if not part.deleted:
-            return column
-        return column.take(arrow_rows(np.setdiff1d(np.arange(part.rows), part.deleted)))
+
+def read_ids_of_parts(directory: Path, parts: Sequence[Part], kind: Literal["catalog", "globals"]) -> IdColumn:
+    """The ids of all parts, in their order, as one of their tables has them; deleted rows left out.
+
+    Raises:
+        RelookError: a table is missing, damaged, or has another number of rows than its part.
+    """
+
+    def living_ids(part: Part) -> list[pa.Array]:
+        path = directory / part.files[kind].path
+        column = read_id_column(path)
+        if len(column) != part.rows:
+            raise RelookError(f"{path}: has {len(column)} rows instead of {part.rows}; run: relook verify")
+        if part.deleted:
+            column = column.take(arrow_rows(np.setdiff1d(np.arange(part.rows), part.deleted)))
+        chunks: list[pa.Array] = column.chunks
+        return chunks
+
+    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as pool:
+        found = IdColumn([chunk for chunks in pool.map(living_ids, parts) for chunk in chunks])
+    pa.default_memory_pool().release_unused()
+    return found

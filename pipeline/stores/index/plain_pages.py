@@ -8,9 +8,12 @@ Thrift's compact protocol.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from io import FileIO
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -57,28 +60,41 @@ class PlainVectors:
 
     def __init__(self, path: Path, file: pq.ParquetFile, dimension: int) -> None:
         self._path, self._dimension = path, dimension
-        self._rows = file.metadata.num_rows
-        levels = _Levels(dimension)
+        self.rows: int = file.metadata.num_rows
         with FileIO(path) as raw:
-            self._pages = [page for chunk in _chunks(file) for page in _pages_of(raw, chunk, levels)]
-        if sum(page.count for page in self._pages) != self._rows * dimension:
+            self._pages = [page for chunk in _chunks(file) for page in _pages_of(raw, chunk, dimension)]
+        self._first = [0, *accumulate(page.count for page in self._pages)]
+        if self._first[-1] != self.rows * dimension:
             raise OtherLayoutError("values are missing")
 
     def pieces(self, rows: int) -> Iterator[FloatArray]:
         """The vectors, `rows` of them at a time, each piece an array of its own."""
-        pages = iter(self._pages)
-        page, taken = Page(0, 0), 0
+        for first in range(0, self.rows, rows):
+            numbers = np.arange(first, min(first + rows, self.rows))
+            piece = np.empty((len(numbers), self._dimension), np.float32)
+            self.read(numbers, piece)
+            yield piece
+
+    def read(self, rows: npt.NDArray[np.intp], out: FloatArray) -> None:
+        """Read some rows, ascending, straight into `out` [n, D] float32, whose values lie one after the other."""
+        if not len(rows):
+            return
+        together = rows[-1] - rows[0] + 1 == len(rows)
+        ends = [] if together else (np.flatnonzero(np.diff(rows) != 1) + 1).tolist()
+        start = 0
         with FileIO(self._path) as raw:
-            for first in range(0, self._rows, rows):
-                piece = np.empty((min(rows, self._rows - first), self._dimension), np.float32)
-                flat, filled = piece.reshape(-1), 0
-                while filled < len(flat):
-                    if taken == page.count:
-                        page, taken = next(pages), 0
-                    count = min(len(flat) - filled, page.count - taken)
-                    _read_into(raw, flat[filled : filled + count], page.offset + 4 * taken)
-                    filled, taken = filled + count, taken + count
-                yield piece
+            for end in (*ends, len(rows)):
+                self._read_run(raw, int(rows[start]) * self._dimension, out[start:end].reshape(-1))
+                start = end
+
+    def _read_run(self, raw: FileIO, first: int, values: FloatArray) -> None:
+        """Values number `first` and after, from as many pages as they lie in."""
+        filled, number = 0, bisect_right(self._first, first) - 1
+        while filled < len(values):
+            page, inside = self._pages[number], first + filled - self._first[number]
+            count = min(len(values) - filled, page.count - inside)
+            _read_into(raw, values[filled : filled + count], page.offset + 4 * inside)
+            filled, number = filled + count, number + 1
 
 
 def _read_into(file: FileIO, values: FloatArray, offset: int) -> None:
@@ -103,7 +119,7 @@ def _chunks(file: pq.ParquetFile) -> Iterator[Any]:
         yield chunk
 
 
-def _pages_of(file: FileIO, chunk: Any, levels: _Levels) -> Iterator[Page]:
+def _pages_of(file: FileIO, chunk: Any, dimension: int) -> Iterator[Page]:
     """The pages of one row group, whose first value begins a list."""
     offset, seen = chunk.data_page_offset, 0
     end = offset + chunk.total_compressed_size
@@ -114,7 +130,7 @@ def _pages_of(file: FileIO, chunk: Any, levels: _Levels) -> Iterator[Page]:
         kind, body, (count, *encodings) = header[1], header[3], (header[5][key] for key in (1, 2, 3, 4))
         if kind != _DATA_PAGE or encodings != [_PLAIN, _RLE, _RLE] or not 0 < 4 * count <= body <= end - offset:
             raise OtherLayoutError("other pages")
-        taken = levels.check(head[size:], seen, count)
+        taken = _checked_levels(head[size:], seen % dimension, count, dimension)
         if body != taken + 4 * count:
             raise OtherLayoutError("other pages")
         yield Page(offset + size + taken, count)
@@ -123,33 +139,30 @@ def _pages_of(file: FileIO, chunk: Any, levels: _Levels) -> Iterator[Page]:
         raise OtherLayoutError("values are missing")
 
 
-class _Levels:
-    """Checks that lists of D values follow each other, none of them empty or with a null.
+def _checked_levels(body: bytes, place: int, count: int, dimension: int) -> int:
+    """Bytes of the levels at the start of a page of `count` values, the first of which is number `place` of its list.
 
-    The levels of one page are as those of another that begins at the same place of a list, so few are looked at.
+    Raises OtherLayoutError unless they say that lists of D values follow each other, none empty or with a null.
     """
+    parts, taken = [], 0
+    for _ in range(2):
+        size = int.from_bytes(body[taken : taken + 4], "little")
+        parts.append(body[taken + 4 : taken + 4 + size])
+        taken += 4 + size
+    if taken > len(body):
+        raise OtherLayoutError("long levels")
+    if not _are_whole_lists(parts[0], parts[1], place, count, dimension):
+        raise OtherLayoutError("lists of other lengths")
+    return taken
 
-    def __init__(self, dimension: int) -> None:
-        self._dimension = dimension
-        self._known: set[tuple[int, int, bytes]] = set()
 
-    def check(self, body: bytes, first: int, count: int) -> int:
-        """Bytes of the levels at the start of a page, which holds `count` values from number `first` on."""
-        parts, taken = [], 0
-        for _ in range(2):
-            size = int.from_bytes(body[taken : taken + 4], "little")
-            parts.append(body[taken + 4 : taken + 4 + size])
-            taken += 4 + size
-        if taken > len(body):
-            raise OtherLayoutError("long levels")
-        key = (first % self._dimension, count, body[:taken])
-        if key not in self._known:
-            begins, there = _unpacked(parts[0], 1, count) == 0, _unpacked(parts[1], 2, count)
-            places = np.arange(first, first + count) % self._dimension
-            if not (np.array_equal(begins, places == 0) and (there == _THERE).all()):
-                raise OtherLayoutError("lists of other lengths")
-            self._known.add(key)
-        return taken
+# Unpacking takes milliseconds a page; the parts of an index have few kinds of them.
+@lru_cache(256)
+def _are_whole_lists(begins: bytes, there: bytes, place: int, count: int, dimension: int) -> bool:
+    """Whether packed levels of repetition and of definition are those of whole lists of D values."""
+    starts = np.flatnonzero(_unpacked(begins, 1, count) == 0)
+    expected = np.arange(-place % dimension, count, dimension)
+    return np.array_equal(starts, expected) and bool((_unpacked(there, 2, count) == _THERE).all())
 
 
 def _unpacked(packed: bytes, width: int, count: int) -> npt.NDArray[np.uint8]:
@@ -159,8 +172,8 @@ def _unpacked(packed: bytes, width: int, count: int) -> npt.NDArray[np.uint8]:
         run, at = _varint(packed, at)
         if run & 1:
             size = (run >> 1) * width
-            bits = np.unpackbits(np.frombuffer(packed[at : at + size], np.uint8), bitorder="little").reshape(-1, width)
-            found.append((bits << np.arange(width, dtype=np.uint8)).sum(axis=1, dtype=np.uint8))
+            bits = np.unpackbits(np.frombuffer(packed[at : at + size], np.uint8), bitorder="little")
+            found.append(sum((bits[bit::width] << bit for bit in range(1, width)), bits[::width]))
         else:
             size = 1
             found.append(np.full(min(run >> 1, count), packed[at] if at < len(packed) else 0, np.uint8))

@@ -54,7 +54,7 @@ def write_globals(path: Path, ids: Sequence[str], vectors: FloatArray, metadata:
 def read_globals(path: Path, dimension: int) -> StoredVectors:
     """Read what `write_globals` wrote. Raises RelookError when a vector does not have `dimension` values."""
     table = read_table(path, GLOBALS_SCHEMA)
-    with _reading(path):
+    with reading(path):
         vectors = _matrix(path, table, dimension)
         metadata = [json.loads(text) for text in table["metadata"].to_pylist()]
         if not all(isinstance(entry, dict) for entry in metadata):
@@ -67,29 +67,33 @@ def stream_globals(path: Path, dimension: int) -> Iterator[tuple[pa.Array, Float
 
     Raises RelookError when a vector does not have `dimension` values.
     """
-    if not _is_csv(path):
-        ids = read_id_column(path)
-        with _reading(path), pq.ParquetFile(path) as file:
-            plain = _plain_vectors(path, file, dimension)
-            if plain is not None:
-                first = 0
-                for vectors in plain.pieces(_STREAMED_ROWS):
-                    yield ids.slice(first, len(vectors)).combine_chunks(), vectors
-                    first += len(vectors)
-                return
+    plain = plain_vectors(path, dimension)
+    if plain is not None:
+        ids, first = read_id_column(path), 0
+        with reading(path):
+            for vectors in plain.pieces(_STREAMED_ROWS):
+                yield ids.slice(first, len(vectors)).combine_chunks(), vectors
+                first += len(vectors)
+        return
     schema = pa.schema([GLOBALS_SCHEMA.field(name) for name in ("id", "values")])
-    with _reading(path):
+    with reading(path):
         for table in _stream_csv(path, schema) if _is_csv(path) else _stream_parquet(path, schema):
             _check_full(table)
             yield table["id"].combine_chunks(), _matrix(path, table, dimension)
 
 
-def _plain_vectors(path: Path, file: pq.ParquetFile, dimension: int) -> PlainVectors | None:
-    """The vectors as they lie in the file, or None where another writer laid them out."""
-    try:
-        return PlainVectors(path, file, dimension)
-    except OtherLayoutError:
+def plain_vectors(path: Path, dimension: int) -> PlainVectors | None:
+    """The vectors as they lie in a globals table; None where it is a CSV or another writer laid them out.
+
+    Raises RelookError when the file is missing or damaged.
+    """
+    if _is_csv(path):
         return None
+    with reading(path), pq.ParquetFile(path) as file:
+        try:
+            return PlainVectors(path, file, dimension)
+        except OtherLayoutError:
+            return None
 
 
 def read_metadata(path: Path) -> pa.ChunkedArray:
@@ -100,7 +104,7 @@ def read_metadata(path: Path) -> pa.ChunkedArray:
 def read_ids(path: Path) -> list[str]:
     """The column `id` of a catalog or globals table, without reading the others."""
     column = read_id_column(path)
-    with _reading(path):
+    with reading(path):
         ids: list[str] = column.to_pylist()
     return ids
 
@@ -131,7 +135,7 @@ def read_record_rows(path: Path, rows: npt.NDArray[np.intp]) -> pa.Table:
     """Some rows of it, in the order of `rows`; of Parquet some thousand rows are in memory at a time."""
     order = np.argsort(rows, kind="stable")
     wanted, first, pieces = rows[order], 0, []
-    with _reading(path):
+    with reading(path):
         stream = _stream_csv(path, RECORDS_SCHEMA) if _is_csv(path) else _stream_parquet(path, RECORDS_SCHEMA)
         for table in stream:
             inside = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + len(table))]
@@ -147,7 +151,7 @@ def read_record_rows(path: Path, rows: npt.NDArray[np.intp]) -> pa.Table:
 
 def records_of_table(table: pa.Table, path: Path) -> list[ImageRecord]:
     """One record per row. Raises RelookError naming `path` where a box is not four numbers."""
-    with _reading(path):
+    with reading(path):
         rows = table.to_pylist()
         for row in rows:
             if not row["bbox"]:
@@ -172,7 +176,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def read_table(path: Path, schema: pa.Schema) -> pa.Table:
     """Read the columns of `schema`. Raises RelookError when the file is missing, damaged, or lacks one of them."""
-    with _reading(path):
+    with reading(path):
         table = _read_csv(path, schema) if _is_csv(path) else _read_parquet(path, schema)
         _check_full(table)
         return table
@@ -237,7 +241,7 @@ def _read_csv(path: Path, schema: pa.Schema) -> pa.Table:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Whatever a foreign or damaged file makes the libraries say ends in one line that names it."""
     try:
         yield

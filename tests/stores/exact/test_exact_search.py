@@ -1,4 +1,4 @@
-"""Exact search in an array: both scanners, both precisions, filters, and more near misses than are kept at once.
+"""Exact search: every scanner, both precisions, filters, and more near misses than are kept at once.
 
 The reference sorts all float64 cosines, rounded as the search rounds them.
 """
@@ -58,6 +58,48 @@ def test_every_way_of_scanning_is_exact(
         assert_exact(search, rank, asked[: 3 if top_k > 100 else None], top_k)
     assert_exact(search, rank, asked, 50, among)
     assert_exact(search, rank, asked, 50, among[:7])
+
+
+class CountingSource:
+    """An array as a source of vectors, which counts how often each row is read."""
+
+    def __init__(self, vectors: Any) -> None:
+        self.vectors, self.shape, self.reads = vectors, vectors.shape, np.zeros(len(vectors), np.int64)
+        self.most = 0
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self.vectors[rows]
+
+    def read(self, rows: Any, out: Any) -> None:
+        self.reads[rows] += 1
+        self.most = max(self.most, len(rows))
+        out[:] = self.vectors[rows]
+
+
+@pytest.mark.parametrize("queries", [1, 3, 64])
+def test_vectors_that_are_streamed_are_read_once_in_small_blocks(queries: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.stores.exact.streamed._BLOCK_BYTES", 100 * 24 * 4)
+    vectors = unit_vectors(5000, 24)
+    vectors[1000:1400] = vectors[:400]  # ties
+    rank = np.random.default_rng(1).permutation(5000)
+    asked = unit_vectors(queries, 24, seed=2)
+    among = np.flatnonzero(np.random.default_rng(3).random(5000) < 0.3)
+    for rows in (None, among, among[:7]):
+        for top_k in (1, 50, 4999):
+            source = CountingSource(vectors)
+            search = FlatVectors(source, rank)
+            queried = asked.astype(np.float64)
+            for query, (found, scores) in zip(queried, search.nearest(queried, top_k, rows), strict=True):
+                expected, values = reference(vectors, rank, query, top_k, rows)
+                np.testing.assert_array_equal(found, expected)
+                np.testing.assert_array_equal(scores, values)
+            wanted = np.zeros(5000, np.int64)
+            wanted[slice(None) if rows is None else rows] = 1
+            np.testing.assert_array_equal(source.reads, wanted)
+            assert source.most <= 100
 
 
 @given(

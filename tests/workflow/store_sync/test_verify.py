@@ -174,7 +174,7 @@ def test_the_table_is_read_part_by_part_also_for_a_sample(tmp_path: Path) -> Non
             writer.add(records[first : first + 10], items[first : first + 10])
     config = parse_config({"index": str(tmp_path / "index"), "store": {"kind": "csv"}}, "tests")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.stores.table.store.InMemoryGlobals", None)  # nothing is held
+        patch.setattr("pipeline.stores.table.store.load_vectors", None)  # nothing is held
         whole, some = verify(config), verify(config, sample=7)
         assert upload(config).equal == 30
     assert (whole.compared, whole.equal, whole.removed, whole.differs) == (30, 30, 0, False)
