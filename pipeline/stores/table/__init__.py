@@ -1,4 +1,4 @@
-"""The built-in store: the index's own tables, searched exactly in memory.
+"""The built-in store: the index's own tables, searched exactly, in their files and in memory.
 
 One of the stores that `--store` names; it needs no upload.
 """
