@@ -1,17 +1,15 @@
-"""The parts of LightGlue's network: attention in an image, attention between two, and what is read off the tokens.
+"""The parts of LightGlue's network: attention in an image, attention between two, and the confidence of tokens.
 
 Used by `lightglue_network.py`. All that is computed row by row lies without padding; only attention pads.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from pipeline.rerank.matching.pair_batches import Rows
 from pipeline.rerank.transformer import attend
@@ -26,14 +24,6 @@ class Code(NamedTuple):
     def rows(self, chosen: torch.Tensor) -> Code:
         """The code of some keypoints."""
         return Code(self.cos[chosen], self.sin[chosen])
-
-
-class Part(NamedTuple):
-    """Some `rows` [r] and `columns` [c] int64 of a log assignment, and its `scores` [r, c] float32 there."""
-
-    rows: torch.Tensor
-    columns: torch.Tensor
-    scores: torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -131,58 +121,6 @@ class Layer(nn.Module):
     def alone(self, side: Side) -> Side:
         """The first half, which needs no other image."""
         return replace(side, tokens=self.self_attn(side.tokens, side.code, side.rows))
-
-
-class Assignment(nn.Module):
-    """Which keypoints match, from the tokens after a layer."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.matchability = nn.Linear(width, 1)
-        self.final_proj = nn.Linear(width, width)
-
-    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """Log assignment [m, n] float32 of the tokens [m, d] and [n, d] of one pair, without those of no match."""
-        one, other = self._projected(first), self._projected(second)
-        similarity = (one @ other.T).float()
-        # The sum of both log-softmaxes and of the log matchabilities: each but the first is of a row or of a column.
-        of_rows = functional.logsigmoid(self.matchable(first)) - similarity.logsumexp(dim=1)
-        of_columns = functional.logsigmoid(self.matchable(second)) - similarity.logsumexp(dim=0)
-        return similarity.mul_(2).add_(of_rows[:, None]).add_(of_columns)
-
-    def above(self, first: torch.Tensor, second: torch.Tensor, threshold: float) -> Part:
-        """The part of the log assignment that can be above log(threshold), with the same values.
-
-        A score is at most the matchability of either keypoint, and of two images that show different things, few
-        keypoints have a high one.
-        """
-        # The margin is far above rounding.
-        least = math.log(max(threshold, 1e-30)) - 1e-3
-        matchable = [functional.logsigmoid(self.matchable(tokens)) for tokens in (first, second)]
-        rows, columns = ((part > least).nonzero().squeeze(1) for part in matchable)
-        if not len(rows) or not len(columns):
-            return Part(rows, columns, first.new_zeros(len(rows), len(columns)))
-        one, other = self._projected(first), self._projected(second)
-        across = (one[rows] @ other.T).float()
-        of_rows = matchable[0][rows] - across.logsumexp(dim=1)
-        of_columns = matchable[1][columns] - (other[columns] @ one.T).float().logsumexp(dim=1)
-        return Part(rows, columns, across[:, columns].mul_(2).add_(of_rows[:, None]).add_(of_columns))
-
-    def with_bins(self, scores: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        """[m + 1, n + 1]: a log assignment with the row and the column of those without a match; their corner is 0."""
-        whole = functional.pad(scores, (0, 1, 0, 1))
-        whole[:-1, -1] = functional.logsigmoid(-self.matchable(first))
-        whole[-1, :-1] = functional.logsigmoid(-self.matchable(second))
-        return whole
-
-    def _projected(self, tokens: torch.Tensor) -> torch.Tensor:
-        projected: torch.Tensor = self.final_proj(tokens) / tokens.shape[1] ** 0.25
-        return projected
-
-    def matchable(self, tokens: torch.Tensor) -> torch.Tensor:
-        """[n] float32 logits of tokens [n, d]: whether a keypoint has a match."""
-        logits: torch.Tensor = self.matchability(tokens).float().squeeze(1)
-        return logits
 
 
 class Confidence(nn.Module):
