@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pipeline.rerank.matching.lightglue_assignment import Assignment
-from pipeline.rerank.matching.lightglue_layers import Code, Confidence, Layer, Positions, Side
+from pipeline.rerank.matching.lightglue_layers import Confidence, Layer, Positions, Side
 from pipeline.rerank.matching.pair_batches import Rows, mutual_entries, mutual_maxima
 
 
@@ -81,7 +81,9 @@ class LightGlueNetwork(nn.Module):
         self.log_assignment = nn.ModuleList(Assignment(shape.width) for _ in range(shape.layers))
         self.token_confidence = nn.ModuleList(Confidence(shape.width) for _ in range(shape.layers - 1))
 
-    def begin(self, descriptors: torch.Tensor, positions: torch.Tensor, rows: Rows) -> tuple[torch.Tensor, Code]:
+    def begin(
+        self, descriptors: torch.Tensor, positions: torch.Tensor, rows: Rows
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """What depends on one image alone: tokens [total, d] after the first self attention, and the code of positions.
 
         Args:
@@ -89,7 +91,7 @@ class LightGlueNetwork(nn.Module):
             positions: [total, 2 or 4], normalised x and y, and where `oriented` scale and orientation.
             rows: where the images' rows lie.
         """
-        code: Code = self.posenc(positions)
+        code: torch.Tensor = self.posenc(positions)
         tokens: torch.Tensor = self.layer(0).self_attn(self.input_proj(descriptors), code, rows)
         return tokens, code
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kornia.feature
 import numpy as np
 import pytest
 import torch
@@ -221,7 +222,10 @@ def test_other_features_need_a_file(features: str) -> None:
 
 
 def saved(path: Path, shape: LightGlueShape) -> Path:
-    torch.save(LightGlueNetwork(shape).state_dict(), path)
+    """A file of the official network."""
+    sizes = {"input_dim": shape.input_dim, "descriptor_dim": shape.width, "add_scale_ori": shape.oriented}
+    official = kornia.feature.LightGlue(None, **sizes, n_layers=shape.layers, num_heads=shape.heads)
+    torch.save(official.state_dict(), path)
     return path
 
 
