@@ -132,7 +132,7 @@ def lightglue(mode: str, pairs: list[Pair], rate: float, options: argparse.Names
     some = pairs[:: max(1, len(pairs) // options.pairs)]
     operations = sum(lightglue_operations(matcher, pair, d) for pair in some) * len(pairs) / len(some)
     points = len(pairs[0][0])
-    operations -= (len(pairs) - 1) * (20 * points * d**2 + 4 * points**2 * d)  # the query's first layer, once
+    operations -= (len(pairs) - 1) * (18 * points * d**2 + 4 * points**2 * d)  # the query's first layer, once
     return measured("lightglue", mode, pairs, plainly, matcher.match, operations, rate, options)
 
 
@@ -226,7 +226,7 @@ def lightglue_operations(matcher: LightGlueMatcher, pair: Pair, d: int) -> float
     total = 0.0
     for layer in range(result.stop):
         m, n = (int((part > layer).sum()) for part in result.survived)
-        total += 38 * (m + n) * d**2 + 4 * d * (m + n) ** 2
+        total += 34 * (m + n) * d**2 + 4 * d * (m + n) ** 2
     return total + 2 * m * n * d + 4 * (m + n) * d**2
 
 

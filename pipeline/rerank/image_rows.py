@@ -44,16 +44,18 @@ class Ragged:
     @classmethod
     def joined(cls, parts: Sequence[Ragged]) -> Ragged:
         """All images of all parts, of which there is at least one."""
+        if len(parts) == 1:
+            return parts[0]
         rows, lengths, whole = zip(*((part.rows, part.lengths, part.whole) for part in parts), strict=True)
         return cls(torch.cat(rows), torch.cat(lengths), torch.cat(whole))
 
     def batch(self, images: torch.Tensor) -> Batch:
         """The `images` [B] int64, with zeros behind the rows of those that have less than the others.
 
-        The rows of one image alone are not copied.
+        The rows of one image alone, however often it is given, are not copied.
         """
-        if len(images) == 1:
-            return self._one(int(images[0]))
+        if len(images) == 1 or bool((images == images[0]).all()):
+            return self._one(int(images[0]), len(images))
         device, lengths = self.rows.device, self.lengths[images]
         places = torch.arange(int(lengths.max()))
         padding = places >= lengths[:, None]
@@ -66,8 +68,9 @@ class Ragged:
         padding = padding.to(device)
         return Batch(rows.masked_fill(padding.unsqueeze(-1), 0), padding, whole)
 
-    def _one(self, image: int) -> Batch:
-        """One image as a batch: its rows where they lie."""
+    def _one(self, image: int, count: int) -> Batch:
+        """A batch of one image, so many times: its rows where they lie."""
         end = int(self.lengths[: image + 1].sum())
         rows = self.rows[end - int(self.lengths[image]) : end]
-        return Batch(rows.unsqueeze(0), None, self.whole[image : image + 1])
+        whole = self.whole[image : image + 1]
+        return Batch(rows.expand(count, -1, -1), None, whole.expand(count, *whole.shape[1:]))

@@ -25,8 +25,6 @@ from pipeline.types import Attended, Candidates, Description, DescriptorSource, 
 _CHUNK = 64
 # Candidates that are held at once, unless one query alone has more; one of several queries is read once.
 _HELD = 2048
-# Tokens per forward pass on a CPU: what the layers write in between then stays in its caches.
-_CPU_TOKENS = 2048
 _GEOMETRY = (
     "places and scales of local descriptors, which the index does without; extract with "
     "--set describe.locals.geometry=true"
@@ -53,6 +51,8 @@ class PairReranker(ABC, Generic[Network]):
 
     name: ClassVar[str]
     needs: ClassVar[frozenset[str]]
+    # Tokens per forward pass on a CPU: what the layers write in between then stays in its caches.
+    cpu_tokens: ClassVar[int] = 2048
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class PairReranker(ABC, Generic[Network]):
         order = torch.from_numpy(np.lexsort((lengths[1].numpy(), lengths[0].numpy())))
         size = self._batch_size
         if self._device.type == "cpu":
-            size = max(1, min(size, _CPU_TOKENS // max(1, int((lengths[0] + lengths[1]).max()))))
+            size = max(1, min(size, self.cpu_tokens // max(1, int((lengths[0] + lengths[1]).max()))))
 
         def compare(rows: torch.Tensor) -> torch.Tensor:
             with inference(self._device, self._precision):

@@ -33,7 +33,8 @@ class ThreadMemory(threading.local):
         """A tensor of this shape with the type and device of another, its values whatever the last one left."""
         count = math.prod(shape)
         if len(self._values) < count or self._values.dtype != like.dtype or self._values.device != like.device:
-            self._values = like.new_empty(count)
+            with torch.inference_mode(False):  # such memory can be written in any mode
+                self._values = like.new_empty(count)
         return self._values[:count].view(*shape)
 
 

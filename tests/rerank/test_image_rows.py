@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,6 +29,10 @@ def test_an_image_alone_has_the_rows_that_it_has_beside_others(lengths: list[int
         assert not together.rows[place, lengths[image] :].any()
 
 
-def test_the_rows_of_one_image_are_not_copied() -> None:
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_rows_of_one_image_are_not_copied(count: int) -> None:
     ragged = images([2, 3, 1])
-    assert ragged.batch(torch.tensor([1])).rows.data_ptr() == ragged.rows[2:].data_ptr()
+    batch = ragged.batch(torch.tensor([1] * count))
+    assert batch.rows.shape == (count, 3, 3)
+    assert batch.rows[count - 1].data_ptr() == ragged.rows[2:].data_ptr()
+    assert torch.equal(batch.whole, ragged.whole[1].expand(count, 2))

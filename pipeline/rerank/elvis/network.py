@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from pipeline.rerank.elvis.strongest import strongest
 from pipeline.rerank.elvis.transport import Tokens, transport
 from pipeline.rerank.image_rows import Batch
 
@@ -111,8 +112,8 @@ class ELViSNetwork(nn.Module):
         Args:
             query, gallery: `rows` are those of `begin`, `whole` is that of `padding`.
         """
-        plan = self.plan(query, gallery)
-        matches = [_largest(plan, dim) for dim in (2, 1)]
+        shape = self.shape
+        matches = strongest(_tokens(query), _tokens(gallery), self.dust_bin, shape.sharpness, shape.iterations)
         votes = self.f(torch.cat(matches, dim=1).unsqueeze(2)).squeeze(2).float().sigmoid()
         of_query, of_gallery = votes.split([match.shape[1] for match in matches], dim=1)
         return _without(of_query, query.padding), _without(of_gallery, gallery.padding)
@@ -122,11 +123,6 @@ def shape_of(state: Mapping[str, torch.Tensor]) -> ELViSShape:
     """The sizes of an official checkpoint, read off its tensors. Raises KeyError when it is no such checkpoint."""
     model_dim, local_dim = state["remap_local.0.weight"].shape
     return ELViSShape(local_dim, model_dim, state["f.0.weight"].shape[0], state["g.0.weight"].shape[0])
-
-
-def _largest(plan: torch.Tensor, dim: int) -> torch.Tensor:
-    """[B, m] or [B, n] the largest values; 0 where there is none to choose from."""
-    return plan.amax(dim) if plan.shape[dim] else plan.sum(dim)
 
 
 def _tokens(side: Batch) -> Tokens:

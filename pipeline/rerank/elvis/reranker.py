@@ -7,9 +7,10 @@ value in [0.5, 1), which is fused with the global similarity.
 from __future__ import annotations
 
 import dataclasses
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +43,8 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
 
     name = "elvis"
     needs = frozenset({"locals"})
+    # One kernel at a time is in memory; only the perceptron sees all pairs of a batch.
+    cpu_tokens = 6000
 
     def __init__(
         self,
@@ -186,12 +189,14 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
         lengths = torch.tensor([len(part) for part in parts])
         padding = most - lengths if self.network.shape.counts_padding else torch.zeros_like(lengths)
 
-        def begin(run: Sequence[torch.Tensor]) -> torch.Tensor:
-            with inference(self._device, self._precision):
-                joined = run[0] if len(run) == 1 else torch.cat(list(run))
-                return self.network.begin(joined.to(self._device))
+        rows = torch.empty(int(lengths.sum()), self.network.shape.model_dim + 1, device=self._device)
 
-        rows = torch.cat(list(map_in_parallel(begin, _runs(parts), self._device)))
+        def begin(run: _Run) -> None:
+            with inference(self._device, self._precision):
+                joined = run.parts[0] if len(run.parts) == 1 else torch.cat(run.parts)
+                rows[run.start : run.start + len(joined)] = self.network.begin(joined.to(self._device))
+
+        deque(map_in_parallel(begin, _runs(parts), self._device), maxlen=0)
         with inference(self._device, self._precision):
             return Ragged(rows, lengths, self.network.padding(padding.float().to(self._device)))
 
@@ -212,12 +217,19 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
             return Ragged(begun[~padding], (~padding).sum(dim=1).cpu(), self.network.padding(count, bins))
 
 
-def _runs(parts: Sequence[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
-    """Neighbouring images whose descriptors pass the first layers at once."""
-    run: list[torch.Tensor] = []
+class _Run(NamedTuple):
+    """Neighbouring images whose descriptors pass the first layers at once, and the number of the first descriptor."""
+
+    start: int
+    parts: list[torch.Tensor]
+
+
+def _runs(parts: Sequence[torch.Tensor]) -> Iterator[_Run]:
+    run = _Run(0, [])
     for part in parts:
-        if run and sum(map(len, run)) + len(part) > _ROWS:
+        rows = sum(map(len, run.parts))
+        if run.parts and rows + len(part) > _ROWS:
             yield run
-            run = []
-        run.append(part)
+            run = _Run(run.start + rows, [])
+        run.parts.append(part)
     yield run

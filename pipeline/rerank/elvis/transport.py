@@ -8,6 +8,7 @@ half of an iteration is a product of a vector and a matrix, and a division. (Sup
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,8 @@ from torch.nn import functional
 
 from pipeline.errors import RelookError
 
+# Powers of 2 take half of the time of exponentials: exp(x) = 2 ** (BITS * x).
+BITS = math.log2(math.e)
 # Largest distance of two scores, sharpness applied, whose exponentials float32 holds beside the factors.
 _MOST = 80.0
 # Tokens of an image that has none, so that the factor of the other's bin is not 0.
@@ -47,6 +50,11 @@ class Tokens:
             return self.padding + self.bins.shape[1]
         return self.padding + (~self.absent).sum(dim=1)
 
+    def only(self, pairs: slice) -> Tokens:
+        """The same side of some of the pairs."""
+        absent = None if self.absent is None else self.absent[pairs]
+        return Tokens(self.units[pairs], self.bins[pairs], absent, self.padding[pairs], self.padding_bins[pairs])
+
 
 def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: float, iterations: int) -> torch.Tensor:
     """The transport of query tokens (rows, first) to gallery tokens, times m + n, without the bins: [B, m, n].
@@ -63,30 +71,30 @@ def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: f
     Returns:
         Values in [0, 1], 0 where there is no token.
     """
-    shift = sharpness * top_score(corner)
     with torch.autocast(corner.device.type, enabled=False):
-        # At most 0, so that their exponentials are at most 1.
-        scores = torch.bmm(_rows_with_bin(query, sharpness), _columns_with_bin(gallery, corner, -shift).transpose(1, 2))
+        scores = torch.bmm(_rows_with_bin(query, BITS * sharpness), _columns_with_bin(gallery, corner).transpose(1, 2))
         alone = not scores.requires_grad  # then nothing else needs these values, and no other memory is taken
-        kernel = scores.exp_() if alone else scores.exp()
-        u, v = _scalings(kernel, query, gallery, (gallery.padding_bins - shift).exp(), iterations)
+        kernel = scores.exp2_() if alone else scores.exp2()
+        u, v = scalings(kernel, query, gallery, iterations)
         rows = u.transpose(1, 2)
         plan = kernel.mul_(rows).mul_(v) if alone else kernel * rows * v
     return plan[:, :-1, :-1]
 
 
-def _scalings(
-    kernel: torch.Tensor, query: Tokens, gallery: Tokens, from_gallery: torch.Tensor, iterations: int
+def scalings(
+    kernel: torch.Tensor, query: Tokens, gallery: Tokens, iterations: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Factors [B, 1, m + 1] of the rows and [B, 1, n + 1] of the columns of a kernel, with masses times m + n.
 
     Args:
-        from_gallery: [B] what padding of the gallery adds to the sum of its bin before the first iteration.
+        kernel: [B, m + 1, n + 1], exponentials of the scores, sharpness applied; the last row and column of the bins.
+        query, gallery, iterations: see `transport`.
     """
     of_rows, of_columns = _masses(query, gallery.count), _masses(gallery, query.count)
     counted = bool(query.padding.any() or gallery.padding.any())
     # Vectors lie in rows [B, 1, n]: batches of products with them are several times quicker than with columns.
     turned, v = kernel.transpose(1, 2), (of_columns > 0).to(kernel.dtype)
+    from_gallery = gallery.padding_bins.exp()  # what its padding adds to the sum of its bin
     for _ in range(iterations):
         sums = torch.bmm(v, turned)
         if counted:
@@ -101,39 +109,33 @@ def _scalings(
     return u, v
 
 
-def top_score(corner: torch.Tensor) -> float:
-    """The highest score that there can be: of equal vectors, or of the bins with each other."""
-    return max(1.0, float(corner.detach()))
-
-
 def refuse_sharpness(corner: torch.Tensor, sharpness: float) -> None:
     """Raises RelookError when float32 cannot hold the exponentials of such scores."""
-    if not 0 < sharpness * (1 + top_score(corner)) <= _MOST:
+    top = max(1.0, float(corner.detach()))  # of equal vectors, or of the bins with each other
+    if not 0 < sharpness * (1 + top) <= _MOST:
         raise RelookError(
             f"elvis: sharpness = {sharpness:g} with dust_bin = {float(corner.detach()):g} is beyond float32; "
             f"the authors' sharpness is 10, and sharpness * (1 + dust_bin) must be above 0 and at most {_MOST:g}"
         )
 
 
-def _rows_with_bin(side: Tokens, sharpness: float) -> torch.Tensor:
-    """[B, m + 1, d + 3], so that one product gives cosines, both sides' bins and the corner, scaled and shifted.
+def _rows_with_bin(side: Tokens, factor: float) -> torch.Tensor:
+    """[B, m + 1, d + 2], so that one product gives cosines, both sides' bins and the corner, times the factor.
 
-    Rows are (unit, own bin, 0, 1) and for the bin (0, 0, 1, 1), the first d + 2 times the sharpness; columns are
-    (unit, 0, own bin, shift) and (0, 1, corner, shift).
+    Rows are (unit, own bin, 0) and for the bin (0, 0, 1), times the factor; columns are (unit, 0, own bin) and
+    (0, 1, corner).
     """
-    rows = functional.pad(sharpness * torch.cat([side.units, side.bins.unsqueeze(2)], dim=2), (0, 2, 0, 1))
-    rows[:, -1, -2] = sharpness
-    rows[:, :, -1] = 1
+    rows = functional.pad(factor * torch.cat([side.units, side.bins.unsqueeze(2)], dim=2), (0, 1, 0, 1))
+    rows[:, -1, -1] = factor
     return rows
 
 
-def _columns_with_bin(side: Tokens, corner: torch.Tensor, shift: float) -> torch.Tensor:
-    """[B, n + 1, d + 3]; see `_rows_with_bin`."""
+def _columns_with_bin(side: Tokens, corner: torch.Tensor) -> torch.Tensor:
+    """[B, n + 1, d + 2]; see `_rows_with_bin`."""
     bins = torch.stack([torch.zeros_like(side.bins), side.bins], dim=2)
-    columns = functional.pad(torch.cat([side.units, bins], dim=2), (0, 1, 0, 1))
-    columns[:, -1, -3] = 1
-    columns[:, -1, -2] = corner
-    columns[:, :, -1] = shift
+    columns = functional.pad(torch.cat([side.units, bins], dim=2), (0, 0, 0, 1))
+    columns[:, -1, -2] = 1
+    columns[:, -1, -1] = corner
     return columns
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import UsageError
-from pipeline.rerank.matching.lightglue_layers import Code, Side
+from pipeline.rerank.matching.lightglue_layers import Side
 from pipeline.rerank.matching.lightglue_network import LightGlueNetwork, PairResult
 from pipeline.rerank.matching.lightglue_weights import load_network
 from pipeline.rerank.matching.pair_batches import (
@@ -34,7 +34,7 @@ from pipeline.rerank.transformer import check_precision, inference
 from pipeline.types import FloatArray, Keypoints, KeypointsCard, Matches
 
 Normalisation = Literal["image", "points"]
-Begun = tuple[torch.Tensor, Code]
+Begun = tuple[torch.Tensor, torch.Tensor]
 
 # Pairs for which the images that they share are computed and held at once.
 _BLOCK = 512
@@ -160,10 +160,9 @@ class LightGlueMatcher:
         if len(others) == len(images):
             tokens, code = self._begin(images)
         else:
-            parts = iter(self._begin_each(others))
-            each = [begun[id(image)] if id(image) in begun else next(parts) for image in images]
-            tokens = torch.cat([part[0] for part in each])
-            code = Code(torch.cat([part[1].cos for part in each]), torch.cat([part[1].sin for part in each]))
+            own = iter(self._begin_each(others))
+            each = [begun[id(image)] if id(image) in begun else next(own) for image in images]
+            tokens, code = (torch.cat(parts) for parts in zip(*each, strict=True))
         return Side(tokens, code, torch.arange(len(tokens), device=self._device), rows)
 
     def _begin_each(self, images: Sequence[Keypoints]) -> list[Begun]:
@@ -171,8 +170,7 @@ class LightGlueMatcher:
             return []
         tokens, code = self._begin(images)
         lengths = [len(image) for image in images]
-        parts = zip(*(torch.split(whole, lengths) for whole in (tokens, code.cos, code.sin)), strict=True)
-        return [(part, Code(cos, sin)) for part, cos, sin in parts]
+        return list(zip(torch.split(tokens, lengths), torch.split(code, lengths), strict=True))
 
     def _begin(self, images: Sequence[Keypoints]) -> Begun:
         rows = Rows(torch.tensor([len(image) for image in images]), self._device)

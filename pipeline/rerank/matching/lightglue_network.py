@@ -14,8 +14,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from pipeline.rerank.matching.lightglue_layers import Assignment, Code, Confidence, Layer, Positions, Side
-from pipeline.rerank.matching.pair_batches import Rows, mutual_maxima
+from pipeline.rerank.matching.lightglue_assignment import Assignment
+from pipeline.rerank.matching.lightglue_layers import Confidence, Layer, Positions, Side
+from pipeline.rerank.matching.pair_batches import Rows, mutual_entries, mutual_maxima
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,9 @@ class LightGlueNetwork(nn.Module):
         self.log_assignment = nn.ModuleList(Assignment(shape.width) for _ in range(shape.layers))
         self.token_confidence = nn.ModuleList(Confidence(shape.width) for _ in range(shape.layers - 1))
 
-    def begin(self, descriptors: torch.Tensor, positions: torch.Tensor, rows: Rows) -> tuple[torch.Tensor, Code]:
+    def begin(
+        self, descriptors: torch.Tensor, positions: torch.Tensor, rows: Rows
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """What depends on one image alone: tokens [total, d] after the first self attention, and the code of positions.
 
         Args:
@@ -88,7 +91,7 @@ class LightGlueNetwork(nn.Module):
             positions: [total, 2 or 4], normalised x and y, and where `oriented` scale and orientation.
             rows: where the images' rows lie.
         """
-        code: Code = self.posenc(positions)
+        code: torch.Tensor = self.posenc(positions)
         tokens: torch.Tensor = self.layer(0).self_attn(self.input_proj(descriptors), code, rows)
         return tokens, code
 
@@ -242,12 +245,11 @@ class _Run:
             whole = head(first, second)
             rows, columns, values = mutual_maxima(whole)
             return rows, columns, values.exp(), head.with_bins(whole, first, second)
-        part = head.above(first, second, self._threshold)
-        rows, columns, values = mutual_maxima(part.scores)
-        scores = values.exp()
+        found = head.above(first, second, self._threshold)
         # What is left out lies below: these are the largest of whole rows and columns.
-        kept = scores > self._threshold
-        return part.rows[rows[kept]], part.columns[columns[kept]], scores[kept], None
+        best = mutual_entries(*found, (len(first), len(second)))
+        best = best[found.scores[best].exp() > self._threshold]
+        return found.rows[best], found.columns[best], found.scores[best].exp(), None
 
     def _survived_of(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         first, second = (

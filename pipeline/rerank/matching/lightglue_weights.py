@@ -107,15 +107,37 @@ def shape_of(state: dict[str, torch.Tensor]) -> LightGlueShape:
 
 
 def in_order_of_use(state: dict[str, torch.Tensor], shape: LightGlueShape) -> dict[str, torch.Tensor]:
-    """The same tensors, the rows of `Wqkv` in the order of `SelfBlock` instead of the files' order.
+    """The same weights as the network's layers have them; where some of a layer are missing, its own stay as they are.
 
-    The files have queries, keys and values of a channel beside each other, head by head. Queries and keys get their
-    even channels first, so that what the rotary code turns together lies half a head apart.
+    The files have queries, keys and values of a channel beside each other, head by head; `SelfBlock` has queries, then
+    keys, then values. The projection behind attention, which nothing follows but the first layer of the perceptron, is
+    multiplied with it.
     """
     channels = shape.width // shape.heads
-    numbers = torch.arange(3 * shape.width).view(shape.heads, channels, 3).permute(2, 0, 1)
-    turned = numbers[:2].reshape(2, shape.heads, channels // 2, 2).transpose(2, 3)
-    order = torch.cat([turned.flatten(), numbers[2].flatten()])
-    return {
+    order = torch.arange(3 * shape.width).view(shape.heads, channels, 3).permute(2, 0, 1).flatten()
+    used = {
         key: value[order] if ".Wqkv." in key and len(value) == len(order) else value for key, value in state.items()
     }
+    for layer in range(shape.layers):
+        for block, projection in (("self_attn", "out_proj"), ("cross_attn", "to_out")):
+            name = f"transformers.{layer}.{block}"
+            _join(used, f"{name}.{projection}", f"{name}.ffn")
+    return used
+
+
+def _join(state: dict[str, torch.Tensor], projection: str, ffn: str) -> None:
+    """Put a perceptron under the names of `FeedForward`, the projection before it in its first layer."""
+    kinds = ("weight", "bias")
+    if any(
+        f"{name}.{kind}" not in state for name in (projection, *(f"{ffn}.{row}" for row in (0, 1, 3))) for kind in kinds
+    ):
+        return
+    weight, bias = (state.pop(f"{projection}.{kind}").double() for kind in kinds)
+    first, of_first = (state.pop(f"{ffn}.0.{kind}") for kind in kinds)
+    of_mixed = first[:, len(weight) :].double()
+    state[f"{ffn}.of_tokens.weight"] = first[:, : len(weight)]
+    state[f"{ffn}.of_tokens.bias"] = (of_first + of_mixed @ bias).to(first.dtype)
+    state[f"{ffn}.of_mixed.weight"] = (of_mixed @ weight).to(first.dtype)
+    for kind in kinds:
+        state[f"{ffn}.rest.0.{kind}"] = state.pop(f"{ffn}.1.{kind}")
+        state[f"{ffn}.rest.2.{kind}"] = state.pop(f"{ffn}.3.{kind}")

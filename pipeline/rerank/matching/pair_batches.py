@@ -139,6 +139,25 @@ def mutual_maxima_of(blocks: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torc
     return rows, columns[rows], values[rows]
 
 
+def mutual_entries(
+    rows: torch.Tensor, columns: torch.Tensor, scores: torch.Tensor, shape: tuple[int, int]
+) -> torch.Tensor:
+    """[k] int64, those entries of a matrix that `mutual_maxima` finds where all others are lower.
+
+    Args:
+        rows, columns: [e] int64 places, row by row.
+        scores: [e] there.
+        shape: m and n of the matrix.
+    """
+    best = torch.arange(len(scores), device=scores.device)
+    for places, size in ((rows, shape[0]), (columns, shape[1])):
+        highest = scores.new_full((size,), float("-inf")).scatter_reduce_(0, places, scores, "amax")
+        best = best[scores[best] == highest[places[best]]]
+        first = best.new_full((size,), len(scores)).scatter_reduce_(0, places[best], best, "amin")
+        best = best[first[places[best]] == best]
+    return best
+
+
 def _largest(scores: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Where the largest of each row of [m, n] is [m] int64, and the largest of each column [n]."""
     if scores.device.type != "cpu" or scores.dtype not in (torch.float32, torch.float64):

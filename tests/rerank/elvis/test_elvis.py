@@ -19,7 +19,8 @@ from pipeline.rerank import load_reranker
 from pipeline.rerank.checkpoints import recognise, save_checkpoint
 from pipeline.rerank.elvis.network import ELViSNetwork, ELViSShape
 from pipeline.rerank.elvis.reranker import ELViSReranker
-from pipeline.rerank.image_rows import Batch
+from pipeline.rerank.elvis.transport import refuse_sharpness
+from pipeline.rerank.image_rows import Batch, Ragged
 from pipeline.types import Candidates, Description, LocalDescriptors, ModelCard
 
 VECTOR = np.array([1, 0], np.float32)
@@ -100,6 +101,30 @@ def test_scores_are_those_of_the_plain_loop(counts: list[int], own: int, counts_
     (found,) = reranker.score([query], Candidates(["q"], [ids], [np.ones(len(ids))]), Gallery(images))
     plain = [TEMPERATURE * plain_score(net, query, image, padded) for image in images]
     np.testing.assert_allclose(found, 1 / (1 + np.exp(-np.array(plain))), atol=2e-6)
+
+
+@pytest.mark.parametrize(("corner", "sharpness"), [(1.0, 40.0), (-1.0, 40.0), (7.0, 10.0), (1.0, 0.5)])
+def test_the_largest_sharpness_that_is_taken_has_the_scores_of_float64(corner: float, sharpness: float) -> None:
+    net = network(corner=corner, sharpness=sharpness)
+    refuse_sharpness(net.dust_bin, sharpness)
+    query, images = described(7, 1), [described(count, 2 + count) for count in (9, 9, 5)]
+    reranker = ELViSReranker(net, temperature=TEMPERATURE, query_locals=8, gallery_locals=9)
+    ids = [str(row) for row in range(len(images))]
+    (found,) = reranker.score([query], Candidates(["q"], [ids], [np.ones(len(ids))]), Gallery(images))
+    plain = [TEMPERATURE * plain_score(net, query, image, (8, 9)) for image in images]
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-np.array(plain))), atol=1e-5)
+
+
+def test_pair_by_pair_has_the_largest_values_of_the_whole_transport() -> None:
+    net = network()
+    parts = [torch.from_numpy(described(count, count).locals.descriptors) for count in (6, 4, 5)]
+    with torch.no_grad():
+        ragged = Ragged(net.begin(torch.cat(parts)), torch.tensor([6, 4, 5]), net.padding(torch.tensor([0.0, 2, 1])))
+        query, gallery = ragged.batch(torch.tensor([0, 0, 0])), ragged.batch(torch.tensor([0, 1, 2]))
+        plan, votes = net.plan(query, gallery), net.votes(query, gallery)
+        expected = net.f(plan.amax(2).unsqueeze(2)).squeeze(2).sigmoid()
+    torch.testing.assert_close(votes[0], expected, atol=1e-6, rtol=0)
+    assert not votes[1][gallery.padding].any()
 
 
 @pytest.mark.parametrize("counts_padding", [True, False])

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kornia.feature
 import numpy as np
 import pytest
 import torch
@@ -17,8 +18,10 @@ from keypoints import random_keypoints
 from pipeline.errors import RelookError, UsageError
 from pipeline.rerank.matching import lightglue
 from pipeline.rerank.matching.lightglue import LightGlueMatcher
+from pipeline.rerank.matching.lightglue_assignment import Assignment
 from pipeline.rerank.matching.lightglue_network import LightGlueNetwork, LightGlueShape
 from pipeline.rerank.matching.matchers import load_matcher
+from pipeline.rerank.matching.pair_batches import mutual_entries, mutual_maxima
 from pipeline.types import Keypoints, KeypointsCard, Matches
 
 EXACT = {"depth_confidence": -1, "width_confidence": -1}
@@ -122,6 +125,37 @@ def test_matches_are_the_results_above_the_threshold(matcher: LightGlueMatcher) 
         np.testing.assert_allclose(found.scores, result.scores[kept], atol=3e-4, rtol=0)
 
 
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 150), st.integers(1, 150), st.sampled_from([0.001, 0.1, 0.5]), st.integers(0, 99))
+def test_entries_are_those_of_the_whole_assignment(m: int, n: int, threshold: float, seed: int) -> None:
+    """Whichever side has fewer matchable keypoints, and over several blocks of rows."""
+    torch.manual_seed(seed)
+    head = Assignment(8).eval()
+    first, second = 3 * torch.randn(m, 8), 3 * torch.randn(n, 8)
+    with torch.inference_mode():
+        whole = head(first, second)
+        found = head.above(first, second, threshold)
+    places = found.rows * n + found.columns
+    assert torch.equal(places, places.unique())  # row by row, each once
+    torch.testing.assert_close(found.scores, whole.flatten()[places], atol=1e-4, rtol=0)
+    missing = torch.ones(m * n, dtype=torch.bool)
+    missing[places] = False
+    assert not (whole.flatten()[missing] > np.log(threshold)).any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 7), st.integers(1, 7), st.data())
+def test_mutual_entries_are_the_mutual_maxima(m: int, n: int, data: st.DataObject) -> None:
+    """Also where scores are equal."""
+    values = data.draw(st.lists(st.integers(0, 4), min_size=m * n, max_size=m * n))
+    scores = torch.tensor(values, dtype=torch.float32).view(m, n)
+    rows, columns = (scores > 1).nonzero().unbind(1)
+    best = mutual_entries(rows, columns, scores[rows, columns], (m, n))
+    of_rows, of_columns, highest = mutual_maxima(scores)
+    assert torch.equal(rows[best], of_rows[highest > 1])
+    assert torch.equal(columns[best], of_columns[highest > 1])
+
+
 @pytest.mark.parametrize("side", [0, 1])
 def test_the_order_of_keypoints_has_no_effect(matcher: LightGlueMatcher, side: int) -> None:
     one = pair(3, (60, 64))
@@ -188,7 +222,10 @@ def test_other_features_need_a_file(features: str) -> None:
 
 
 def saved(path: Path, shape: LightGlueShape) -> Path:
-    torch.save(LightGlueNetwork(shape).state_dict(), path)
+    """A file of the official network."""
+    sizes = {"input_dim": shape.input_dim, "descriptor_dim": shape.width, "add_scale_ori": shape.oriented}
+    official = kornia.feature.LightGlue(None, **sizes, n_layers=shape.layers, num_heads=shape.heads)
+    torch.save(official.state_dict(), path)
     return path
 
 
