@@ -53,6 +53,7 @@ def load_network(features: str, checkpoint: Path | None) -> LightGlueNetwork:
             f"{path}: a LightGlue that {what} scale and orientation of keypoints, unlike that of {features} "
             f"({RELEASED[features]})"
         )
+    _refuse_other_blocks(Checkpoint(read.path, state), shape)
     network = LightGlueNetwork(shape)
     Checkpoint(read.path, in_order_of_use(state, shape)).load_into(network)
     return network.eval()
@@ -107,7 +108,7 @@ def shape_of(state: dict[str, torch.Tensor]) -> LightGlueShape:
 
 
 def in_order_of_use(state: dict[str, torch.Tensor], shape: LightGlueShape) -> dict[str, torch.Tensor]:
-    """The same weights as the network's layers have them; where some of a layer are missing, its own stay as they are.
+    """The same weights as the network's layers have them.
 
     The files have queries, keys and values of a channel beside each other, head by head; `SelfBlock` has queries, then
     keys, then values. The projection behind attention, which nothing follows but the first layer of the perceptron, is
@@ -118,20 +119,35 @@ def in_order_of_use(state: dict[str, torch.Tensor], shape: LightGlueShape) -> di
     used = {
         key: value[order] if ".Wqkv." in key and len(value) == len(order) else value for key, value in state.items()
     }
-    for layer in range(shape.layers):
-        for block, projection in (("self_attn", "out_proj"), ("cross_attn", "to_out")):
-            name = f"transformers.{layer}.{block}"
-            _join(used, f"{name}.{projection}", f"{name}.ffn")
+    for projection, ffn in _blocks(shape):
+        _join(used, projection, ffn)
     return used
+
+
+def _blocks(shape: LightGlueShape) -> list[tuple[str, str]]:
+    """Names of the projection behind each attention, and of the perceptron that follows it."""
+    parts = (("self_attn", "out_proj"), ("cross_attn", "to_out"))
+    names = [(f"transformers.{layer}.{block}", last) for layer in range(shape.layers) for block, last in parts]
+    return [(f"{name}.{last}", f"{name}.ffn") for name, last in names]
+
+
+def _refuse_other_blocks(read: Checkpoint, shape: LightGlueShape) -> None:
+    """Raises RelookError where tensors that are joined are missing or of another shape, under the names of the file."""
+    width, expected = shape.width, dict[str, tuple[int, ...]]()
+    for projection, ffn in _blocks(shape):
+        rows = {projection: (width, width), f"{ffn}.0": (2 * width, 2 * width), f"{ffn}.3": (width, 2 * width)}
+        expected |= {f"{name}.weight": size for name, size in rows.items()}
+        expected |= {f"{name}.bias": size[:1] for name, size in rows.items()}
+        expected |= {f"{ffn}.1.{kind}": (2 * width,) for kind in ("weight", "bias")}
+    read.refuse(
+        missing=expected.keys() - read.state.keys(),
+        of_another_shape=[key for key in expected.keys() & read.state.keys() if read.state[key].shape != expected[key]],
+    )
 
 
 def _join(state: dict[str, torch.Tensor], projection: str, ffn: str) -> None:
     """Put a perceptron under the names of `FeedForward`, the projection before it in its first layer."""
     kinds = ("weight", "bias")
-    if any(
-        f"{name}.{kind}" not in state for name in (projection, *(f"{ffn}.{row}" for row in (0, 1, 3))) for kind in kinds
-    ):
-        return
     weight, bias = (state.pop(f"{projection}.{kind}").double() for kind in kinds)
     first, of_first = (state.pop(f"{ffn}.0.{kind}") for kind in kinds)
     of_mixed = first[:, len(weight) :].double()

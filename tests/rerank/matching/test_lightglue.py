@@ -257,7 +257,15 @@ def test_a_checkpoint_of_other_keypoints_is_refused(tmp_path: Path) -> None:
         ),
         (
             {"posenc.Wr.weight": torch.zeros(8, 2), "self_attn.0.out_proj.weight": torch.zeros(32, 32)},
-            "another architecture; keys: .* missing",
+            "another architecture; keys: .* missing .*cross_attn.ffn.0.bias",
+        ),
+        (
+            {
+                "posenc.Wr.weight": torch.zeros(8, 2),
+                "self_attn.0.out_proj.weight": torch.zeros(32, 32),
+                "self_attn.0.ffn.0.weight": torch.zeros(64, 16),
+            },
+            r"another architecture; keys: .* of another shape \(transformers.0.self_attn.ffn.0.weight\)",
         ),
     ],
 )
