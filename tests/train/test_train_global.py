@@ -35,6 +35,7 @@ from pipeline.train.global_descriptor.losses import CurricularFace, classificati
 from pipeline.train.global_descriptor.momentum import DescriptorQueue, MomentumContrast, MomentumEncoder
 from pipeline.train.global_descriptor.task import GlobalTask
 from pipeline.train.global_descriptor.trunk import Trunk
+from pipeline.train.init.global_head import mean_descriptors
 
 SAMPLES = ROOT / "data" / "samples"
 CLASSES = (
@@ -318,6 +319,16 @@ def test_batches_hold_so_many_photos_of_each_label(tmp_path: Path) -> None:
     assert (np.random.get_state()[1] == state).all()
 
 
+def test_prototypes_of_a_trained_head_are_the_means_of_their_labels(tmp_path: Path) -> None:
+    task, trunk = small_task(tmp_path)
+    labels = np.arange(12) % 3
+    trunk.eval()
+    views = [trunk(task._views.read(range(12), [draw] * 12)).detach() for draw in (0, 1)]
+    sums = torch.stack([sum(view[labels == number].sum(dim=0) for view in views) for number in range(3)])
+    found = mean_descriptors(trunk, task._views, labels)
+    torch.testing.assert_close(found, functional.normalize(sums, dim=1))
+
+
 # --- the verb ---------------------------------------------------------------------------------------------------------
 
 
@@ -362,6 +373,17 @@ def test_it_learns_eight_classes_by_heart(manifest: Path, tmp_path: Path) -> Non
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     assert ((precision * hits).sum(axis=1) / hits.sum(axis=1)).mean() >= 0.99
     assert found.shape[1] == 64
+
+
+def test_training_that_goes_on_from_a_checkpoint_starts_from_the_means_of_its_labels(
+    manifest: Path, tmp_path: Path
+) -> None:
+    first = train_global(config(tmp_path, "train_global.validation=0"), str(manifest))
+    still = ["train_global.validation=0", "train_global.epochs=1", "train_global.learning_rate=1e-9"]
+    on = [*still, f"describe.checkpoint={first.checkpoint}"]
+    means = train_global(config(tmp_path / "means", *on), str(manifest))
+    random = train_global(config(tmp_path / "random", *on, "train_global.head_start=random"), str(manifest))
+    assert means.history[0]["loss"] < first.history[0]["loss"] < random.history[0]["loss"]
 
 
 def test_kept_views_are_what_fresh_ones_are(manifest: Path, tmp_path: Path) -> None:
