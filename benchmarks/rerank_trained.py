@@ -50,21 +50,31 @@ def main() -> None:
         "--held-out-seeds", type=int, nargs="+", default=[0], help="of those that the choice is made with"
     )
     parser.add_argument("--draws", type=int, default=3, help="of held-out photos")
-    parser.add_argument("--size", type=int, default=TRAINED_AT, help="pixels, area of the square that is described")
+    parser.add_argument("--size", type=int, nargs="+", default=[TRAINED_AT], help="pixels of the square of that area")
     parser.add_argument("--chain", nargs="+", default=CHAINS, metavar="NAME,NAME")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th photo of val is a query")
     parser.add_argument("--keypoints", type=int, default=512, help="of each photo, at most")
+    parser.add_argument(
+        "--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="of a training"
+    )
     arguments = parser.parse_args()
-    lists = Lists(arguments.work, arguments.recipe, arguments.size, arguments.keypoints)
     console = Console(width=170)
+    lists = Lists(arguments.work, arguments.recipe, arguments.keypoints, arguments.overrides)
+    val = experiments()[0][2]
     for names in arguments.chain:
-        held_out = [
-            lists.of(names, "other classes", seed, photos)
-            for seed in arguments.held_out_seeds
-            for photos in draws(arguments.draws)
-        ]
-        val = experiments()[0][2]
-        found = [lists.of(names, "classes of the training set", seed, val) for seed in arguments.seeds]
-        console.print(table(names, held_out, found))
+        before: list[Outcome] = []
+        for size in arguments.size:
+            held_out = [
+                lists.of(names, "other classes", seed, size, photos)
+                for seed in arguments.held_out_seeds
+                for photos in draws(arguments.draws)
+            ]
+            found = [
+                lists.of(names, "classes of the training set", seed, size, val, arguments.every)
+                for seed in arguments.seeds
+            ]
+            before = before or [replay([], one.lists) for one in found]
+            console.print(table(f"{names}, {size} px", held_out, found, before))
 
 
 def draws(count: int) -> list[Catalog]:
@@ -89,33 +99,35 @@ class Lists:
     Args:
         work: folder of checkpoints and of the scores of pairs.
         recipe: of the describers.
-        size: pixels at which photos are described.
         keypoints: of each photo.
+        overrides: of the training of a describer that is missing, and of the chains.
     """
 
-    def __init__(self, work: Path, recipe: str, size: int, keypoints: int) -> None:
-        self._work, self._recipe, self._size, self._keypoints = work, recipe, size, keypoints
-        self._described: dict[tuple[str, int], Vectors] = {}
+    def __init__(self, work: Path, recipe: str, keypoints: int, overrides: Sequence[str]) -> None:
+        self._work, self._recipe, self._keypoints, self._overrides = work, recipe, keypoints, overrides
+        self._described: dict[tuple[str, int, int], Vectors] = {}
         self._matched: MatchedPairs | None = None
 
-    def of(self, names: str, experiment: str, seed: int, photos: Catalog) -> ScoredLists:
-        """The lists of photos that query each other, by the describer of a seed and scored by the chain `names`."""
-        described = self._describer(experiment, seed)
+    def of(self, names: str, experiment: str, seed: int, size: int, photos: Catalog, every: int = 1) -> ScoredLists:
+        """The lists of each `every`-th photo, by the describer of a seed and scored by the chain `names`."""
+        described = self._describer(experiment, seed, size)
         chain = self._chain(names, described.card)
-        rankings = ranked(described.of(photos), photos, chain)
+        rankings = ranked(described.of(photos), photos, chain, every)
         return ScoredLists(chain, [one for one in (labelled(found, photos) for found in rankings) if one.positives])
 
-    def _describer(self, experiment: str, seed: int) -> Vectors:
-        if (experiment, seed) not in self._described:
+    def _describer(self, experiment: str, seed: int, size: int) -> Vectors:
+        key = experiment, seed, size
+        if key not in self._described:
             catalog = {name: train for name, train, _ in experiments()}[experiment]
             write_manifest(self._work / f"{experiment}.csv", catalog)
-            path, _ = trained(self._work, experiment, self._recipe, seed, TRAINED_AT, [], Bars(Console(stderr=True)))
-            self._described[experiment, seed] = Vectors(self._size, [1.0], path)
-        return self._described[experiment, seed]
+            bars = Bars(Console(stderr=True))
+            path, _ = trained(self._work, experiment, self._recipe, seed, TRAINED_AT, self._overrides, bars)
+            self._described[key] = Vectors(size, [1.0], path)
+        return self._described[key]
 
     def _chain(self, names: str, card: ModelCard) -> list[RerankStep]:
         given = [f"rerank.chain={json.dumps(names.split(','))}", f"rerank.matching.keypoints={self._keypoints}"]
-        chain = open_chain(load_config(overrides=given), card)
+        chain = open_chain(load_config(overrides=[*given, *self._overrides]), card)
         return [replace(step, reranker=self._known(step, card)) if step.name == "matching" else step for step in chain]
 
     def _known(self, step: RerankStep, card: ModelCard) -> MatchedPairs:
@@ -151,33 +163,27 @@ def labelled(ranking: Ranking, photos: Catalog) -> LabelledList:
     )
 
 
-def table(names: str, held_out: Sequence[ScoredLists], measured: Sequence[ScoredLists]) -> Table:
-    """Rows of one chain: what it is without matching, as configured, and with what was chosen on held-out labels."""
+def table(
+    title: str, held_out: Sequence[ScoredLists], measured: Sequence[ScoredLists], before: Sequence[Outcome]
+) -> Table:
+    """Rows of one chain: what it is without matching, as configured, and with what was chosen on held-out labels.
+
+    `before` is the global search of each seed, at the first size.
+    """
     chain = held_out[0].chain
     pooled = [one for found in held_out for one in found.lists]
-    weights = [replay(weighed(chain, weight), pooled).precision.mean() for weight in WEIGHTS]
-    best = max(weight for weight, mean in zip(WEIGHTS, weights, strict=True) if mean >= max(weights) - 1e-9)
+    rows: dict[str, list[RerankStep]] = {"global search": [], "as configured": chain}
+    without = [step for step in chain if step.name != "matching"]
+    if len(without) < len(chain):
+        best = best_weight(chain, pooled)
+        rows |= {"without matching": without, f"weight {best:g}": weighed(chain, best)}
     fitted = [replace(step, margin=None) for step in fit_chain(chain, pooled)[0]]
-    rows: dict[str, list[RerankStep]] = {
-        "global search": [],
-        "without matching": [step for step in chain if step.name != "matching"],
-        "as configured": chain,
-        f"weight {best:g}": weighed(chain, best),
-        f"calibrated, weights {', '.join(f'{step.weight:g}' for step in fitted)}": fitted,
-    }
-    made = Table(title=f"{names}; {len(pooled)} held-out queries", title_justify="left")
-    for heading in (
-        "",
-        "held out: mAP",
-        "R@1",
-        "val: mAP",
-        "of seeds",
-        "R@1",
-        "to the global search",
-        "to without matching",
-    ):
+    rows[f"calibrated, weights {', '.join(f'{step.weight:g}' for step in fitted)}"] = fitted
+    made = Table(title=f"{title}; {len(pooled)} held-out queries", title_justify="left")
+    differences = ("to the global search", "to without matching")
+    for heading in ("", "held out: mAP", "R@1", "val: mAP", "of seeds", "R@1", *differences):
         made.add_column(heading, justify="right" if heading else "left")
-    before = [[replay(rows[name], one.lists) for one in measured] for name in list(rows)[:2]]
+    bare = [replay(without, one.lists) for one in measured]
     for name, steps in rows.items():
         chosen, found = replay(steps, pooled), [replay(steps, one.lists) for one in measured]
         each = [100 * one.precision.mean() for one in found]
@@ -188,9 +194,15 @@ def table(names: str, held_out: Sequence[ScoredLists], measured: Sequence[Scored
             f"{100 * mean.mean():.2f} ± {100 * error(mean):.2f}",
             f"{np.std(each, ddof=1):.2f}" if len(each) > 1 else "",
             f"{100 * np.mean([one.first.mean() for one in found]):.2f}",
-            *(gain(reference, found) for reference in before),
+            *(gain(reference, found) for reference in (before, bare)),
         )
     return made
+
+
+def best_weight(chain: Sequence[RerankStep], lists: Sequence[LabelledList]) -> float:
+    """The weight of `matching` with the best mAP, of equal ones the largest."""
+    means = [replay(weighed(chain, weight), lists).precision.mean() for weight in WEIGHTS]
+    return max(weight for weight, mean in zip(WEIGHTS, means, strict=True) if mean >= max(means) - 1e-9)
 
 
 def weighed(chain: Sequence[RerankStep], weight: float) -> list[RerankStep]:

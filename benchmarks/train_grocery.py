@@ -228,19 +228,20 @@ def scores(vectors: FloatArray, catalog: Catalog, chain: Sequence[RerankStep] = 
     return dict(by_labels(rankings, list(labels.values()), labels, [{name} for name in labels])[0].per_query)
 
 
-def ranked(vectors: FloatArray, catalog: Catalog, chain: Sequence[RerankStep] = ()) -> list[Ranking]:
-    """The list of each photo: all others, by the cosines of `vectors` [N, D], and re-ranked."""
+def ranked(vectors: FloatArray, catalog: Catalog, chain: Sequence[RerankStep] = (), every: int = 1) -> list[Ranking]:
+    """The list of each `every`-th photo: all others, by the cosines of `vectors` [N, D], and re-ranked."""
     ids = [record.id for record in catalog]
     described = [Description(vector) for vector in vectors]
     gallery = InMemoryGallery(ids, described)
-    found = gallery.query(vectors, len(ids))
-    others = [(np.array(names) != own, names, values) for own, (names, values) in zip(ids, found, strict=True)]
+    found = gallery.query(vectors[::every], len(ids))
+    queries = ids[::every]
+    others = [(np.array(names) != own, names, values) for own, (names, values) in zip(queries, found, strict=True)]
     candidates = Candidates(
-        ids,
+        queries,
         [np.array(names)[kept].tolist() for kept, names, _ in others],
         [values[kept] for kept, _, values in others],
     )
-    return apply_chain(chain, described, candidates, gallery)
+    return apply_chain(chain, described[::every], candidates, gallery)
 
 
 def lda(training: FloatArray, catalog: Catalog, queries: FloatArray) -> FloatArray:
