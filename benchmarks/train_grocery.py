@@ -32,7 +32,7 @@ from pipeline.evaluate import by_labels
 from pipeline.report import Bars
 from pipeline.rerank import RerankStep, apply_chain
 from pipeline.stages.train_global import train_global
-from pipeline.types import Candidates, Description, FloatArray
+from pipeline.types import Candidates, Description, FloatArray, Ranking
 from pipeline.workflow.in_memory_gallery import InMemoryGallery
 from pipeline.workflow.model_loading import open_chain
 
@@ -223,19 +223,25 @@ class Rows:
 
 def scores(vectors: FloatArray, catalog: Catalog, chain: Sequence[RerankStep] = ()) -> dict[str, Any]:
     """Values of each query, in [0, 1]: every photo queries the others of its label."""
-    ids = [record.id for record in catalog]
     labels = {record.id: record.label for record in catalog}
+    rankings = ranked(vectors, catalog, chain)
+    return dict(by_labels(rankings, list(labels.values()), labels, [{name} for name in labels])[0].per_query)
+
+
+def ranked(vectors: FloatArray, catalog: Catalog, chain: Sequence[RerankStep] = (), every: int = 1) -> list[Ranking]:
+    """The list of each `every`-th photo: all others, by the cosines of `vectors` [N, D], and re-ranked."""
+    ids = [record.id for record in catalog]
     described = [Description(vector) for vector in vectors]
     gallery = InMemoryGallery(ids, described)
-    found = gallery.query(vectors, len(ids))
-    others = [(np.array(names) != own, names, values) for own, (names, values) in zip(ids, found, strict=True)]
+    found = gallery.query(vectors[::every], len(ids))
+    queries = ids[::every]
+    others = [(np.array(names) != own, names, values) for own, (names, values) in zip(queries, found, strict=True)]
     candidates = Candidates(
-        ids,
+        queries,
         [np.array(names)[kept].tolist() for kept, names, _ in others],
         [values[kept] for kept, _, values in others],
     )
-    rankings = apply_chain(chain, described, candidates, gallery)
-    return dict(by_labels(rankings, list(labels.values()), labels, [{name} for name in ids])[0].per_query)
+    return apply_chain(chain, described[::every], candidates, gallery)
 
 
 def lda(training: FloatArray, catalog: Catalog, queries: FloatArray) -> FloatArray:

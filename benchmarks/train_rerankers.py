@@ -70,14 +70,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where indexes, checkpoints and measurements go")
     parser.add_argument("--checkpoints", type=Path, required=True, help="the --work of train_grocery.py")
     parser.add_argument("--only", nargs="+", default=list(RERANKERS), choices=list(RERANKERS), metavar="RERANKER")
-    parser.add_argument("--describers", nargs="+", default=["frozen", "fine-tuned"])
+    parser.add_argument("--describers", nargs="+", default=["frozen", "CVNet"], help="frozen, or its recipe")
     parser.add_argument("--questions", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     console, reporter = Console(width=150), Bars(Console(stderr=True))
     for experiment, train, queries, trained_for in [setups()[number] for number in arguments.questions]:
         for describer in arguments.describers:
-            checkpoint = arguments.checkpoints / f"{trained_for} - CVNet - 224 - 0.safetensors"
+            checkpoint = arguments.checkpoints / f"{trained_for} - {describer} - 224 - 0.safetensors"
             bench = Bench(arguments.work / experiment / describer, reporter, arguments.seed)
             bench.describe = [] if describer == "frozen" else [f"describe.checkpoint={json.dumps(str(checkpoint))}"]
             folder = bench.folder

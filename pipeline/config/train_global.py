@@ -66,7 +66,8 @@ class TrainGlobalConfig(LoopConfig):
     dimension: Positive | None = Field(512, description="of the linear layer after pooling; null: none is added")
     head_start: Literal["whitened", "random"] = Field(
         "whitened",
-        description="initialisation of the new linear layer: a within-class whitening in closed form, or random",
+        description="whitened: a new linear layer starts as a within-class whitening in closed form, prototypes as the "
+        "means of their labels; random: both",
     )
     shrinkage: Annotated[float, Field(gt=0, le=1)] = Field(0.3, description="of the covariance of that whitening")
     freeze: Annotated[int, Field(ge=0)] = Field(6, description="backbone parts, from the input, that are frozen")

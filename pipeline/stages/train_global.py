@@ -32,7 +32,7 @@ from pipeline.train.global_descriptor.local_heads import LocalHeads
 from pipeline.train.global_descriptor.losses import set_prototypes
 from pipeline.train.global_descriptor.task import GlobalTask
 from pipeline.train.global_descriptor.trunk import Trunk, split_backbone
-from pipeline.train.init.global_head import start_head
+from pipeline.train.init.global_head import mean_descriptors, start_head
 from pipeline.train.loop.distributed import process_group, rank
 from pipeline.workflow.model_loading import choose_device, read_options
 from pipeline.workflow.progress import Reporter, Silent
@@ -177,8 +177,13 @@ def _task(
     """The task before its first step."""
     settings = config.train_global
     directions = None
-    if settings.head_start == "whitened" and network.head.fc is not None and new_head:
-        directions = start_head(trunk, network.head.fc, views, photos.labels, settings.shrinkage)
+    if settings.head_start == "whitened":
+        fc = network.head.fc if new_head else None
+        directions = (
+            mean_descriptors(trunk, views, photos.labels)
+            if fc is None
+            else start_head(trunk, fc, views, photos.labels, settings.shrinkage)
+        )
     heads = _local_heads(network, config, len(photos.names))
     with torch.random.fork_rng():
         torch.manual_seed(config.seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from pipeline.config import TrainGlobalConfig
 from pipeline.describe.backbone_parts import parts_of
@@ -16,6 +17,7 @@ from pipeline.errors import RelookError
 from pipeline.train import Progress, RunFiles, Validation, fit
 from pipeline.train.global_descriptor.task import GlobalTask
 from pipeline.train.global_descriptor.trunk import Trunk
+from pipeline.train.init.global_head import mean_descriptors
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "resnet18", "convnext_atto", "vit_tiny_patch16_224"])
@@ -136,3 +138,13 @@ def test_batches_hold_so_many_photos_of_each_label(tmp_path: Path) -> None:
     state = np.random.get_state()[1].copy()
     task.plan(np.random.default_rng(0))
     assert (np.random.get_state()[1] == state).all()
+
+
+def test_prototypes_of_a_trained_head_are_the_means_of_their_labels(tmp_path: Path) -> None:
+    task, trunk = small_task(tmp_path)
+    labels = np.arange(12) % 3
+    trunk.eval()
+    views = [trunk(task._views.read(range(12), [draw] * 12)).detach() for draw in (0, 1)]
+    sums = torch.stack([sum(view[labels == number].sum(dim=0) for view in views) for number in range(3)])
+    found = mean_descriptors(trunk, task._views, labels)
+    torch.testing.assert_close(found, functional.normalize(sums, dim=1))

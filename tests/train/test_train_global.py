@@ -90,6 +90,17 @@ def test_it_learns_eight_classes_by_heart(manifest: Path, tmp_path: Path) -> Non
     assert found.shape[1] == 64
 
 
+def test_training_that_goes_on_from_a_checkpoint_starts_from_the_means_of_its_labels(
+    manifest: Path, tmp_path: Path
+) -> None:
+    first = train_global(config(tmp_path, "train_global.validation=0"), str(manifest))
+    still = ["train_global.validation=0", "train_global.epochs=1", "train_global.learning_rate=1e-9"]
+    on = [*still, f"describe.checkpoint={first.checkpoint}"]
+    means = train_global(config(tmp_path / "means", *on), str(manifest))
+    random = train_global(config(tmp_path / "random", *on, "train_global.head_start=random"), str(manifest))
+    assert means.history[0]["loss"] < first.history[0]["loss"] < random.history[0]["loss"]
+
+
 def test_kept_views_are_what_fresh_ones_are(manifest: Path, tmp_path: Path) -> None:
     """With one view of each photo and no change, keeping it differs from computing it by float16 alone."""
     still = [f"train_global.augment.{key}" for key in ("area=[1,1]", "aspect=[1,1]", "flip=0", "jitter=0", "hue=0")]

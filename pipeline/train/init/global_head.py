@@ -55,8 +55,20 @@ def start_head(trunk: Trunk, fc: nn.Linear, views: Views, labels: Rows, shrinkag
         fc.weight.copy_(torch.from_numpy(whitening.weight))
         fc.bias.copy_(torch.from_numpy(whitening.bias))
     projected = functional.normalize(torch.from_numpy(whitening.apply(pooled.numpy())), dim=1)
-    sums = torch.zeros(int(labels.max()) + 1, fc.out_features)
-    sums.index_add_(0, torch.from_numpy(numbers), projected)
+    return _means(projected, numbers, int(labels.max()) + 1)
+
+
+def mean_descriptors(trunk: Trunk, views: Views, labels: Rows) -> torch.Tensor:
+    """[classes, D] as `start_head` returns them, of a trunk whose head is not new; `labels` [N] of N photos, from 0."""
+    photos = np.random.default_rng(0).permutation(len(labels))[:_PHOTOS]
+    count = min(_VIEWS, views.count)
+    described = torch.cat([_described(trunk, views, photos, draw) for draw in range(count)])
+    return _means(described, np.tile(labels[photos], count), int(labels.max()) + 1)
+
+
+def _means(descriptors: torch.Tensor, numbers: Rows, classes: int) -> torch.Tensor:
+    sums = torch.zeros(classes, descriptors.shape[1])
+    sums.index_add_(0, torch.from_numpy(numbers), descriptors)
     return functional.normalize(sums, dim=1)
 
 
@@ -65,11 +77,16 @@ def _pooled(trunk: Trunk, fc: nn.Linear, views: Views, photos: Rows, draw: int) 
     """[n, C] inputs of `fc` for one view of each photo."""
     given: list[torch.Tensor] = []
     handle = fc.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0].float().cpu()))
-    trunk.eval()
     try:
-        for start in range(0, len(photos), _BATCH):
-            batch = [int(photo) for photo in photos[start : start + _BATCH]]
-            trunk(views.trunk_input(views.read(batch, [draw] * len(batch))))
+        _described(trunk, views, photos, draw)
     finally:
         handle.remove()
     return torch.cat(given)
+
+
+@torch.no_grad()
+def _described(trunk: Trunk, views: Views, photos: Rows, draw: int) -> torch.Tensor:
+    """[n, D] descriptors of one view of each photo, on the CPU."""
+    trunk.eval()
+    batches = [photos[start : start + _BATCH].tolist() for start in range(0, len(photos), _BATCH)]
+    return torch.cat([trunk(views.trunk_input(views.read(batch, [draw] * len(batch)))).cpu() for batch in batches])
