@@ -114,9 +114,10 @@ def _one_shard(run: Run, shard: str, images: str | None, join: bool) -> None:
 def _rows_of(document: dict[str, Any]) -> dict[str, Any]:
     """The summary for people: counts of what did not happen are left out, but for failures and what was not touched."""
     seldom = {"outcome": "done", "stopped": "", "model": "same", "store": {}}
-    seldom |= dict.fromkeys(
-        ("changed", "moved", "relabelled", "removed", "ignored", "unmatched", "keypoints", "folded"), 0
-    )
+    counts = ("changed", "moved", "relabelled", "removed", "ignored", "unmatched", "keypoints", "folded")
     names = {"keypoints": "keypoints alone"}
-    shown = {key: value for key, value in document.items() if key not in seldom or value != seldom[key]}
-    return {names.get(key, key): value for key, value in shown.items()}
+    return {
+        names.get(key, key): value
+        for key, value in document.items()
+        if not (key in counts and value == 0) and not (key in seldom and value == seldom[key])
+    }

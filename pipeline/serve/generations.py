@@ -28,7 +28,7 @@ class Pinned:
     """A generation in use.
 
     Attributes:
-        gallery: with its store, its describer and its rerankers loaded.
+        gallery: with its store, its vectors, its describer and its rerankers loaded.
         collection: what filters and the page read of its catalog.
         default: the rerankers of a search that names none.
         rerankers: names that are offered, each with "" or with the reason why it cannot be used.
@@ -37,7 +37,7 @@ class Pinned:
 
     def __init__(self, gallery: Gallery) -> None:
         self.gallery = gallery
-        _ = gallery.store
+        gallery.load_vectors()
         if gallery.index.card.name != IMPORTED:  # whose images alone can be searched with
             _ = gallery.describer
         self.default = tuple(step.name for step in gallery.chain())

@@ -17,7 +17,7 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.config.loading import with_values
 from pipeline.errors import RelookError
-from pipeline.stores import GlobalStore, Index, open_store
+from pipeline.stores import GlobalStore, Index, TableStore, open_store
 from pipeline.stores.once import once_property
 from pipeline.types import (
     Box,
@@ -88,6 +88,12 @@ class OpenedIndex:
         store = open_store(settings.kind, self.index, **settings.options)
         check_store(settings.kind, self.index, store, self._partial)
         return store
+
+    def load_vectors(self) -> None:
+        """Read the vectors of the index's own table into memory now, as its second search would; other stores have
+        theirs. Raises as `store` does, or where a file is damaged."""
+        if isinstance(self.store, TableStore):
+            self.store.load()
 
     @once_property
     def describer(self) -> Describer:

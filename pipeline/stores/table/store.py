@@ -67,6 +67,11 @@ class TableStore:
         found = search.nearest(queries, top_k, among)
         return [(self._ids.at(rows), scores) for rows, scores in found]
 
+    def load(self) -> None:
+        """Read the vectors into memory before the first query, for whoever will send many. Raises as `query` does."""
+        self._first_query.acquire(blocking=False)
+        _ = self._flat
+
     def upsert(self, descriptors: GlobalDescriptors, metadata: Sequence[Mapping[str, str]]) -> None:
         """See `VectorStore.upsert`. Raises RelookError naming the id of a vector that is no unit vector of D values."""
         check_upsert(descriptors, metadata, self._index.card.dimension)

@@ -138,6 +138,16 @@ def test_the_first_query_and_what_follows_it_load_no_vectors(tmp_path: Path, loa
     assert loads == [(180, 8)]
 
 
+def test_a_store_can_be_loaded_before_the_first_query(tmp_path: Path, loads: list[Any]) -> None:
+    vectors = unit_vectors(len(IDS), 8)
+    store = TableStore.open(write(tmp_path, IDS, vectors))
+    store.load()
+    assert loads == [(len(IDS), 8)]
+    assert store.query(vectors[:1], 1)[0][0] == [IDS[0]]
+    store.query(vectors[:1], 1)
+    assert loads == [(len(IDS), 8)]
+
+
 @pytest.mark.parametrize(
     ("options", "queries", "top_k"),
     [({}, 65, 3), ({}, 64, 513), ({"precision": "float16"}, 1, 3)],
