@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from pipeline.errors import RelookError
 from pipeline.files import Place, located, sha256_of
+from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.index.carried_describer import StoredDescriber, read_describer
 from pipeline.stores.index.id_column import IdColumn
 from pipeline.stores.index.image_rows import ImageRows, read_ids_of_parts
@@ -88,7 +89,7 @@ class Index:
         """Every image as a row with the columns of `ImageRecord`; `bbox` is the text "x0 y0 x1 y1", or empty."""
         parts = self._parts_with("catalog")
         tables = [(part, read_record_table(self._file(part, "catalog"))) for part in parts]
-        kept = [table.take(pa.array(_alive(part))) if part.deleted else table for part, table in tables]
+        kept = [table.take(arrow_rows(_alive(part))) if part.deleted else table for part, table in tables]
         return pa.concat_tables([RECORDS_SCHEMA.empty_table(), *kept])
 
     def records_of(self, part: Part) -> list[ImageRecord]:
@@ -126,7 +127,7 @@ class Index:
     def metadata_of(self, part: Part) -> list[pa.Array]:
         """The metadata of one part as JSON texts, deleted rows left out."""
         column = read_metadata(self._file(part, "globals"))
-        chunks: list[pa.Array] = (column.take(pa.array(_alive(part))) if part.deleted else column).chunks
+        chunks: list[pa.Array] = (column.take(arrow_rows(_alive(part))) if part.deleted else column).chunks
         return chunks
 
     def ids_of(self, part: Part, kind: Literal["globals", "catalog"] = "globals") -> list[str]:

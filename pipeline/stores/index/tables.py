@@ -23,6 +23,7 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from pipeline.errors import RelookError
+from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.index.plain_pages import OtherLayoutError, PlainVectors
 from pipeline.types import FloatArray, ImageRecord, StoredVectors
 
@@ -140,13 +141,14 @@ def read_record_rows(path: Path, rows: npt.NDArray[np.intp]) -> pa.Table:
         for table in stream:
             inside = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + len(table))]
             if len(inside):
-                pieces.append(table.take(pa.array(inside - first)))
+                pieces.append(table.take(arrow_rows(inside - first)))
             first += len(table)
             if len(wanted) and first > wanted[-1]:
                 break
-        found = pa.concat_tables([RECORDS_SCHEMA.empty_table(), *pieces])
+        # An empty table of Arrow's imports pandas, which a search does without.
+        found = pa.concat_tables(pieces) if pieces else RECORDS_SCHEMA.empty_table()
         _check_full(found)
-        return found.take(pa.array(np.argsort(order)))
+        return found.take(arrow_rows(np.argsort(order)))
 
 
 def records_of_table(table: pa.Table, path: Path) -> list[ImageRecord]:

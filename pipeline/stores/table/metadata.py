@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from pipeline.errors import RelookError
+from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.manifest import Part
 
@@ -36,7 +37,7 @@ class TableMetadata:
 
     def at(self, rows: npt.NDArray[np.integer[Any]]) -> list[dict[str, str]]:
         """The metadata of some rows."""
-        texts = self._texts.take(pa.array(rows)).to_pylist()
+        texts = self._texts.take(arrow_rows(rows)).to_pylist()
         return [json.loads(text) for text in texts]
 
     def matching(self, where: Mapping[str, Sequence[str]]) -> npt.NDArray[np.intp]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from photos import ROOT
 
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
@@ -49,6 +52,23 @@ def test_records_by_id_are_those_of_the_catalog(index: Index, kept_rows: int, mo
     for _ in range(20):
         wanted = rng.choice(ids, int(rng.integers(0, 25))).tolist()
         assert index.find_records(wanted) == [index.records[name] for name in wanted]
+
+
+PICK = """
+import sys
+from pathlib import Path
+from pipeline.stores import Index
+from pipeline.stores.index import record_lookup
+record_lookup._KEPT_ROWS = int(sys.argv[1])
+assert [one.id for one in Index(Path(sys.argv[2])).find_records(sys.argv[3:])] == sys.argv[3:]
+print("pandas" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("kept_rows", [4096, 0])
+def test_records_are_read_without_pandas(index: Index, kept_rows: int) -> None:
+    command = [sys.executable, "-c", PICK, str(kept_rows), str(index.directory), "é 8", "é 1", "é 19"]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip() == "False"
 
 
 def test_unknown_and_deleted_ids_are_named(index: Index) -> None:
