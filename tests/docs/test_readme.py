@@ -52,6 +52,7 @@ PAGES = [
     "docs/papers.md",
     "docs/representations.md",
     "docs/speed.md",
+    "docs/stores.md",
     "docs/performance.md",
     "docs/runtimes.md",
     "docs/ann.md",
