@@ -69,7 +69,7 @@ class Ragged:
         return Batch(rows.masked_fill(padding.unsqueeze(-1), 0), padding, whole)
 
     def _one(self, image: int, count: int) -> Batch:
-        """A batch of one image, so many times: its rows where they lie."""
+        """A batch that repeats one image `count` times; its rows are not copied."""
         end = int(self.lengths[: image + 1].sum())
         rows = self.rows[end - int(self.lengths[image]) : end]
         whole = self.whole[image : image + 1]

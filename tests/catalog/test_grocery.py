@@ -9,11 +9,12 @@ from catalog_sources import refusal
 
 from pipeline.catalog import load_catalog
 
-CLASSES = """\
-Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),Iconic Image Path (str),Product Description Path (str)
-Golden-Delicious,0,Apple,0,/iconic/Golden.jpg,/iconic/Golden.txt
-Royal-Gala,1,Apple,0,/iconic/Gala.jpg,/iconic/Gala.txt
-"""  # noqa: E501
+CLASSES = (
+    "Class Name (str),Class ID (int),Coarse Class Name (str),Coarse Class ID (int),"
+    "Iconic Image Path (str),Product Description Path (str)\n"
+    "Golden-Delicious,0,Apple,0,/iconic/Golden.jpg,/iconic/Golden.txt\n"
+    "Royal-Gala,1,Apple,0,/iconic/Gala.jpg,/iconic/Gala.txt\n"
+)
 
 
 @pytest.fixture

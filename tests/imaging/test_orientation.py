@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from photos import PhotoMaker
 from PIL import Image
-from quadrants import Pixels, quadrants, save
+from quadrants import STORED, quadrants, save
 
 from pipeline.errors import ImageError
 from pipeline.imaging import decode_image, read_image
@@ -42,19 +41,6 @@ def test_heic_is_read_where_its_package_is_installed() -> None:
         decode_image(stream.getvalue(), name="x", max_pixels=511)
     with pytest.raises(ImageError):
         decode_image(stream.getvalue()[:300], name="x")
-
-
-# How EXIF's orientations store the upright picture: row 0 and column 0 of the file are these edges of the scene.
-STORED: dict[int, Callable[[Pixels], Pixels]] = {
-    1: lambda upright: upright,
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.transpose(1, 0, 2),
-    6: lambda upright: np.rot90(upright, 1),
-    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda upright: np.rot90(upright, -1),
-}
 
 
 @pytest.mark.parametrize("orientation", STORED)

@@ -13,7 +13,6 @@ import random
 import socket
 import struct
 import zlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+from quadrants import STORED
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -47,18 +47,6 @@ ARITHMETIC = base64.b64decode(
     "T0//yQARCABgAFADAREAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIRAxEAPwD+8aalCc7CO/I2ocfOF1Z9SPioTf0xb1ndy3CYyU9RBDZn"
     "IO38Fz9ezEYAFycw9n+MtuMuEIZFmxkcGGS0raEAG2enh7eEz9Oh7RXN8IyqOIVAXqHGXRa7cHNmuf8ASKhN26XjaxXLMYkdCUD/2Q=="
 )
-
-# How EXIF's orientations store the upright picture.
-STORED: dict[int, Callable[[Pixels], Pixels]] = {
-    1: lambda upright: upright,
-    2: lambda upright: upright[:, ::-1],
-    3: lambda upright: upright[::-1, ::-1],
-    4: lambda upright: upright[::-1],
-    5: lambda upright: upright.transpose(1, 0, 2),
-    6: lambda upright: np.rot90(upright, 1),
-    7: lambda upright: upright[::-1, ::-1].transpose(1, 0, 2),
-    8: lambda upright: np.rot90(upright, -1),
-}
 
 
 @dataclass
