@@ -10,18 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flushing import without_flushing
 from stores_helpers import FITTED, ROOT, content, make_card, make_index, make_items, start
 
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 
+__all__ = ["without_flushing"]
+
+
 ROWS = 3
-
-
-@pytest.fixture(autouse=True)
-def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the processes that are killed flush what they write."""
-    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
 
 
 def part(number: int) -> Any:

@@ -6,11 +6,12 @@ A store that is filled is read through an instance that was opened afterwards, s
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from flushing import without_flushing
 from store_places import CARD, OTHER_CARD, PLACES, Place
 from stores_helpers import DIMENSION, unit_vectors
 
@@ -19,16 +20,11 @@ from pipeline.stores import TableStore
 from pipeline.stores.registry import STORES, is_index_backed
 from pipeline.types import FloatArray, GlobalDescriptors, VectorStore, is_hosted
 
+__all__ = ["without_flushing"]
+
+
 LONG = "long/" + "ü" * 595
 IDS = ["b", "a", "Z", "10", "9", "ä", "🗼", "a\nb", LONG, "a/b c.jpg", "#x", "'; --", " padded "]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_flushing() -> Iterator[None]:
-    """What is written here does not have to survive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
-        yield
 
 
 @pytest.fixture(params=list(PLACES))

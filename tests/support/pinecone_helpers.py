@@ -86,14 +86,6 @@ def assert_equal(server: PineconeServer, index: Index, name: str = "relook", col
         assert {key: value for key, value in fields.items() if key != "relook_id"} == metadata
 
 
-@pytest.fixture(scope="module", autouse=True)
-def without_flushing() -> Iterator[None]:
-    """What is written here does not have to survive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
-        yield
-
-
 @pytest.fixture
 def server() -> Iterator[PineconeServer]:
     """A service without an index."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flushing import without_flushing
 from pinecone_helpers import filled
 from stores_helpers import make_card, start, unit_vectors
 
@@ -24,13 +25,10 @@ from pipeline.stores import Index, open_store
 from pipeline.stores.ann.sqlite_file import _connect
 from pipeline.types import GlobalDescriptors, VectorStore
 
+__all__ = ["without_flushing"]
+
+
 IDS = [f"photo {number:04d}.jpg" for number in range(600)]
-
-
-@pytest.fixture(autouse=True)
-def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written here does not have to survive a power cut."""
-    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
 
 
 @pytest.fixture

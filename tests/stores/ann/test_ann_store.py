@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flushing import without_flushing
 from stores_helpers import ROOT, make_card, start, unit_vectors
 
 from pipeline.errors import LockedError, RelookError
@@ -23,15 +24,12 @@ from pipeline.stores import IndexWriter, open_store
 from pipeline.stores.ann.store import AnnStore
 from pipeline.types import FloatArray, GlobalDescriptors
 
+__all__ = ["without_flushing"]
+
+
 DIMENSION = 16
 CARD = make_card(DIMENSION)
 BATCH = 50
-
-
-@pytest.fixture(autouse=True)
-def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written here does not have to survive a power cut."""
-    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
 
 
 @pytest.fixture(autouse=True)

@@ -9,18 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flushing import without_flushing
 from stores_helpers import FITTED, ROOT, content, make_card, make_index, make_items
 
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter
 from pipeline.stores.index.compaction import fold_parts, small_parts
 
+__all__ = ["without_flushing"]
+
+
 OTHER = make_card(settings={"image": {"size": 128}, "scales": [1.0]})
-
-
-@pytest.fixture(autouse=True)
-def without_flushing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
 
 
 def run(directory: Path, seed: int, ids: list[str], gone: tuple[str, ...] = (), keep: int = 3) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pinecone_helpers import assert_equal, configured, filled, open_pinecone, serving, without_flushing
+from flushing import without_flushing
+from pinecone_helpers import assert_equal, configured, filled, open_pinecone, serving
 from pinecone_server import Fault, PineconeServer
 
 from pipeline.errors import RelookError

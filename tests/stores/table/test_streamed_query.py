@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from flushing import without_flushing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores_helpers import ROOT, make_card, unit_vectors
@@ -21,15 +22,10 @@ from pipeline.stores import Index, IndexWriter, TableStore
 from pipeline.stores.table import store as table
 from pipeline.types import FloatArray
 
+__all__ = ["without_flushing"]
+
+
 IDS = [f"{row:03d}" for row in range(200)]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_flushing() -> Iterator[None]:
-    """What is written here does not have to survive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
-        yield
 
 
 @pytest.fixture

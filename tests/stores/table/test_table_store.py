@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from flushing import without_flushing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores_helpers import DIMENSION, ROOT, make_card, make_index, make_items, unit_vectors
@@ -23,16 +24,11 @@ from pipeline.stores import Index, IndexWriter, TableStore, open_store
 from pipeline.stores.registry import STORES, table_format
 from pipeline.types import FloatArray, GlobalDescriptors
 
+__all__ = ["without_flushing"]
+
+
 LONG = "long/" + "ü" * 595
 IDS = ["b", "a", "Z", "10", "9", "ä", "🗼", "a\nb", LONG, ""]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_flushing() -> Iterator[None]:
-    """What is written here does not have to survive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
-        yield
 
 
 @pytest.fixture(params=["parquet", "csv"])

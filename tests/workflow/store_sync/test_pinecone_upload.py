@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pinecone_helpers import assert_equal, configured, filled, open_pinecone, server, without_flushing
+from flushing import without_flushing
+from pinecone_helpers import assert_equal, configured, filled, open_pinecone, server
 from pinecone_server import Fault, PineconeServer
 from stores_helpers import make_card
 

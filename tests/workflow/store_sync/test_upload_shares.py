@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from bucket import Bucket, bucket, object_client, object_server
 from cli_helpers import document, refused
-from pinecone_helpers import assert_equal, configured, filled, server, without_flushing
+from flushing import without_flushing
+from pinecone_helpers import assert_equal, configured, filled, server
 from pinecone_server import PineconeServer
 
 from pipeline.errors import RelookError, UsageError

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cli_helpers import relook
+from flushing import without_flushing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pinecone_helpers import open_pinecone
@@ -30,15 +31,10 @@ from pipeline.types import GlobalDescriptors, StoredVectors
 from pipeline.workflow.progress import Silent
 from pipeline.workflow.store_sync.comparison import compare_parts, extra_ids, own_parts
 
+__all__ = ["without_flushing"]
+
+
 POOL = unit_vectors(4)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def without_flushing() -> Iterator[None]:
-    """What is written here does not have to survive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("pipeline.files.atomic_write._flush", lambda path: None)
-        yield
 
 
 class Counting:
