@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any, Literal
 
 import typer
@@ -91,7 +92,9 @@ def extract(
     if result.stopped:
         run.note(f"stopped by {result.stopped}: what was finished is committed; run it again to describe the rest")
     if result.failed:
-        run.note(f"{result.failed} images could not be read; they are listed in {result.index}/failures.*")
+        run.note(
+            f"{result.failed} images could not be read; see: relook info {shlex.quote(str(result.index))} --failures"
+        )
     if max_failures is not None and result.failed > max_failures:
         raise TooManyFailuresError(f"{result.failed} images failed, more than --max-failures {max_failures}")
 

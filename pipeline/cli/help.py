@@ -26,7 +26,12 @@ GROUPS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "relook extract --images photos/labels.csv --index maps --config configs/train_detector.yaml",
         ),
         "reindex": ("relook reindex --images photos", "relook reindex --images photos --timeout 2h --max-failures 10"),
-        "info": ("relook info", "relook info labelled --json", "relook info --html index.html"),
+        "info": (
+            "relook info",
+            "relook info labelled --json",
+            "relook info --failures",
+            "relook info --html index.html",
+        ),
         "map": ("relook map --html map.html", "relook map labelled --html map.html"),
         "upload": ("relook upload --store ann", "relook upload --store ann --dry-run"),
         "verify": ("relook verify", "relook verify --sample 1000"),

@@ -12,7 +12,7 @@ from pipeline.cli.options import ConfigFile, HtmlPage, IndexDir, Json, Quiet, Se
 from pipeline.cli.run import Run, app
 from pipeline.cli.streams import out
 from pipeline.errors import UsageError
-from pipeline.report import show_info, write_index_page
+from pipeline.report import show_failures, show_info, write_index_page
 
 # Images on the page that are like no other.
 _OUTLIERS = 24
@@ -22,6 +22,9 @@ _OUTLIERS = 24
 def info(
     directory: Annotated[Path | None, typer.Argument(metavar="[INDEX]", help="The index directory.")] = None,
     html: HtmlPage = None,
+    failures: Annotated[
+        bool, typer.Option("--failures", help="List the photos that the last run could not read, and why.")
+    ] = False,
     config: ConfigFile = None,
     settings: Settings = None,
     index: IndexDir = None,
@@ -34,7 +37,13 @@ def info(
 
     if directory is not None and index is not None:
         raise UsageError(f"info {directory} --index {index}: give the index once")
+    if failures and html is not None:
+        raise UsageError("info --failures --html: the page lists failures by itself; leave --failures")
     run = Run(config, settings, {"index": directory or index}, as_json, verbose, quiet, bucket=True)
+    if failures:
+        listed = {"index": str(run.config.index), "failures": stage.failures(run.config)}
+        run.show(listed, lambda shown: show_failures(out, shown))
+        return
     document = stage.info(run.config).to_json()
     if html is not None:
         _write(run, html, document)

@@ -20,6 +20,7 @@ from pipeline.cli.streams import err, out, write_json
 from pipeline.config import Config, load_config
 from pipeline.files import refuse_bucket
 from pipeline.report import Bars, show_rows, show_training, write_training
+from pipeline.report.visible import visible
 from pipeline.workflow.progress import Reporter, Silent
 
 app = typer.Typer(
@@ -110,14 +111,20 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+class _OneLine(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """A message is one line, whatever names of files are in it; a traceback has its lines."""
+        return visible(super().format(record), "\n" if record.exc_info or record.stack_info else "")
+
+
 def _log_handler() -> logging.Handler:
     """Coloured and folded on a terminal; one plain line per message elsewhere."""
     if err.is_terminal:
         shown: logging.Handler = RichHandler(console=err, show_path=False)
-        shown.setFormatter(logging.Formatter("%(message)s"))
+        shown.setFormatter(_OneLine("%(message)s"))
         return shown
     lines = logging.StreamHandler()
-    lines.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
+    lines.setFormatter(_OneLine("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
     return lines
 
 

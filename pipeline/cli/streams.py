@@ -1,7 +1,7 @@
 """Where results and messages go: consoles on stdout and stderr that lose nothing, whatever their encoding and width.
 
-Below the verbs of this room. A character that the encoding of a stream lacks is written escaped; lines for a program or
-a file are as long as they have to be.
+Below the verbs of this room. A character that the encoding of a stream lacks, or that a terminal would obey, is written
+escaped; lines for a program or a file are as long as they have to be.
 """
 
 from __future__ import annotations
@@ -13,14 +13,25 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
+from pipeline.report.visible import visible
+
 # Columns of a table that no terminal shows: a path has at most 4,096 characters.
 _UNFOLDED = 20_000
+# DEL and C1: the control characters that JSON may hold as they are.
+_CONTROLS = {number: f"\\u{number:04x}" for number in range(0x7F, 0xA0)}
+
+
+class _VisibleConsole(Console):
+    """Text that is printed by itself may hold names from outside, in which no control character is obeyed."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*(visible(o, "\n") if isinstance(o, str) else o for o in objects), **options)
 
 
 def _console(*, stderr: bool = False) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     folded = stream.isatty() or bool(os.environ.get("COLUMNS"))
-    return Console(stderr=stderr, width=None if folded else _UNFOLDED)
+    return _VisibleConsole(stderr=stderr, width=None if folded else _UNFOLDED)
 
 
 out = _console()
@@ -56,4 +67,4 @@ def write_json(document: dict[str, Any], stream: TextIO | None = None) -> None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         text = json.dumps(document)
-    stream.write(text + "\n")
+    stream.write(text.translate(_CONTROLS) + "\n")

@@ -20,7 +20,7 @@ from pipeline.report.figures.comparison import save_comparison_figure
 from pipeline.report.figures.evaluation import save_evaluation_figure
 from pipeline.report.figures.style import check_ending
 from pipeline.report.hits_tsv import write_hits
-from pipeline.report.inventory import show_duplicates, show_info, show_settings
+from pipeline.report.inventory import show_duplicates, show_failures, show_info, show_settings
 from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches, write_match
 from pipeline.report.pages.adaptation import write_adaptation
 from pipeline.report.pages.comparison import write_comparison
@@ -44,6 +44,7 @@ __all__ = [
     "show_comparison",
     "show_duplicates",
     "show_evaluation",
+    "show_failures",
     "show_info",
     "show_results",
     "show_rows",

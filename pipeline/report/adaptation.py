@@ -8,10 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.report.visible import shown
+
 
 def show_adaptation(console: Console, document: Mapping[str, Any]) -> None:
     """Print an `adapt` document."""
-    table = Table(title=f"found in {document['index']}", show_header=False, title_justify="left")
+    table = Table(title=shown(f"found in {document['index']}"), show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(justify="right")
     for name, count in adaptation_rows(document["found"]):

@@ -13,7 +13,8 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from pipeline.report.visible import shown
 
 # Metrics that stand side by side on a terminal.
 _COLUMNS = 6
@@ -25,9 +26,9 @@ def show_results(console: Console, result: Mapping[str, Any], root: Path | None 
     for query in result["queries"]:
         title = _short(query["query"], root)
         if "error" in query:
-            console.print(Text(f"{title}: {query['error']}", style="red"))
+            console.print(shown(f"{title}: {query['error']}", "red"))
             continue
-        table = Table(title=Text(title, style="bold"), caption=_caption(chain, result), title_justify="left")
+        table = Table(title=shown(title, "bold"), caption=_caption(chain, result), title_justify="left")
         for heading in ("#", "was", "score", "global"):
             table.add_column(heading, justify="right")
         table.add_column("label")
@@ -38,8 +39,8 @@ def show_results(console: Console, result: Mapping[str, Any], root: Path | None 
                 str(hit["global_rank"]),
                 f"{hit['score']:.3f}",
                 f"{hit['global_score']:.3f}",
-                Text(hit["label"]),
-                Text(_short(hit["path"], root)),
+                shown(hit["label"]),
+                shown(_short(hit["path"], root)),
             )
         console.print(table)
 
@@ -137,7 +138,7 @@ def show_calibration(console: Console, result: Mapping[str, Any]) -> None:
 def show_comparison(console: Console, result: Mapping[str, Any], count: int = 5) -> None:
     """Print a `compare` document: every metric with its test, then the `count` largest gains and losses."""
     # Narrow enough for 80 columns: a number that is cut off is none.
-    title = Text(f"{result['before']} against {result['after']}")
+    title = shown(f"{result['before']} against {result['after']}")
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name in ("percent", "before", "after", "change", "95 % interval", "p", "won/lost/tied"):
         table.add_column(name, justify="left" if name == "percent" else "right", no_wrap=True)
@@ -148,13 +149,13 @@ def show_comparison(console: Console, result: Mapping[str, Any], count: int = 5)
         table.add_row(name, *numbers, f"{low:+.2f} to {high:+.2f}", f"{row['p_value']:.3f}", counts)
     console.print(table)
     changed = [row for row in result["queries"] if row["difference"]]
-    shown = changed if len(changed) <= 2 * count else [*changed[:count], *changed[-count:]]
+    rows = changed if len(changed) <= 2 * count else [*changed[:count], *changed[-count:]]
     table = Table(title=f"largest gains and losses in {result['metric']}", title_justify="left")
     for name in ("query", "before", "after", "difference"):
         table.add_column(name, justify="left" if name == "query" else "right", overflow="fold")
-    for row in shown:
+    for row in rows:
         table.add_row(
-            Text(row["query"]), *(f"{row[name]:.2f}" for name in ("before", "after")), f"{row['difference']:+.2f}"
+            shown(row["query"]), *(f"{row[name]:.2f}" for name in ("before", "after")), f"{row['difference']:+.2f}"
         )
     console.print(table)
 
@@ -185,7 +186,7 @@ def show_training(console: Console, result: Mapping[str, Any]) -> None:
 
 def show_verification(console: Console, result: Mapping[str, Any]) -> None:
     """Print the table of a `verify` document: one row per kind of difference, with a few ids of each."""
-    table = Table(title=f"Index and store ({result['store']})", title_justify="left")
+    table = Table(title=shown(f"Index and store ({result['store']})"), title_justify="left")
     table.caption = f"{result['index_count']} vectors in the index, {result['store_count']} in the store"
     for heading in ("", "vectors"):
         table.add_column(heading, justify="right" if heading else "left")
@@ -193,11 +194,11 @@ def show_verification(console: Console, result: Mapping[str, Any]) -> None:
     words = {"equal": "equal", "added": "missing in the store", "changed": "different", "removed": "only in the store"}
     for key, text in words.items():
         count = "not looked for" if result[key] is None else str(result[key])
-        table.add_row(text, count, Text(", ".join(map(repr, result["examples"].get(key, ())))))
+        table.add_row(text, count, shown(", ".join(map(repr, result["examples"].get(key, ())))))
     for fingerprint, count in result["other_models"].items():
         table.add_row("of another model", str(count), fingerprint)
     for line in (*result["damaged"], *result["store_damaged"]):
-        table.add_row("damaged", "", Text(line))
+        table.add_row("damaged", "", shown(line))
     console.print(table)
     if result["repaired"]:
         console.print("repaired: the store now equals the index")
@@ -209,7 +210,7 @@ def show_rows(console: Console, title: str, rows: Mapping[str, Any] | Sequence[t
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items() if isinstance(rows, Mapping) else rows:
-        table.add_row(name, Text(str(value)))
+        table.add_row(name, shown(str(value)))
     console.print(table)
 
 

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+from pipeline.report.visible import visible
+
 # Of a hit as one line; each reranker's own score follows.
 _COLUMNS = ("rank", "id", "path", "label", "score", "global_rank", "global_score")
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 def write_hits(stream: TextIO, result: Mapping[str, Any]) -> None:
     """Write a `search` document as tab-separated lines: names of columns, then one line per hit.
 
-    Backslashes, tabs and line breaks inside a value are escaped: \\\\, \\t, \\n and \\r. A score that a reranker
-    did not give is empty.
+    Backslashes and control characters of a value are escaped: \\\\, \\t, \\n, \\x1b. A score that a reranker did not
+    give is empty.
     """
     columns = ["query", *_COLUMNS, *result["rerank"]]
     stream.write("\t".join(columns) + "\n")
@@ -25,4 +26,4 @@ def write_hits(stream: TextIO, result: Mapping[str, Any]) -> None:
 
 
 def _one_line(value: Any) -> str:
-    return str(value).translate(_ESCAPES)
+    return visible(str(value).replace("\\", r"\\"))

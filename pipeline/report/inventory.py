@@ -12,7 +12,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
+
+from pipeline.report.visible import shown
 
 # Groups and members of a group that a table shows; the page and the JSON document have all.
 _GROUPS = 20
@@ -22,11 +23,24 @@ _SHARDS_SHOWN = 4
 
 def show_info(console: Console, document: Mapping[str, Any]) -> None:
     """Print an `info` document as one table of names and values."""
-    table = Table(title=Text(f"index {document['index']}"), show_header=False, title_justify="left")
+    table = Table(title=shown(f"index {document['index']}"), show_header=False, title_justify="left")
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in info_rows(document):
-        table.add_row(name, Text(value))
+        table.add_row(name, shown(value))
+    console.print(table)
+
+
+def show_failures(console: Console, document: Mapping[str, Any]) -> None:
+    """Print the images that the last run could not read, each with its reason."""
+    if not document["failures"]:
+        console.print("the last run could read every photo")
+        return
+    table = Table(title=f"could not be read: {len(document['failures']):,}", title_justify="left")
+    for heading in ("photo", "reason"):
+        table.add_column(heading, overflow="fold")
+    for row in document["failures"]:
+        table.add_row(shown(row["path"]), shown(row["reason"]))
     console.print(table)
 
 
@@ -41,7 +55,7 @@ def show_duplicates(console: Console, document: Mapping[str, Any], root: Path | 
         for place, member in enumerate(group["members"][:_MEMBERS]):
             first = place == 0
             cells = (str(number) if first else "", group["kind"] if first else "", f"{member['similarity']:.4f}")
-            table.add_row(*cells, Text(shortened(member["path"], root)))
+            table.add_row(*cells, shown(shortened(member["path"], root)))
         if len(group["members"]) > _MEMBERS:
             table.add_row("", "", "", f"and {len(group['members']) - _MEMBERS} more")
     if len(groups) > _GROUPS:
@@ -61,10 +75,10 @@ def show_settings(console: Console, document: Mapping[str, Any]) -> None:
         table.add_column(heading, overflow="fold")
     for row in document["settings"]:
         changed = row["value"] != row["default"]
-        value = Text(_yaml(row["value"]), style="bold" if changed else "")
+        value = shown(_yaml(row["value"]), "bold" if changed else "")
         if changed:
             value.append(f" (default {_yaml(row['default'])})")
-        table.add_row(Text(row["key"]), value, Text(row["type"]), Text(row["meaning"]))
+        table.add_row(shown(row["key"]), value, shown(row["type"]), shown(row["meaning"]))
     console.print(table)
 
 
@@ -80,7 +94,7 @@ def info_rows(document: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     labels, model = document["labels"], document["model"]
     yield "images", f"{document['images']:,} (parts: {document['parts']:,}, deleted rows: {document['deleted']:,})"
     if document["failures"]:
-        yield "failures", f"{document['failures']:,} images could not be read by the last run"
+        yield "failures", f"{document['failures']:,} images could not be read by the last run (relook info --failures)"
     yield (
         "labels",
         f"{labels['labels']:,} (images with a label: {labels['labelled']:,}, without: {labels['distractors']:,})",

@@ -150,9 +150,10 @@ def outliers(config: Config, count: int, reporter: Reporter | None = None) -> li
     ]
 
 
-def failures(config: Config) -> list[tuple[str, str]]:
-    """(id, reason) of the images that the last run could not read."""
-    return Index(local_copy(config).index).failure_reasons()
+def failures(config: Config) -> list[dict[str, str]]:
+    """ "id", "path" and "reason" of the images that the last run could not read."""
+    rows = Index(local_copy(config).index).failure_rows()
+    return [{"id": name, "path": path, "reason": reason} for name, path, reason in rows]
 
 
 def _labels(index: Index) -> tuple[dict[str, int], dict[str, int]]:

@@ -59,6 +59,12 @@ class TestExtract:
         failures = pq.read_table(tmp_path / "index" / "failures.parquet").to_pylist()
         assert {row["path"] for row in failures} == {"empty.jpg", "text.png", "cut.jpg"}
         assert all(row["reason"] for row in failures)
+        listed = document("info", tmp_path / "index", "--failures")
+        assert listed == {"index": str(tmp_path / "index"), "failures": failures}
+        shown = relook("info", tmp_path / "index", "--failures").stdout
+        assert [row["path"] for row in failures if row["path"] in shown and row["reason"] in shown] == [
+            row["path"] for row in failures
+        ]
         done = relook(*arguments, "--max-failures", 2)
         assert done.returncode == 3
         assert "3 images failed" in done.stderr

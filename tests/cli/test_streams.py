@@ -7,16 +7,18 @@ import json
 import os
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_helpers import ROOT, relook
+from cli_helpers import QUICK, ROOT, document, draw, relook
 from hypothesis import given
 from hypothesis import strategies as st
 from stores_helpers import make_card
 
 from pipeline.cli.streams import write_json
+from pipeline.report.visible import visible
 from pipeline.stores import IndexWriter
 from pipeline.types import Description, ImageRecord
 
@@ -87,3 +89,57 @@ def test_json_holds_names_that_are_not_unicode() -> None:
     write_json({"id": "bad\udcff"}, stream)
     stream.flush()
     assert json.loads(stream.buffer.getvalue()) == {"id": "bad\udcff"}  # type: ignore[attr-defined]
+
+
+HOSTILE = "a\x1b[31m\x9b2J\u202egpj\n.jpg"
+ESCAPED = "a\\x1b[31m\\x9b2J\\u202egpj\\n.jpg"
+
+
+class TestControlCharacters:
+    """A terminal would obey them: the name of a photo could rewrite what is shown, or add lines to a log."""
+
+    @pytest.mark.parametrize("flags", [(), ("--tsv",)])
+    def test_results_show_them_escaped(self, flags: tuple[str, ...], tmp_path: Path) -> None:
+        draw(tmp_path / "photos" / HOSTILE, 1, 0)
+        index = tmp_path / "index"
+        document("extract", tmp_path / "photos", "--index", index, *QUICK)
+        done = relook("search", tmp_path / "photos" / HOSTILE, "--index", index, *flags)
+        assert done.returncode == 0, done.stderr
+        assert f"photos/{ESCAPED}" in done.stdout
+        assert visible(done.stdout, "\n\t") == done.stdout
+        assert document("search", tmp_path / "photos", "--index", index)["queries"][0]["results"][0]["id"] == HOSTILE
+
+    def test_failures_and_errors_show_them_escaped(self, tmp_path: Path) -> None:
+        (tmp_path / HOSTILE).write_text("not a picture")
+        document("extract", tmp_path, "--index", tmp_path / "index", *QUICK)
+        assert ESCAPED in relook("info", tmp_path / "index", "--failures").stdout
+        (line,) = relook("search", tmp_path / HOSTILE, "--index", tmp_path / "index").stderr.splitlines()
+        assert visible(line) == line
+        assert "a\\x1b[31m\\x9b2J\\u202egpj .jpg" in line
+
+    def test_a_message_of_the_log_stays_one_line(self) -> None:
+        code = (
+            "import logging; from pipeline.cli.run import Run; Run(None, None, {}, False, 0, False); "
+            f"logging.getLogger('relook').warning({HOSTILE!r})"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+        (line,) = done.stderr.splitlines()
+        assert line.endswith(f"WARNING {ESCAPED}")
+
+    @given(st.text())
+    def test_json_holds_none(self, text: str) -> None:
+        stream = io.StringIO()
+        write_json({"id": text}, stream)
+        line = stream.getvalue().removesuffix("\n")
+        assert not [character for character in line if unicodedata.category(character) == "Cc"]
+        assert json.loads(line) == {"id": text}
+
+    @given(st.text())
+    def test_what_is_visible_has_none_and_is_visible_already(self, text: str) -> None:
+        result = visible(text)
+        assert not [character for character in result if unicodedata.category(character) in ("Cc", "Zl", "Zp")]
+        assert visible(result) == result
+
+    @given(st.text(st.characters(categories=["L", "N", "P", "S", "Zs", "M"])))
+    def test_other_text_is_shown_as_it_is(self, text: str) -> None:
+        assert visible(text) == text

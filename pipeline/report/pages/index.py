@@ -24,7 +24,7 @@ def write_index_page(
     info: Mapping[str, Any],
     duplicates: Mapping[str, Any] | None,
     outliers: Sequence[Mapping[str, Any]],
-    failures: Sequence[tuple[str, str]],
+    failures: Sequence[Mapping[str, str]],
 ) -> None:
     """Write the page.
 
@@ -32,7 +32,7 @@ def write_index_page(
         path: the file, replaced if it is there.
         info, duplicates: documents of these verbs; None: the index is empty.
         outliers: "id", "path", "label", "similarity" of each, the loneliest first.
-        failures: (id, reason) of the images that the last run could not read.
+        failures: "id" and "reason" of the images that the last run could not read.
 
     Raises:
         RelookError: the page cannot be written.

@@ -25,7 +25,7 @@ from pipeline.stores.index.local_store import LocalStore
 from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, failures_name, read_manifest
 from pipeline.stores.index.map_store import MapStore
 from pipeline.stores.index.record_lookup import RecordLookup
-from pipeline.stores.index.run_reports import read_failure_rows, read_failures, read_reasons
+from pipeline.stores.index.run_reports import read_failure_rows, read_failures
 from pipeline.stores.index.tables import (
     RECORDS_SCHEMA,
     read_globals,
@@ -193,10 +193,6 @@ class Index:
     def failures(self) -> list[str]:
         """The ids of what the last extraction could not read."""
         return read_failures(self.directory / failures_name(self.manifest))
-
-    def failure_reasons(self) -> list[tuple[str, str]]:
-        """The ids of what the last extraction could not read, each with its reason."""
-        return read_reasons(self.directory / failures_name(self.manifest))
 
     def failure_rows(self) -> list[tuple[str, str, str]]:
         """What the last extraction could not read: (id, path, reason) of each."""

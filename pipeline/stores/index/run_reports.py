@@ -56,11 +56,6 @@ def read_failures(path: Path) -> list[str]:
     return [unescape_formula(name) for name in ids] if path.suffix == ".csv" else ids
 
 
-def read_reasons(path: Path) -> list[tuple[str, str]]:
-    """(id, reason) of each image in such a file; see `read_failures`."""
-    return [(name, reason) for name, _, reason in read_failure_rows(path)]
-
-
 def read_failure_rows(path: Path) -> list[tuple[str, str, str]]:
     """What `write_failures` wrote; see `read_failures`."""
     if not path.exists():
