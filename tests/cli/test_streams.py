@@ -110,10 +110,12 @@ class TestControlCharacters:
         assert document("search", tmp_path / "photos", "--index", index)["queries"][0]["results"][0]["id"] == HOSTILE
 
     def test_failures_and_errors_show_them_escaped(self, tmp_path: Path) -> None:
-        (tmp_path / HOSTILE).write_text("not a picture")
-        document("extract", tmp_path, "--index", tmp_path / "index", *QUICK)
+        photos = tmp_path / "photos"
+        draw(photos / "good.jpg", 1, 0)
+        (photos / HOSTILE).write_text("not a picture")
+        document("extract", photos, "--index", tmp_path / "index", *QUICK)
         assert ESCAPED in relook("info", tmp_path / "index", "--failures").stdout
-        (line,) = relook("search", tmp_path / HOSTILE, "--index", tmp_path / "index").stderr.splitlines()
+        (line,) = relook("search", photos / HOSTILE, "--index", tmp_path / "index").stderr.splitlines()
         assert visible(line) == line
         assert "a\\x1b[31m\\x9b2J\\u202egpj .jpg" in line
 
