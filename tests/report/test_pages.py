@@ -169,7 +169,8 @@ def test_the_page_of_an_index(browser: Any, tmp_path: Path) -> None:
     }
     one = {"id": "<i>", "path": str(photo(tmp_path / "a.png")), "label": "", "similarity": 0.25}
     groups = {"groups": [{"kind": "near", "members": [one, one]}], "redundant": 1, "threshold": 0.95}
-    write_index_page(tmp_path / "page.html", info, groups, [one], [("bad.jpg", "not a <picture>")])
+    failed = {"id": "bad.jpg", "path": "bad.jpg", "reason": "not a <picture>"}
+    write_index_page(tmp_path / "page.html", info, groups, [one], [failed])
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert text.count("data:image/jpeg") == 3
     assert "not a &lt;picture&gt;" in text
