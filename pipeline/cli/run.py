@@ -18,9 +18,8 @@ from rich.logging import RichHandler
 from pipeline import __version__
 from pipeline.cli.streams import err, out, write_json
 from pipeline.config import Config, load_config
-from pipeline.files import refuse_bucket
+from pipeline.files import refuse_bucket, visible
 from pipeline.report import Bars, show_rows, show_training, write_training
-from pipeline.report.visible import visible
 from pipeline.workflow.progress import Reporter, Silent
 
 app = typer.Typer(

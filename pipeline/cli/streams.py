@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-from pipeline.report.visible import visible
+from pipeline.files import visible
 
 # Columns of a table that no terminal shows: a path has at most 4,096 characters.
 _UNFOLDED = 20_000

@@ -1,5 +1,5 @@
 """Files, below every room: atomic writes, why a write failed, locks between processes, checksums, objects in a
-bucket, safe cells."""
+bucket, cells and text that are safe to show."""
 
 from pipeline.files.append import append_line
 from pipeline.files.atomic_write import TEMPORARY, atomic_path, write_bytes
@@ -9,6 +9,7 @@ from pipeline.files.formula_cells import escape_formula, unescape_formula
 from pipeline.files.link import link_file
 from pipeline.files.object_store import ObjectFacts, ObjectPath, Place, address, located, object_path, refuse_bucket
 from pipeline.files.process_lock import NO_LOCKS, exclusive_lock
+from pipeline.files.visible_text import visible
 
 __all__ = [
     "NO_LOCKS",
@@ -27,6 +28,7 @@ __all__ = [
     "refuse_bucket",
     "sha256_of",
     "unescape_formula",
+    "visible",
     "write_bytes",
     "write_errors",
 ]

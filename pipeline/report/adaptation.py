@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.report.visible import shown
+from pipeline.report.cells import shown
 
 
 def show_adaptation(console: Console, document: Mapping[str, Any]) -> None:

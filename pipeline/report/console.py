@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.report.visible import shown
+from pipeline.report.cells import shown
 
 # Metrics that stand side by side on a terminal.
 _COLUMNS = 6

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from pipeline.report.visible import visible
+from pipeline.files import visible
 
 # Of a hit as one line; each reranker's own score follows.
 _COLUMNS = ("rank", "id", "path", "label", "score", "global_rank", "global_score")

@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.report.visible import shown
+from pipeline.report.cells import shown
 
 # Groups and members of a group that a table shows; the page and the JSON document have all.
 _GROUPS = 20

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from html import escape
 from typing import TYPE_CHECKING, Any, overload
 
+from pipeline.files import visible
 from pipeline.types import Box, Explanation
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Hits(Sequence[Hit]):
         for hit in self.hits:
             name = f"{hit.label}  {hit.id}" if hit.label else hit.id
             lines.append(f"{hit.rank:>4} {hit.global_rank:>5} {hit.score:>7.3f} {hit.global_score:>7.3f}  {name}")
-        return "\n".join(lines)
+        return "\n".join(map(visible, lines))
 
     def _repr_html_(self) -> str:
         """A table with thumbnails, for notebooks; the pictures are part of it."""

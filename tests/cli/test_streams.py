@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from stores_helpers import make_card
 
 from pipeline.cli.streams import write_json
-from pipeline.report.visible import visible
+from pipeline.files import visible
 from pipeline.stores import IndexWriter
 from pipeline.types import Description, ImageRecord
 

@@ -221,6 +221,14 @@ class TestHits:
         assert relook.Hits("x").to_pandas().shape == (0, 8)
         assert "cannot" in relook.Hits("x", error="cannot <be> read")._repr_html_()
 
+    def test_control_characters_of_names_are_escaped(self) -> None:
+        hit = relook.Hit(1, "a\x1b[2J\n.jpg", "", "", "", 1.0, 1, 1.0)
+        assert repr(relook.Hits("q\x9b", (hit,))).splitlines() == [
+            "1 hits of q\\x9b (global search)",
+            "   #   was   score  global  label / id",
+            "   1     1   1.000   1.000  a\\x1b[2J\\n.jpg",
+        ]
+
     def test_a_score_that_was_not_given_is_null_in_json(self) -> None:
         hit = relook.Hit(1, "a", "a", "", "", 1.0, 1, 1.0, {"rrt": float("nan")})
         assert hit.to_json()["rrt"] is None
