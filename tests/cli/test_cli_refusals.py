@@ -15,6 +15,16 @@ class TestRefusals:
         assert "no such folder" in refused(1, "extract", "--images", tmp_path / "none")
         assert "holds no images" in refused(1, "extract", "--images", tmp_path)
 
+    def test_an_index_among_the_photos(self, tmp_path: Path) -> None:
+        draw(tmp_path / "photos" / "0.jpg", 0, 0)
+        for verb in ("extract", "reindex", "shard"):
+            words = ("extract", "--shard", "1/2") if verb == "shard" else (verb,)
+            line = refused(
+                2, *words, "--images", tmp_path / "photos", "--index", f"{tmp_path}/photos/../photos", *QUICK
+            )
+            assert "this is the folder of the photos" in line
+        assert [path.name for path in (tmp_path / "photos").iterdir()] == ["0.jpg"]
+
     def test_a_manifest_without_path(self, tmp_path: Path) -> None:
         (tmp_path / "m.csv").write_text("url,label\na.jpg,x\n")
         line = refused(1, "extract", "--images", tmp_path / "m.csv")

@@ -22,7 +22,7 @@ from pipeline.stores.index.writer_when_free import writer_when_free
 from pipeline.workflow.indexing.changes import Changes, find_changes
 from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
 from pipeline.workflow.indexing.model_choice import ModelChoice
-from pipeline.workflow.indexing.photos import photos_of
+from pipeline.workflow.indexing.photos import photos_of, refuse_index_among_photos
 from pipeline.workflow.indexing.removal_guard import check_removed
 from pipeline.workflow.indexing.store_filling import fill_store
 from pipeline.workflow.progress import Reporter
@@ -127,10 +127,12 @@ def sync_index(
 
     Raises:
         LockedError: another run holds the lock for longer than `wait`.
+        UsageError: a new index would be written among the photos.
         RelookError: there are no images, none can be read, more of the index's are gone than `reindex.max_removed`
             allows, the index is of another model and the policy does not change it, or index or store cannot be
             written.
     """
+    refuse_index_among_photos(config.index, images)
     with writer_when_free(config.index, wait, lambda: stop.reason) as writer:
         run = _Run(policy, writer, config, reporter, stop)
         try:

@@ -5,9 +5,13 @@ Between the catalog and whatever compares it with an index.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.catalog import Catalog, load_catalog
 from pipeline.catalog.labels_file import apply_labels
 from pipeline.config import Config
+from pipeline.errors import UsageError
+from pipeline.stores.index.manifest import NAME
 
 
 def photos_of(config: Config, images: str) -> tuple[Catalog, int]:
@@ -23,3 +27,10 @@ def photos_of(config: Config, images: str) -> tuple[Catalog, int]:
     settings = config.catalog
     catalog = load_catalog(images, **settings.options)
     return (catalog, 0) if settings.labels_file is None else apply_labels(catalog, settings.labels_file)
+
+
+def refuse_index_among_photos(index: Path, images: str) -> None:
+    """Raises UsageError where a new index would be written among the photos: it has files, and removes some again."""
+    photos = Path(images)
+    if photos.is_dir() and index.is_dir() and index.samefile(photos) and not (index / NAME).exists():
+        raise UsageError(f"--index {index}: this is the folder of the photos; name another one, such as {index}-index")

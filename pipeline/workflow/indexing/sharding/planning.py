@@ -19,7 +19,7 @@ from pipeline.stores.index.shards import ShardPlan, Shards, state_of
 from pipeline.workflow.indexing.changes import Changes, find_changes
 from pipeline.workflow.indexing.keypoints_choice import KeypointsChoice
 from pipeline.workflow.indexing.model_choice import ModelChoice
-from pipeline.workflow.indexing.photos import photos_of
+from pipeline.workflow.indexing.photos import photos_of, refuse_index_among_photos
 from pipeline.workflow.indexing.removal_guard import check_removed
 from pipeline.workflow.indexing.sharding.shard_settings import common_settings
 from pipeline.workflow.model_loading import read_options
@@ -42,10 +42,12 @@ def agree(config: Config, images: str, shards: int | None, reporter: Reporter, s
     While another process holds the index's lock, which may be a shard that plans, it is waited for.
 
     Raises:
-        UsageError: the plan that is there is of other photos, or of another number of shards.
+        UsageError: the plan that is there is of other photos, or of another number of shards; or a new index would be
+            written among the photos.
         LockedError: `stop` had a reason before the other process had ended.
         RelookError: the index has changed since the plan was made, or as for `extract`.
     """
+    refuse_index_among_photos(config.index, images)
     folder, said, source = Shards(config.index), False, absolute_source(images)
     while True:
         plan = folder.plan()
