@@ -18,12 +18,12 @@ from pipeline.errors import RelookError
 from pipeline.files import Place, located, sha256_of
 from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.index.carried_describer import StoredDescriber, read_describer
-from pipeline.stores.index.id_column import IdColumn
-from pipeline.stores.index.image_rows import ImageRows, read_ids_of_parts
+from pipeline.stores.index.image_rows import ImageRows
 from pipeline.stores.index.keypoint_store import KeypointStore
 from pipeline.stores.index.local_store import LocalStore
 from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, failures_name, read_manifest
 from pipeline.stores.index.map_store import MapStore
+from pipeline.stores.index.part_ids import PartIds
 from pipeline.stores.index.record_lookup import RecordLookup
 from pipeline.stores.index.run_reports import read_failure_rows, read_failures, read_reasons
 from pipeline.stores.index.tables import (
@@ -146,12 +146,12 @@ class Index:
         return VectorRows(self.directory, self._parts_with("globals"), self.card.dimension)
 
     @once_property
-    def vector_ids(self) -> IdColumn:
-        """The id of every row of `vector_rows`."""
+    def vector_ids(self) -> PartIds:
+        """The id of every row of `vector_rows`, read when they are wanted."""
         parts = self._parts_with("globals")
         if parts == self._parts_with("catalog"):  # both tables of a part have the same ids, in the same order
             return self._catalog_ids
-        return read_ids_of_parts(self.directory, parts, "globals")
+        return PartIds(self.directory, parts, "globals")
 
     @once_property
     def local_store(self) -> LocalStore:
@@ -255,8 +255,8 @@ class Index:
         return ImageRows(self._parts_with("catalog"), self._catalog_ids)
 
     @once_property
-    def _catalog_ids(self) -> IdColumn:
-        return read_ids_of_parts(self.directory, self._parts_with("catalog"), "catalog")
+    def _catalog_ids(self) -> PartIds:
+        return PartIds(self.directory, self._parts_with("catalog"), "catalog")
 
     @once_property
     def _record_lookup(self) -> RecordLookup:
