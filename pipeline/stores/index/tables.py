@@ -90,9 +90,9 @@ def plain_vectors(path: Path, dimension: int) -> PlainVectors | None:
     """
     if _is_csv(path):
         return None
-    with reading(path), pq.ParquetFile(path) as file:
+    with reading(path):
         try:
-            return PlainVectors(path, file, dimension)
+            return PlainVectors(path, dimension)
         except OtherLayoutError:
             return None
 
@@ -252,7 +252,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _is_csv(path: Path) -> bool:
-    return ".csv" in path.suffixes
+    return ".csv." in f"{path.name}."
 
 
 def _bracketed(column: pa.ChunkedArray) -> pa.ChunkedArray:
