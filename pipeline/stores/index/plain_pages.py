@@ -157,7 +157,10 @@ def _head_of(data: bytes, place: int, dimension: int) -> _Head:
     """
     known = _known_heads(place, dimension)
     for head in tuple(known):
-        if all(data.startswith(piece, at) for at, piece in head.pieces):
+        for at, piece in head.pieces:
+            if not data.startswith(piece, at):
+                break
+        else:
             return head
     header, size = _header_of(data)
     kind, body, (count, *encodings) = header[1], header[3], (header[5][key] for key in (1, 2, 3, 4))
