@@ -6,7 +6,7 @@ sees stays whole while a writer adds to the index. Layout: docs/index-format.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RelookError
-from pipeline.files import Place, located, sha256_of
+from pipeline.files import Place, located
 from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.index.carried_describer import StoredDescriber, read_describer
 from pipeline.stores.index.image_rows import ImageRows
@@ -36,6 +36,7 @@ from pipeline.stores.index.tables import (
     stream_globals,
 )
 from pipeline.stores.index.vector_rows import VectorRows
+from pipeline.stores.index.verification import differing_ids, wrong_files
 from pipeline.stores.once import once_property
 from pipeline.types import (
     FeatureMaps,
@@ -220,29 +221,26 @@ class Index:
         return read_describer(self.directory, self.manifest.fingerprint)
 
     def verify(self, *, quick: bool = False) -> list[str]:
-        """Check every file of this generation against its length and checksum; one line per file that is wrong.
+        """Check this generation; one line per file that is wrong.
+
+        Every file must have its length and checksum, and the globals of a part the ids of its catalog, row by row.
 
         Args:
             quick: compare lengths alone, which takes no longer the larger the files are.
         """
-        wrong = []
-        for file in (*self.manifest.files(), *self.manifest.earlier):
-            path = self.directory / file.path
-            try:
-                if not path.is_file():
-                    wrong.append(f"{path}: missing")
-                elif path.stat().st_size != file.bytes:
-                    wrong.append(f"{path}: {path.stat().st_size} bytes instead of {file.bytes}")
-                elif not quick and sha256_of(path) != file.sha256:
-                    wrong.append(f"{path}: damaged (its checksum differs)")
-            except OSError as error:  # a bad disk, of all things, must not end the check
-                wrong.append(f"{path}: cannot be read ({error.strerror})")
+        wrong = wrong_files(self.directory, (*self.manifest.files(), *self.manifest.earlier), quick)
         if not quick:
             try:
                 self.carried_describer()
             except RelookError as error:
                 wrong.append(f"{error}; remove model/describer-*, the next run makes them again")
-        return wrong
+        return wrong if wrong or quick else self.differing_ids()
+
+    def differing_ids(self, parts: Collection[str] | None = None) -> list[str]:
+        """One line per part, of those with these names or of all, whose globals have other ids than its catalog."""
+        return differing_ids(
+            self.directory, [part for part in self.manifest.parts if parts is None or part.name in parts]
+        )
 
     def close(self) -> None:
         """Close the files of local descriptors, feature maps and keypoints; reading again opens them again."""
