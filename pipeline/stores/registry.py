@@ -1,26 +1,17 @@
-"""Which store `--store NAME` opens. A new store is one file in this room and one line here."""
+"""Which store `--store NAME` opens. A new store is one file in this room and one line here.
+
+A store's module is imported when one is opened: a search of the table does without those of services.
+"""
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any
 
 from pipeline.errors import unknown_name
-from pipeline.stores.ann.store import AnnStore
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.manifest import TableFormat
-from pipeline.stores.pinecone.store import PineconeStore
-from pipeline.stores.table.store import CSVStore, TableStore
 from pipeline.types import VectorStore
-
-
-class StoreClass(Protocol):
-    """A class of stores: its traits, and how one is opened for an index."""
-
-    index_backed: bool
-    hosted: bool
-
-    def __call__(self, *arguments: Any, **options: Any) -> VectorStore:
-        """Open the store for an `Index`, with the options of its section. Raises RelookError when it cannot."""
 
 
 def open_store(kind: str, index: Index, **options: Any) -> VectorStore:
@@ -37,14 +28,9 @@ def open_store(kind: str, index: Index, **options: Any) -> VectorStore:
     """
     if kind not in STORES:
         raise unknown_name("store", kind, STORES)
-    return STORES[kind](index, **options)
-
-
-def is_index_backed(kind: str) -> bool:
-    """Whether a kind of store reads the index's own tables; see `VectorStore`. Raises UsageError: no such store."""
-    if kind not in STORES:
-        raise unknown_name("store", kind, STORES)
-    return STORES[kind].index_backed
+    module, _, name = STORES[kind].partition(":")
+    store: VectorStore = getattr(import_module(module), name)(index, **options)
+    return store
 
 
 def table_format(kind: str) -> TableFormat:
@@ -54,9 +40,10 @@ def table_format(kind: str) -> TableFormat:
     return "csv" if kind == "csv" else "parquet"
 
 
-STORES: dict[str, StoreClass] = {
-    "table": TableStore,
-    "csv": CSVStore,
-    "pinecone": PineconeStore,
-    "ann": AnnStore,
+# "MODULE:CLASS" of each.
+STORES: dict[str, str] = {
+    "table": "pipeline.stores.table.store:TableStore",
+    "csv": "pipeline.stores.table.store:CSVStore",
+    "pinecone": "pipeline.stores.pinecone.store:PineconeStore",
+    "ann": "pipeline.stores.ann.store:AnnStore",
 }
