@@ -228,15 +228,12 @@ def test_short_help_version_and_completion() -> None:
 
 def test_a_run_makes_the_options_of_its_verb_alone() -> None:
     every = list(app.registered_commands)
-    for words, kept in (
-        (["gc", "compact"], ["gc"]),
-        (["train-rerank"], ["train_rerank"]),
-        (["import", "-h"], ["import_"]),
-    ):
+    kept = {("gc", "compact"): "gc", ("train-rerank",): "train_rerank", ("import", "-h"): "import_"}
+    for words, name in kept.items():
         one = typer.Typer()
         one.registered_commands = list(every)
         keep_named(one, words)
-        assert [command.callback.__name__ for command in one.registered_commands if command.callback] == kept
+        assert [command.callback.__name__ for command in one.registered_commands if command.callback] == [name]
     for words in ([], ["--version"], ["gcc"], ["-v", "gc"]):
         one.registered_commands = list(every)
         keep_named(one, words)
