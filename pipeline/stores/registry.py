@@ -1,17 +1,28 @@
 """Which store `--store NAME` opens. A new store is one file in this room and one line here.
 
-A store's module is imported when one is opened: a search of the table does without those of services.
+An entry is a class, or "MODULE:CLASS", which is imported when a store is opened: a search of the table does without the
+modules of services.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Any, Protocol
 
 from pipeline.errors import unknown_name
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.manifest import TableFormat
 from pipeline.types import VectorStore
+
+
+class StoreClass(Protocol):
+    """A class of stores: its traits, and how one is opened for an index."""
+
+    index_backed: bool
+    hosted: bool
+
+    def __call__(self, *arguments: Any, **options: Any) -> VectorStore:
+        """Open the store for an `Index`, with the options of its section. Raises RelookError when it cannot."""
 
 
 def open_store(kind: str, index: Index, **options: Any) -> VectorStore:
@@ -28,8 +39,11 @@ def open_store(kind: str, index: Index, **options: Any) -> VectorStore:
     """
     if kind not in STORES:
         raise unknown_name("store", kind, STORES)
-    module, _, name = STORES[kind].partition(":")
-    store: VectorStore = getattr(import_module(module), name)(index, **options)
+    made_by = STORES[kind]
+    if isinstance(made_by, str):
+        module, _, name = made_by.partition(":")
+        made_by = getattr(import_module(module), name)
+    store: VectorStore = made_by(index, **options)
     return store
 
 
@@ -40,8 +54,7 @@ def table_format(kind: str) -> TableFormat:
     return "csv" if kind == "csv" else "parquet"
 
 
-# "MODULE:CLASS" of each.
-STORES: dict[str, str] = {
+STORES: dict[str, StoreClass | str] = {
     "table": "pipeline.stores.table.store:TableStore",
     "csv": "pipeline.stores.table.store:CSVStore",
     "pinecone": "pipeline.stores.pinecone.store:PineconeStore",
