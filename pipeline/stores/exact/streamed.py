@@ -36,7 +36,7 @@ class VectorSource(Protocol):
         """[n, D] float32 of some rows, in any order."""
 
     def read(self, rows: Rows, out: FloatArray) -> None:
-        """Read some rows, ascending, into [n, D] float32. What it raises ends the search."""
+        """Read some rows, ascending, into [n, D] float32."""
 
 
 class StreamScanner:

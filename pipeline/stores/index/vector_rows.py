@@ -7,7 +7,6 @@ sister of `image_rows.py`, which finds the rows of ids.
 from __future__ import annotations
 
 import os
-import threading
 from bisect import bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,7 @@ import numpy.typing as npt
 
 from pipeline.errors import RelookError
 from pipeline.stores.index.manifest import Part
-from pipeline.stores.index.plain_pages import OtherLayoutError, PlainVectors
+from pipeline.stores.index.plain_pages import PlainVectors
 from pipeline.stores.index.tables import plain_vectors, reading, stream_globals
 from pipeline.types import FloatArray
 
@@ -43,7 +42,6 @@ class VectorRows:
         self._paths = [directory / part.files["globals"].path for part in parts]
         self._first = [0, *accumulate(part.rows - len(part.deleted) for part in parts)]
         self._layouts: dict[int, PlainVectors | None] = {}
-        self._locks = [threading.Lock() for _ in parts]
         self._living: dict[int, Rows] = {}
         self.shape = (self._first[-1], dimension)
 
@@ -60,15 +58,8 @@ class VectorRows:
         return found[places]
 
     def read(self, rows: Rows, out: FloatArray) -> None:
-        """Read some rows, ascending, into `out` [n, D] float32, in this thread.
-
-        Raises:
-            OtherLayoutError: a file would have to be read from its beginning on, since another program wrote it.
-            RelookError: as above.
-        """
+        """Read some rows, ascending, into `out` [n, D] float32, in this thread. Raises RelookError as above."""
         for number, inside, own in self._runs(rows):
-            if self._layout(number) is None:
-                raise OtherLayoutError(f"{self._paths[number]}: written by another program")
             self._read_part(number, own, out[inside])
 
     def read_all(self, out: npt.NDArray[np.floating]) -> None:
@@ -80,6 +71,14 @@ class VectorRows:
 
         with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as pool:
             list(pool.map(fill, range(len(self._parts))))
+
+    def read_singly(self) -> bool:
+        """Whether single rows can be read of every file, since it has the vectors as they are (no CSV, for one).
+
+        Looking into the files before a pass takes less than doing it between the blocks of that.
+        """
+        with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as pool:
+            return all(layout is not None for layout in pool.map(self._layout, range(len(self._parts))))
 
     def _runs(self, rows: Rows) -> list[tuple[int, slice, Rows]]:
         """Of ascending rows the numbers of their parts, which of `rows` each one has, and their rows in it."""
@@ -122,13 +121,12 @@ class VectorRows:
 
     def _layout(self, number: int) -> PlainVectors | None:
         """Where the vectors of a part lie in its file; None where it has to be read from its beginning on."""
-        with self._locks[number]:  # two blocks of a pass may begin in one file
-            if number not in self._layouts:
-                layout = plain_vectors(self._paths[number], self.shape[1])
-                if layout is not None:
-                    self._check_rows(number, layout.rows)
-                self._layouts[number] = layout
-            return self._layouts[number]
+        if number not in self._layouts:
+            layout = plain_vectors(self._paths[number], self.shape[1])
+            if layout is not None:
+                self._check_rows(number, layout.rows)
+            self._layouts[number] = layout
+        return self._layouts[number]
 
     def _check_rows(self, number: int, rows: int) -> None:
         if rows != self._parts[number].rows:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from pipeline.stores.exact.search import PASS_QUERIES, FlatVectors
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.id_column import IdRank
 from pipeline.stores.index.part_ids import PartIds
-from pipeline.stores.index.plain_pages import OtherLayoutError
 from pipeline.stores.index.writer import IndexWriter
 from pipeline.stores.once import once_property
 from pipeline.stores.table.in_memory import Precision, load_vectors
@@ -66,12 +64,8 @@ class TableStore:
         queries = check_query(vectors, top_k, self._index.card.dimension)
         among = None if where is None else self._metadata.matching(where)
         first = self._first_query.acquire(blocking=False)
-        found = None
-        if first and self._may_stream(len(queries), top_k):
-            with suppress(OtherLayoutError):
-                found = self._streamed.nearest(queries, top_k, among)
-        if found is None:
-            found = self._flat.nearest(queries, top_k, among)
+        search = self._streamed if first and self._may_stream(len(queries), top_k) else self._flat
+        found = search.nearest(queries, top_k, among)
         return [(self._ids.at(rows), scores) for rows, scores in found]
 
     def load(self) -> None:
@@ -132,10 +126,10 @@ class TableStore:
         """See `VectorStore.rebuild`: there is nothing to make."""
 
     def _may_stream(self, queries: int, top_k: int) -> bool:
-        """Whether a query is searched in the files, if relook wrote them: one pass is enough, of values as stored."""
+        """Whether a query is searched in the files: one pass is enough, and they have the vectors as they are."""
         as_stored = self._precision == "float32" and self._device == "cpu"
         few = queries <= PASS_QUERIES and queries * top_k <= _STREAMED_RESULTS
-        return as_stored and few and self._index.manifest.tables == "parquet"
+        return as_stored and few and self._index.vector_rows.read_singly()
 
     def _vectors_at(self, rows: npt.NDArray[np.intp]) -> FloatArray:
         """[n, D] float32 of some rows: from memory where they are there, else from their files alone."""

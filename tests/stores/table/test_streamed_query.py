@@ -212,7 +212,7 @@ def test_csv_and_files_of_other_writers_are_loaded(tmp_path: Path, loads: list[A
     vectors, queries = unit_vectors(200), unit_vectors(2, seed=1)
     wanted = plain(TableStore.open(write(tmp_path / "one", IDS, vectors)).query(queries, 30))
     assert loads == []
-    path = globals_file(tmp_path / "one", 2)  # a search meets it after it has seen others
+    path = globals_file(tmp_path / "one", 2)
     pq.write_table(pq.read_table(path), path, compression="zstd")
     other = TableStore.open(tmp_path / "one")
     assert other.fetch(IDS[::7]).tobytes() == vectors[::7].tobytes()
