@@ -44,7 +44,7 @@ from pipeline.cli import (
     verify,
     version,
 )
-from pipeline.cli.help import arrange
+from pipeline.cli.help import arrange, keep_named
 from pipeline.cli.run import app, is_first
 from pipeline.cli.streams import err, escape_unencodable, use_utf8_names
 from pipeline.errors import FailedElsewhereError, RelookError
@@ -95,6 +95,7 @@ def main() -> NoReturn:
     warnings.filterwarnings("ignore", module=r"PIL\.")  # Pillow warns of files that it reads nonetheless
     if "RANK" in os.environ:  # each process of torchrun would warn of parameters that could have been unused
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    keep_named(app, sys.argv[1:])
     try:
         code = app(prog_name="relook", standalone_mode=False)
     except RelookError as error:

@@ -10,7 +10,7 @@ import typer
 from pipeline.cli.options import AcceptLicense, ConfigFile, Device, Json, Quiet, Settings, Verbose, expanded_path
 from pipeline.cli.run import Run, app
 from pipeline.cli.streams import out
-from pipeline.report import MatchedPoints, show_rows, write_match
+from pipeline.report import show_rows
 
 _VERDICTS = {
     "same": "the same thing",
@@ -45,6 +45,8 @@ def match(
     run = Run(config, settings, {"device": device, "accept_license": accept_license or None}, as_json, verbose, quiet)
     result = stage.match(run.config, first, second)
     if picture is not None:
+        from pipeline.report.match_picture import MatchedPoints, write_match
+
         write_match(picture, *result.pictures, MatchedPoints.from_json(result.found.to_json()))
         run.note(f"picture: {picture}")
     run.show(result.to_json(), _show)

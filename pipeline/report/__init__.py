@@ -1,6 +1,7 @@
 """What people look at: tables and bars in the terminal, a page with the pictures.
 
-Beside the flow: it shows what stages return and computes nothing.
+Beside the flow: it shows what stages return and computes nothing. What draws on photos is not among these names, and
+templates are loaded by the first page: every verb imports this room, and most show neither.
 """
 
 from pipeline.report.adaptation import show_adaptation
@@ -21,7 +22,6 @@ from pipeline.report.figures.evaluation import save_evaluation_figure
 from pipeline.report.figures.style import check_ending
 from pipeline.report.hits_tsv import write_hits
 from pipeline.report.inventory import show_duplicates, show_failures, show_info, show_settings
-from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches, write_match
 from pipeline.report.pages.adaptation import write_adaptation
 from pipeline.report.pages.comparison import write_comparison
 from pipeline.report.pages.duplicates import write_duplicates
@@ -33,10 +33,7 @@ from pipeline.report.pages.training import write_training
 
 __all__ = [
     "Bars",
-    "MatchedPoints",
     "check_ending",
-    "draw_effects",
-    "draw_matches",
     "save_comparison_figure",
     "save_evaluation_figure",
     "show_adaptation",
@@ -60,7 +57,6 @@ __all__ = [
     "write_hits",
     "write_index_page",
     "write_map",
-    "write_match",
     "write_search",
     "write_training",
 ]

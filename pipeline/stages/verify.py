@@ -37,7 +37,8 @@ class VerifyResult:
             does not count the last.
         equal: compared vectors that do not differ.
         index_count, store_count: vectors in the index and in the store.
-        damaged: files of the index that differ from the manifest, one line each.
+        damaged: files of the index that differ from the manifest, and globals that have other ids than their catalog,
+            one line each.
         store_damaged: damaged files that the store makes from its vectors, one line each; a sample does not read them.
         other_models: vectors in the store by other fingerprints.
         examples: a few ids of each kind.
@@ -92,10 +93,10 @@ def verify(
     gallery = open_gallery(config, searched=False)
     index, store = gallery.index, gallery.store
     result = VerifyResult(config.store.kind, index.card.fingerprint, index_count=index.manifest.counts["images"])
+    chosen = _chosen(index, sample, config.seed)
     # A sample does not read every byte of a large index.
-    result.damaged = index.verify(quick=sample is not None)
+    result.damaged = index.verify() if chosen is None else index.verify(quick=True) or index.differing_ids(chosen)
     if not result.damaged:
-        chosen = _chosen(index, sample, config.seed)
         whole = chosen is None and not store.index_backed
         result.store_damaged = store.damaged_files() if whole else []
         with _extra(result, index, store) if whole else Removals(()) as removals:

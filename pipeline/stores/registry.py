@@ -1,15 +1,17 @@
-"""Which store `--store NAME` opens. A new store is one file in this room and one line here."""
+"""Which store `--store NAME` opens. A new store is one file in this room and one line here.
+
+An entry is a class, or "MODULE:CLASS", which is imported when a store is opened: a search of the table does without the
+modules of services.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any, Protocol
 
 from pipeline.errors import unknown_name
-from pipeline.stores.ann.store import AnnStore
 from pipeline.stores.index.directory import Index
 from pipeline.stores.index.manifest import TableFormat
-from pipeline.stores.pinecone.store import PineconeStore
-from pipeline.stores.table.store import CSVStore, TableStore
 from pipeline.types import VectorStore
 
 
@@ -37,14 +39,12 @@ def open_store(kind: str, index: Index, **options: Any) -> VectorStore:
     """
     if kind not in STORES:
         raise unknown_name("store", kind, STORES)
-    return STORES[kind](index, **options)
-
-
-def is_index_backed(kind: str) -> bool:
-    """Whether a kind of store reads the index's own tables; see `VectorStore`. Raises UsageError: no such store."""
-    if kind not in STORES:
-        raise unknown_name("store", kind, STORES)
-    return STORES[kind].index_backed
+    made_by = STORES[kind]
+    if isinstance(made_by, str):
+        module, _, name = made_by.partition(":")
+        made_by = getattr(import_module(module), name)
+    store: VectorStore = made_by(index, **options)
+    return store
 
 
 def table_format(kind: str) -> TableFormat:
@@ -54,9 +54,9 @@ def table_format(kind: str) -> TableFormat:
     return "csv" if kind == "csv" else "parquet"
 
 
-STORES: dict[str, StoreClass] = {
-    "table": TableStore,
-    "csv": CSVStore,
-    "pinecone": PineconeStore,
-    "ann": AnnStore,
+STORES: dict[str, StoreClass | str] = {
+    "table": "pipeline.stores.table.store:TableStore",
+    "csv": "pipeline.stores.table.store:CSVStore",
+    "pinecone": "pipeline.stores.pinecone.store:PineconeStore",
+    "ann": "pipeline.stores.ann.store:AnnStore",
 }

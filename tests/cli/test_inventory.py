@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from cli_helpers import ROOT, document, relook
 from rich.console import Console
 from stores_helpers import ROOT as PHOTOS
 from stores_helpers import make_card, make_index, unit_vectors
 
-from pipeline.cli.help import GROUPS
+from pipeline.cli.help import GROUPS, keep_named
 from pipeline.cli.run import app
 from pipeline.config import Config, load_config
 from pipeline.errors import RelookError, UsageError
@@ -223,6 +224,20 @@ def test_short_help_version_and_completion() -> None:
     assert "--install-completion" in relook("--help").stdout
     words = {"COMP_WORDS": "relook sea", "COMP_CWORD": "1", "_RELOOK_COMPLETE": "complete_bash"}
     assert relook(**words).stdout.split() == ["search"]
+
+
+def test_a_run_makes_the_options_of_its_verb_alone() -> None:
+    every = list(app.registered_commands)
+    kept = {("gc", "compact"): "gc", ("train-rerank",): "train_rerank", ("import", "-h"): "import_"}
+    for words, name in kept.items():
+        one = typer.Typer()
+        one.registered_commands = list(every)
+        keep_named(one, words)
+        assert [command.callback.__name__ for command in one.registered_commands if command.callback] == [name]
+    for words in ([], ["--version"], ["gcc"], ["-v", "gc"]):
+        one.registered_commands = list(every)
+        keep_named(one, words)
+        assert one.registered_commands == every
 
 
 @pytest.mark.parametrize("verb", ["info", "duplicates", "config", "map"])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import UsageError
-from pipeline.report import MatchedPoints, draw_effects, draw_matches, write_match
+from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches, write_match
 
 LEFT = np.full((200, 300, 3), 90, np.uint8)
 RIGHT = np.full((400, 200, 3), 90, np.uint8)

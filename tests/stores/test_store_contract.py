@@ -17,7 +17,6 @@ from stores_helpers import DIMENSION, unit_vectors
 
 from pipeline.errors import RelookError
 from pipeline.stores import TableStore
-from pipeline.stores.registry import STORES, is_index_backed
 from pipeline.types import FloatArray, GlobalDescriptors, VectorStore, is_hosted
 
 __all__ = ["without_flushing"]
@@ -287,12 +286,6 @@ def test_a_store_says_what_it_is(place: Place) -> None:
     store = place.open(CARD)
     assert store.hosted == all(hasattr(store, name) for name in ("place", "prepare", "settle", "promote", "prune"))
     assert not (store.hosted and store.index_backed)
-    assert store.index_backed == is_index_backed(store_kind(store))
-
-
-def store_kind(store: VectorStore) -> str:
-    """The registry name of a store's class."""
-    return next(kind for kind, made in STORES.items() if type(store) is made)
 
 
 class TestFaults:

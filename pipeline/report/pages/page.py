@@ -9,8 +9,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader
-
 from pipeline.files import write_bytes, write_errors
 from pipeline.report.pages.pictures import Pictures
 
@@ -21,6 +19,8 @@ def write_page(path: Path, template: str, pictures: Pictures, **values: Any) -> 
     Raises:
         RelookError: the page or one of its pictures cannot be written.
     """
+    from jinja2 import Environment, PackageLoader
+
     environment = Environment(loader=PackageLoader("pipeline.report.pages"), autoescape=True, trim_blocks=True)
     environment.filters["thumbnail"] = pictures.thumbnail
     environment.filters["link"] = file_address

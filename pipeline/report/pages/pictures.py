@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.parse import quote
 
 from pipeline.files import write_bytes, write_errors
-from pipeline.imaging import thumbnail_bytes
 
 # With more pictures than this, a page has a folder: some 5 MB of thumbnails.
 MAX_INLINE = 600
@@ -37,6 +36,8 @@ class Pictures:
         """The address of a small picture of a photo, with the frame `box`; "" where it cannot be read any more."""
         if not path:
             return ""
+        from pipeline.imaging import thumbnail_bytes
+
         if self.folder is None:
             return self._inline(thumbnail_bytes(path, box, side))
         name = _name(path, box, side)

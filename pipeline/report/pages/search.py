@@ -12,8 +12,6 @@ from typing import Any
 
 from pipeline.errors import ImageError
 from pipeline.files import located
-from pipeline.imaging import jpeg_bytes, read_image
-from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches
 from pipeline.report.pages.page import write_page
 from pipeline.report.pages.pictures import Pictures
 
@@ -50,6 +48,9 @@ def _reason_picture(pictures: Pictures, query: str, image: str, reason: Mapping[
     """The address of a picture of why; "" where a photo cannot be read, or the reason is no place in it."""
     if not query or ("query" not in reason and "points" not in reason):
         return ""
+    from pipeline.imaging import jpeg_bytes, read_image
+    from pipeline.report.match_picture import MatchedPoints, draw_effects, draw_matches
+
     try:
         left, right = (read_image(located(path)).pixels for path in (query, image))
     except ImageError:

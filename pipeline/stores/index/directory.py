@@ -6,7 +6,7 @@ sees stays whole while a writer adds to the index. Layout: docs/index-format.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -15,15 +15,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import RelookError
-from pipeline.files import Place, located, sha256_of
+from pipeline.files import Place, located
 from pipeline.stores.index.arrow_rows import arrow_rows
 from pipeline.stores.index.carried_describer import StoredDescriber, read_describer
-from pipeline.stores.index.id_column import IdColumn
-from pipeline.stores.index.image_rows import ImageRows, read_ids_of_parts
+from pipeline.stores.index.image_rows import ImageRows
 from pipeline.stores.index.keypoint_store import KeypointStore
 from pipeline.stores.index.local_store import LocalStore
 from pipeline.stores.index.manifest import IndexManifest, Part, PartKind, failures_name, read_manifest
 from pipeline.stores.index.map_store import MapStore
+from pipeline.stores.index.part_ids import PartIds
 from pipeline.stores.index.record_lookup import RecordLookup
 from pipeline.stores.index.run_reports import read_failure_rows, read_failures
 from pipeline.stores.index.tables import (
@@ -36,6 +36,7 @@ from pipeline.stores.index.tables import (
     stream_globals,
 )
 from pipeline.stores.index.vector_rows import VectorRows
+from pipeline.stores.index.verification import differing_ids, wrong_files
 from pipeline.stores.once import once_property
 from pipeline.types import (
     FeatureMaps,
@@ -146,12 +147,12 @@ class Index:
         return VectorRows(self.directory, self._parts_with("globals"), self.card.dimension)
 
     @once_property
-    def vector_ids(self) -> IdColumn:
-        """The id of every row of `vector_rows`."""
+    def vector_ids(self) -> PartIds:
+        """The id of every row of `vector_rows`, read when they are wanted."""
         parts = self._parts_with("globals")
         if parts == self._parts_with("catalog"):  # both tables of a part have the same ids, in the same order
             return self._catalog_ids
-        return read_ids_of_parts(self.directory, parts, "globals")
+        return PartIds(self.directory, parts, "globals")
 
     @once_property
     def local_store(self) -> LocalStore:
@@ -216,29 +217,26 @@ class Index:
         return read_describer(self.directory, self.manifest.fingerprint)
 
     def verify(self, *, quick: bool = False) -> list[str]:
-        """Check every file of this generation against its length and checksum; one line per file that is wrong.
+        """Check this generation; one line per file that is wrong.
+
+        Every file must have its length and checksum, and the globals of a part the ids of its catalog, row by row.
 
         Args:
             quick: compare lengths alone, which takes no longer the larger the files are.
         """
-        wrong = []
-        for file in (*self.manifest.files(), *self.manifest.earlier):
-            path = self.directory / file.path
-            try:
-                if not path.is_file():
-                    wrong.append(f"{path}: missing")
-                elif path.stat().st_size != file.bytes:
-                    wrong.append(f"{path}: {path.stat().st_size} bytes instead of {file.bytes}")
-                elif not quick and sha256_of(path) != file.sha256:
-                    wrong.append(f"{path}: damaged (its checksum differs)")
-            except OSError as error:  # a bad disk, of all things, must not end the check
-                wrong.append(f"{path}: cannot be read ({error.strerror})")
+        wrong = wrong_files(self.directory, (*self.manifest.files(), *self.manifest.earlier), quick)
         if not quick:
             try:
                 self.carried_describer()
             except RelookError as error:
                 wrong.append(f"{error}; remove model/describer-*, the next run makes them again")
-        return wrong
+        return wrong if wrong or quick else self.differing_ids()
+
+    def differing_ids(self, parts: Collection[str] | None = None) -> list[str]:
+        """One line per part, of those with these names or of all, whose globals have other ids than its catalog."""
+        return differing_ids(
+            self.directory, [part for part in self.manifest.parts if parts is None or part.name in parts]
+        )
 
     def close(self) -> None:
         """Close the files of local descriptors, feature maps and keypoints; reading again opens them again."""
@@ -251,8 +249,8 @@ class Index:
         return ImageRows(self._parts_with("catalog"), self._catalog_ids)
 
     @once_property
-    def _catalog_ids(self) -> IdColumn:
-        return read_ids_of_parts(self.directory, self._parts_with("catalog"), "catalog")
+    def _catalog_ids(self) -> PartIds:
+        return PartIds(self.directory, self._parts_with("catalog"), "catalog")
 
     @once_property
     def _record_lookup(self) -> RecordLookup:

@@ -7,7 +7,7 @@ looked up.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -104,10 +104,21 @@ class IdColumn:
         return hashes[order], order
 
 
+class RankedIds(Protocol):
+    """Ids that can be compared by row: an `IdColumn`, or one that is read when it is wanted."""
+
+    def at(self, rows: npt.NDArray[np.intp]) -> list[str]:
+        """See `IdColumn.at`."""
+
+    @property
+    def rank(self) -> npt.NDArray[np.int32]:
+        """See `IdColumn.rank`."""
+
+
 class IdRank:
     """Where the ids of rows stand by code point: of few rows only their own ids are compared, not all."""
 
-    def __init__(self, ids: IdColumn) -> None:
+    def __init__(self, ids: RankedIds) -> None:
         self._ids = ids
 
     def __getitem__(self, rows: npt.NDArray[np.intp], /) -> npt.NDArray[np.integer]:

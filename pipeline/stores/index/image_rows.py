@@ -6,21 +6,13 @@ text, 34 MB for a million; a dictionary of tuples would take ten times as much.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
-from pipeline.errors import RelookError
-from pipeline.stores.index.arrow_rows import arrow_rows
-from pipeline.stores.index.id_column import IdColumn
 from pipeline.stores.index.manifest import Part
-from pipeline.stores.index.tables import read_id_column
+from pipeline.stores.index.part_ids import PartIds
 
 Numbers = npt.NDArray[np.intp]
 
@@ -30,10 +22,10 @@ class ImageRows:
 
     Args:
         parts: those that have a catalog.
-        ids: theirs, see `read_ids_of_parts`.
+        ids: theirs.
     """
 
-    def __init__(self, parts: Sequence[Part], ids: IdColumn) -> None:
+    def __init__(self, parts: Sequence[Part], ids: PartIds) -> None:
         self.parts, self._ids = tuple(parts), ids
         self._first = np.cumsum([0, *(part.rows - len(part.deleted) for part in parts)])
         self._has_deleted = np.array([bool(part.deleted) for part in parts], np.bool_)
@@ -53,26 +45,3 @@ class ImageRows:
             mine = part_of == number
             rows[mine] = living[rows[mine]]
         return part_of, rows
-
-
-def read_ids_of_parts(directory: Path, parts: Sequence[Part], kind: Literal["catalog", "globals"]) -> IdColumn:
-    """The ids of all parts, in their order, as one of their tables has them; deleted rows left out.
-
-    Raises:
-        RelookError: a table is missing, damaged, or has another number of rows than its part.
-    """
-
-    def living_ids(part: Part) -> list[pa.Array]:
-        path = directory / part.files[kind].path
-        column = read_id_column(path)
-        if len(column) != part.rows:
-            raise RelookError(f"{path}: has {len(column)} rows instead of {part.rows}; run: relook verify")
-        if part.deleted:
-            column = column.take(arrow_rows(np.setdiff1d(np.arange(part.rows), part.deleted)))
-        chunks: list[pa.Array] = column.chunks
-        return chunks
-
-    with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="read") as pool:
-        found = IdColumn([chunk for chunks in pool.map(living_ids, parts) for chunk in chunks])
-    pa.default_memory_pool().release_unused()
-    return found

@@ -190,9 +190,12 @@ def as_bytes(manifest: IndexManifest) -> bytes:
 
 def _refuse_links(directory: Path, manifest: IndexManifest) -> None:
     """Refuse links: an index from elsewhere must not make relook read other files of this disk."""
-    home = os.path.realpath(directory)
+    home, real = os.path.realpath(directory), dict[str, bool]()
     for file in (*manifest.files(), *manifest.earlier):
-        if os.path.realpath(directory / file.path) != os.path.join(home, file.path):  # noqa: PTH118
+        path, folder = f"{directory}/{file.path}", file.path.rpartition("/")[0]
+        if folder not in real:  # once, since it looks at every folder on the way
+            real[folder] = os.path.realpath(directory / folder) == str(Path(home, folder))
+        if not real[folder] or os.path.islink(path):  # noqa: PTH114
             raise RelookError(f"{directory / file.path}: a link, which a part of an index must not be; copy the file")
 
 

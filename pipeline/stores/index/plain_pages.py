@@ -19,12 +19,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.types import FloatArray
 
 # Bytes in which a page's header and its levels are looked for: they take some 2,000 of a page of 1 MB.
 _HEAD = 1 << 13
+# Kinds of pages that are told apart by their bytes, for each place of a list that a page begins at.
+_KINDS = 8
 # Data page of the first version; encodings.
 _DATA_PAGE, _PLAIN, _RLE = 0, 0, 3
 # Definition levels of a value in a list, where lists and values may be null: both are there.
@@ -50,19 +53,19 @@ class PlainVectors:
 
     Args:
         path: the file.
-        file: the same, opened.
         dimension: D.
 
     Raises:
         OtherLayoutError: another writer laid it out, or a vector has not `dimension` values.
-        OSError: it cannot be read.
+        OSError, pa.ArrowException: it cannot be read, or is no Parquet file.
     """
 
-    def __init__(self, path: Path, file: pq.ParquetFile, dimension: int) -> None:
+    def __init__(self, path: Path, dimension: int) -> None:
         self._path, self._dimension = path, dimension
-        self.rows: int = file.metadata.num_rows
-        with FileIO(path) as raw:
-            self._pages = [page for chunk in _chunks(file) for page in _pages_of(raw, chunk, dimension)]
+        with pa.OSFile(str(path)) as raw:
+            metadata = pq.ParquetFile(raw).metadata
+            self.rows: int = metadata.num_rows
+            self._pages = [page for chunk in _chunks(metadata) for page in _pages_of(raw, chunk, dimension)]
         self._first = [0, *accumulate(page.count for page in self._pages)]
         if self._first[-1] != self.rows * dimension:
             raise OtherLayoutError("values are missing")
@@ -103,40 +106,92 @@ def _read_into(file: FileIO, values: FloatArray, offset: int) -> None:
         raise OSError("it is cut short")
 
 
-def _chunks(file: pq.ParquetFile) -> Iterator[Any]:
+def _chunks(metadata: pq.FileMetaData) -> Iterator[Any]:
     """The column in each row group, where its pages may be plain."""
-    number = next((i for i in range(len(file.schema)) if file.schema.column(i).path.split(".")[0] == "values"), None)
-    if number is None:
+    columns = map(metadata.schema.column, range(metadata.num_columns))
+    named = ((number, column) for number, column in enumerate(columns) if column.path.split(".")[0] == "values")
+    number, column = next(named, (0, None))
+    if column is None:
         raise OtherLayoutError("no column")
-    column = file.schema.column(number)
     levels = (column.max_repetition_level, column.max_definition_level)
     if column.physical_type != "FLOAT" or levels != (1, _THERE):
         raise OtherLayoutError("other values")
-    for group in range(file.num_row_groups):
-        chunk = file.metadata.row_group(group).column(number)
+    for group in range(metadata.num_row_groups):
+        chunk = metadata.row_group(group).column(number)
         if chunk.compression != "UNCOMPRESSED" or chunk.has_dictionary_page:
             raise OtherLayoutError("not plain")
         yield chunk
 
 
-def _pages_of(file: FileIO, chunk: Any, dimension: int) -> Iterator[Page]:
+def _pages_of(file: pa.NativeFile, chunk: Any, dimension: int) -> Iterator[Page]:
     """The pages of one row group, whose first value begins a list."""
     offset, seen = chunk.data_page_offset, 0
     end = offset + chunk.total_compressed_size
     while offset < end:
-        file.seek(offset)
-        head = file.read(_HEAD)
-        header, size = _header_of(head)
-        kind, body, (count, *encodings) = header[1], header[3], (header[5][key] for key in (1, 2, 3, 4))
-        if kind != _DATA_PAGE or encodings != [_PLAIN, _RLE, _RLE] or not 0 < 4 * count <= body <= end - offset:
+        head = _head_of(file.read_at(_HEAD, offset), seen % dimension, dimension)
+        if head.size + 4 * head.count > end - offset:
             raise OtherLayoutError("other pages")
-        taken = _checked_levels(head[size:], seen % dimension, count, dimension)
-        if body != taken + 4 * count:
-            raise OtherLayoutError("other pages")
-        yield Page(offset + size + taken, count)
-        offset, seen = offset + size + body, seen + count
+        yield Page(offset + head.size, head.count)
+        offset, seen = offset + head.size + 4 * head.count, seen + head.count
     if seen != chunk.num_values:
         raise OtherLayoutError("values are missing")
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What stands before the values of a page: its header, and its levels, which are those of whole lists.
+
+    `size` bytes, then `count` values; `pieces` are its bytes and where they begin, but for the smallest and the largest
+    value, by which the pages of equal parts differ.
+    """
+
+    size: int
+    count: int
+    pieces: tuple[tuple[int, bytes], ...]
+
+
+def _head_of(data: bytes, place: int, dimension: int) -> _Head:
+    """The head that some bytes begin with; the page's first value is number `place` of its list.
+
+    Raises OtherLayoutError unless it is followed by plain values of whole lists of D values.
+    """
+    known = _known_heads(place, dimension)
+    for head in tuple(known):
+        for at, piece in head.pieces:
+            if not data.startswith(piece, at):
+                break
+        else:
+            return head
+    header, size = _header_of(data)
+    kind, body, (count, *encodings) = header[1], header[3], (header[5][key] for key in (1, 2, 3, 4))
+    if kind != _DATA_PAGE or encodings != [_PLAIN, _RLE, _RLE] or not 0 < 4 * count <= body:
+        raise OtherLayoutError("other pages")
+    taken = _checked_levels(data[size:], place, count, dimension)
+    if body != taken + 4 * count:
+        raise OtherLayoutError("other pages")
+    pieces, at = [], 0
+    for text in sorted(_texts_in(header), key=lambda text: text.start):
+        pieces.append((at, data[at : text.start]))
+        at = text.stop
+    head = _Head(size + taken, count, (*pieces, (at, data[at : size + taken])))
+    known.insert(0, head)
+    del known[_KINDS:]
+    return head
+
+
+@lru_cache(256)
+def _known_heads(place: int, dimension: int) -> list[_Head]:
+    """Those that were parsed last: reading one takes ten times as long as comparing it, and a part has few kinds."""
+    return []
+
+
+def _texts_in(fields: dict[int, Any]) -> Iterator[slice]:
+    """Where the texts of a struct lie."""
+    for value in fields.values():
+        if isinstance(value, slice):
+            yield value
+        elif isinstance(value, dict):
+            yield from _texts_in(value)
 
 
 def _checked_levels(body: bytes, place: int, count: int, dimension: int) -> int:
@@ -197,7 +252,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _header_of(data: bytes) -> tuple[dict[int, Any], int]:
-    """The fields of a page's header by number, nested ones as dictionaries, and its length in bytes."""
+    """The fields of a page's header by number (nested ones are dictionaries, texts slices of it), and its length."""
     fields, at = _struct(data, 0)
     try:
         _ = fields[1], fields[3], [fields[5][key] for key in (1, 2, 3, 4)]
@@ -231,7 +286,7 @@ def _struct(data: bytes, at: int, depth: int = 0) -> tuple[dict[int, Any], int]:
             fields[number] = (zigzag >> 1) ^ -(zigzag & 1)
         elif kind == 8:  # bytes, such as a smallest value
             size, at = _varint(data, at)
-            fields[number], at = data[at : at + size], at + size
+            fields[number], at = slice(at, at + size), at + size
         elif kind == 12:
             fields[number], at = _struct(data, at, depth + 1)
         else:

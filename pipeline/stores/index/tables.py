@@ -90,9 +90,9 @@ def plain_vectors(path: Path, dimension: int) -> PlainVectors | None:
     """
     if _is_csv(path):
         return None
-    with reading(path), pq.ParquetFile(path) as file:
+    with reading(path):
         try:
-            return PlainVectors(path, file, dimension)
+            return PlainVectors(path, dimension)
         except OtherLayoutError:
             return None
 
@@ -204,9 +204,11 @@ def _matrix(path: Path, table: pa.Table, dimension: int) -> FloatArray:
 
 
 def _read_parquet(path: Path, schema: pa.Schema) -> pa.Table:
-    with pq.ParquetFile(path) as file:
+    # Handing one column to other threads, to read and to decode it, takes as long as doing it here.
+    several = len(schema) > 1
+    with pq.ParquetFile(path, pre_buffer=several) as file:
         _check_columns(file, schema)
-        return file.read(columns=schema.names).select(schema.names).cast(schema)
+        return file.read(columns=schema.names, use_threads=several).select(schema.names).cast(schema)
 
 
 def _stream_parquet(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
@@ -252,7 +254,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def _is_csv(path: Path) -> bool:
-    return ".csv" in path.suffixes
+    return ".csv." in f"{path.name}."
 
 
 def _bracketed(column: pa.ChunkedArray) -> pa.ChunkedArray:

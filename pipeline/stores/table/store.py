@@ -19,7 +19,8 @@ from pipeline.errors import RelookError
 from pipeline.stores.checks import check_query, check_upsert
 from pipeline.stores.exact.search import PASS_QUERIES, FlatVectors
 from pipeline.stores.index.directory import Index
-from pipeline.stores.index.id_column import IdColumn, IdRank
+from pipeline.stores.index.id_column import IdRank
+from pipeline.stores.index.part_ids import PartIds
 from pipeline.stores.index.writer import IndexWriter
 from pipeline.stores.once import once_property
 from pipeline.stores.table.in_memory import Precision, load_vectors
@@ -137,7 +138,7 @@ class TableStore:
         return self._index.vector_rows[rows].astype(self._precision, copy=False).astype(np.float32, copy=False)
 
     @property
-    def _ids(self) -> IdColumn:
+    def _ids(self) -> PartIds:
         return self._index.vector_ids
 
     @property
@@ -150,7 +151,7 @@ class TableStore:
 
     @once_property
     def _flat(self) -> FlatVectors:
-        return FlatVectors(self._vectors, IdRank(self._ids), self._device)
+        return FlatVectors(self._vectors, IdRank(self._ids.all), self._device)
 
     @once_property
     def _metadata(self) -> TableMetadata:

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import RelookError
 from pipeline.stores import Index
 from pipeline.types import StoredVectors, VectorStore
 
@@ -72,24 +71,18 @@ def compare_parts(
 
 
 def own_parts(index: Index, names: Collection[str] | None = None) -> Iterator[Compared]:
-    """Rows of the index where its own tables are the store: they are read, and their ids compared with the catalog.
+    """Rows of the index where its own tables are the store: they are read, and there is nothing to compare.
 
     Args:
         index: one generation.
         names: of the parts to read; None: all.
 
     Raises:
-        RelookError: a part cannot be read, or its globals have other ids than its catalog.
+        RelookError: a part cannot be read.
     """
     for part in index.manifest.parts:
         if names is None or part.name in names:
-            rows = index.globals_of(part)
-            if "catalog" in part.files and list(rows.ids) != index.ids_of(part, "catalog"):
-                path = index.directory / part.files["globals"].path
-                raise RelookError(
-                    f"{path}: holds other ids than {part.files['catalog'].path}; extract into a new --index"
-                )
-            yield Compared(part.name, rows, [], [])
+            yield Compared(part.name, index.globals_of(part), [], [])
 
 
 def compare_rows(part: str, rows: StoredVectors, store: VectorStore) -> Compared:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import RelookError
+from pipeline.stores.index import plain_pages
 from pipeline.stores.index.plain_pages import OtherLayoutError, PlainVectors
 from pipeline.stores.index.tables import GLOBALS_SCHEMA, stream_globals, write_globals
 
@@ -22,8 +23,7 @@ def vectors_of(count: int, dimension: int) -> Any:
 
 
 def read_plain(path: Path, dimension: int) -> Any:
-    with pq.ParquetFile(path) as file:
-        return np.concatenate([*PlainVectors(path, file, dimension).pieces(1000), np.zeros((0, dimension))])
+    return np.concatenate([*PlainVectors(path, dimension).pieces(1000), np.zeros((0, dimension))])
 
 
 @settings(max_examples=40, deadline=None)
@@ -90,6 +90,33 @@ def test_lists_of_other_lengths_are_never_taken_for_vectors(tmp_path: Path, list
         read_plain(path, 2)
     with pytest.raises(RelookError, match=r"part\.parquet"):
         list(stream_globals(path, 2))
+
+
+def test_heads_of_equal_parts_are_parsed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their pages differ by the smallest and largest value alone; other levels are looked at again."""
+    parsed: list[int] = []
+    whole = plain_pages._header_of
+
+    def parse(data: bytes) -> Any:
+        parsed.append(len(data))
+        return whole(data)
+
+    monkeypatch.setattr(plain_pages, "_header_of", parse)
+    plain_pages._known_heads.cache_clear()
+    for number in range(3):
+        path, vectors = tmp_path / f"{number}.parquet", vectors_of(700 + number // 2, 1021) * (number + 1)
+        write_globals(path, list(map(str, range(len(vectors)))), vectors, [{}] * len(vectors))
+        np.testing.assert_array_equal(read_plain(path, 1021), vectors)
+        assert len(parsed) == [2, 2, 3][number]  # two pages; a row more: another last one
+    flat = pa.array(vectors_of(700, 1021).reshape(-1))
+    ends = np.arange(701, dtype=np.int32) * 1021
+    ends[1] += 1  # as many lists and values, one of them longer, the next one shorter
+    table = pa.table(
+        [list(map(str, range(700))), pa.ListArray.from_arrays(ends, flat), ["{}"] * 700], names=GLOBALS_SCHEMA.names
+    )
+    pq.write_table(table.cast(GLOBALS_SCHEMA), path, compression="none", use_dictionary=["id", "metadata"])
+    with pytest.raises(OtherLayoutError, match="lists of other lengths"):
+        read_plain(path, 1021)
 
 
 @pytest.mark.parametrize("dimension", [2, 8])

@@ -19,6 +19,7 @@ from stores_helpers import ROOT, make_card, unit_vectors
 
 from pipeline.errors import RelookError
 from pipeline.stores import Index, IndexWriter, TableStore
+from pipeline.stores.index import part_ids, vector_rows
 from pipeline.stores.table import store as table
 from pipeline.types import FloatArray
 
@@ -132,6 +133,48 @@ def test_the_first_query_and_what_follows_it_load_no_vectors(tmp_path: Path, loa
     store.query(vectors[:9], 20)
     assert store.fetch(names).tobytes() == vectors[[int(name) for name in names]].tobytes()
     assert loads == [(180, 8)]
+
+
+def test_a_first_query_looks_into_each_file_once_and_reads_the_ids_of_its_hits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many blocks and threads read a part; the other ids are read by the second query."""
+    vectors = unit_vectors(200)
+    vectors[[3, 4, 111, 118]] = vectors[3]
+    path = write(tmp_path, IDS, vectors, parts=20, deleted=["110", "112"])
+    opened: list[tuple[str, str]] = []
+
+    def counted(module: Any, name: str) -> None:
+        whole = getattr(module, name)
+
+        def call(path: Path, *rest: Any) -> Any:
+            opened.append((name, path.stem))
+            return whole(path, *rest)
+
+        monkeypatch.setattr(module, name, call)
+
+    counted(vector_rows, "plain_vectors")
+    counted(part_ids, "read_id_column")
+    monkeypatch.setattr("pipeline.stores.exact.streamed._BLOCK_BYTES", 100)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    parts = [part.name for part in Index(path).manifest.parts]
+    store = TableStore.open(path)
+    assert store.query(vectors[3:4], 3)[0][0] == ["003", "004", "111"]
+    places = [("plain_vectors", name) for name in parts]
+    assert sorted(opened) == sorted([*places, ("read_id_column", parts[0]), ("read_id_column", parts[11])])
+    assert store.fetch(["118", "003"]).tobytes() == vectors[[118, 3]].tobytes()
+    assert len(opened) == 22
+    store.query(vectors[3:4], 3)
+    assert sorted(opened[22:]) == sorted(("read_id_column", name) for name in parts)
+    store.query(vectors[50:51], 3)
+    assert len(opened) == 42
+
+
+def test_a_store_that_is_loaded_has_all_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = TableStore.open(write(tmp_path, IDS, unit_vectors(200)))
+    store.load()
+    monkeypatch.setattr(part_ids, "read_id_column", None)
+    assert store.query(unit_vectors(200)[7:8], 1)[0][0] == ["007"]
 
 
 def test_a_store_can_be_loaded_before_the_first_query(tmp_path: Path, loads: list[Any]) -> None:

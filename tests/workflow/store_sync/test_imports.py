@@ -18,7 +18,7 @@ from pipeline.cli import app
 code = app(sys.argv[1:], standalone_mode=False)
 print(json.dumps({"code": code or 0, "loaded": [name for name in json.loads(%r) if name in sys.modules]}))
 """
-WATCHED = ["torch", "timm", "torchvision", "faiss", "pinecone"]
+WATCHED = ["torch", "timm", "torchvision", "faiss", "pinecone", "pandas", "jinja2"]
 
 
 def loaded(*arguments: object) -> list[str]:
@@ -32,10 +32,10 @@ def loaded(*arguments: object) -> list[str]:
     return libraries
 
 
-@pytest.mark.parametrize("verb", ["upload", "verify", "gc", "compact", "info"])
+@pytest.mark.parametrize("verb", ["upload", "verify", "gc", "compact", "info", "search --id a"])
 def test_the_table_needs_no_library(tmp_path: Path, verb: str) -> None:
     index = filled(tmp_path / "index", ["a", "b", "c"])
-    assert loaded(verb, "--index", index.directory) == []
+    assert loaded(*verb.split(), "--index", index.directory) == []
 
 
 def test_each_store_loads_its_own_library(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from cli_helpers import relook
 from flushing import without_flushing
@@ -23,13 +25,14 @@ from pinecone_server import PineconeServer
 from stores_helpers import ROOT, make_card, make_index, make_items, unit_vectors
 
 from pipeline.config import parse_config
-from pipeline.errors import RelookError
+from pipeline.files import sha256_of
 from pipeline.stages.upload import upload
 from pipeline.stages.verify import VerifyResult, _compare, _extra, verify
 from pipeline.stores import Index, IndexWriter, TableStore
+from pipeline.stores.index.tables import write_table
 from pipeline.types import GlobalDescriptors, StoredVectors
 from pipeline.workflow.progress import Silent
-from pipeline.workflow.store_sync.comparison import compare_parts, extra_ids, own_parts
+from pipeline.workflow.store_sync.comparison import compare_parts, extra_ids
 
 __all__ = ["without_flushing"]
 
@@ -181,14 +184,53 @@ def test_the_table_is_read_part_by_part_also_for_a_sample(tmp_path: Path) -> Non
     assert verify(config).damaged == [f"{path}: damaged (its checksum differs)"]
 
 
-def test_a_part_whose_tables_name_other_images_is_refused(tmp_path: Path) -> None:
-    index = make_index(tmp_path / "index")
-    part = index.manifest.parts[0]
-    other = make_index(tmp_path / "other", ids=["x", "y", "z"])
-    path = tmp_path / "index" / part.files["globals"].path
-    path.write_bytes((tmp_path / "other" / other.manifest.parts[0].files["globals"].path).read_bytes())
-    with pytest.raises(RelookError, match=f"{path}: holds other ids"):
-        list(own_parts(index))
+def named_otherwise(folder: Path, change: dict[str, str], **deleted: Any) -> tuple[Path, str]:
+    """An index of two parts whose second part has other ids in its globals, with the checksum of that file.
+
+    Returns the file and the part's name.
+    """
+    with IndexWriter(folder) as writer:
+        writer.begin(make_card(), {}, ROOT, "parquet")
+        for names in (["a", "b", "c"], ["d", "e", "f"]):
+            writer.add(*make_items(names))
+        writer.delete(deleted.get("deleted", ()))
+        writer.complete(1)
+        assert writer.index is not None
+        part = writer.index.manifest.parts[1]
+    path = folder / part.files["globals"].path
+    table = pq.read_table(path)
+    ids = [change.get(name, name) for name in table["id"].to_pylist()]
+    write_table(path, table.set_column(0, "id", pa.array(ids, pa.string())))
+    manifest = json.loads((folder / "index.json").read_text())
+    manifest["parts"][1]["files"]["globals"] |= {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    (folder / "index.json").write_text(json.dumps(manifest))
+    return path, part.name
+
+
+@pytest.mark.parametrize("arguments", [(), ("--sample", "6")], ids=["whole", "sample"])
+def test_a_part_whose_tables_name_other_images_is_told_by_its_row(tmp_path: Path, arguments: Any) -> None:
+    """Whatever the store is: it would be filled with vectors under ids that the catalog has not."""
+    path, part = named_otherwise(tmp_path / "index", {"e": "x", "f": "y"})
+    catalog = f"catalog/{part}.parquet"
+    line = f"{path}: row 1 of {part} has the id 'x', and 'e' in {catalog}"
+    done = relook("verify", "--index", tmp_path / "index", "--json", *arguments)
+    assert (done.returncode, json.loads(done.stdout)["damaged"]) == (1, [line])
+    assert "1 files of the index are damaged; extract into a new --index" in done.stderr
+    assert Index(tmp_path / "index").verify() == [line]
+    with PineconeServer() as server:
+        server.create("relook", 8)
+        command = ("verify", "--index", tmp_path / "index", "--store", "pinecone", "--json", *arguments)
+        done = relook(*command, **server.environment)
+    assert (done.returncode, json.loads(done.stdout)["damaged"]) == (1, [line])
+
+
+def test_ids_of_deleted_rows_and_of_parts_outside_a_sample_are_not_compared(tmp_path: Path) -> None:
+    named_otherwise(tmp_path / "deleted", {"e": "x"}, deleted=["e"])
+    assert Index(tmp_path / "deleted").verify() == []
+    index = Index(named_otherwise(tmp_path / "other", {"e": "x"})[0].parents[1])
+    first, second = (part.name for part in index.manifest.parts)
+    assert index.differing_ids([first]) == []
+    assert len(index.differing_ids([second])) == 1
 
 
 def test_a_service_is_verified_by_sample_or_whole_and_repaired(tmp_path: Path) -> None:
