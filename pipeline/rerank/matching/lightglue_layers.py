@@ -50,7 +50,7 @@ class Positions(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """What attention mixed is added to the tokens through a perceptron of both.
+    """What attention mixed is added to the tokens through a perceptron of both; for inference.
 
     The projection behind attention is a part of its first layer (`lightglue_weights.py`), and the two inputs of that
     have a product each, instead of being copied beside each other.
@@ -63,9 +63,13 @@ class FeedForward(nn.Module):
         self.rest = nn.Sequential(nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        """[total, d] of tokens and the attended values, both [total, d]."""
-        added: torch.Tensor = self.rest(torch.addmm(self.of_tokens(tokens), mixed, self.of_mixed.weight.T))
-        return added
+        """New tokens [total, d] of tokens and the attended values, both [total, d]."""
+        norm, _, last = self.rest
+        if torch.is_autocast_enabled(tokens.device.type):  # which knows no products in place, and adds in float32
+            added: torch.Tensor = self.rest(torch.addmm(self.of_tokens(tokens), mixed, self.of_mixed.weight.T))
+            return tokens + added
+        hidden = norm(self.of_tokens(tokens).addmm_(mixed, self.of_mixed.weight.T))
+        return (tokens + last.bias).addmm_(torch.ops.aten.gelu_(hidden), last.weight.T)
 
 
 class SelfBlock(nn.Module):
@@ -86,7 +90,7 @@ class SelfBlock(nn.Module):
         turned = torch.view_as_real(channels * code[:, None, None]).flatten(2)
         query, key = (_by_head(rows.padded(part), self.heads) for part in turned.to(projected.dtype).unbind(1))
         value = _by_head(rows.padded(projected[:, 2 * width :]), self.heads)
-        updated: torch.Tensor = tokens + self.ffn(tokens, rows.joined(attend(query, key, value, rows.mask)))
+        updated: torch.Tensor = self.ffn(tokens, rows.joined(attend(query, key, value, rows.mask)))
         return updated
 
 
@@ -109,7 +113,7 @@ class CrossBlock(nn.Module):
         return self._updated(first, one), self._updated(second, other)
 
     def _updated(self, side: Side, mixed: torch.Tensor) -> Side:
-        return replace(side, tokens=side.tokens + self.ffn(side.tokens, side.rows.joined(mixed)))
+        return replace(side, tokens=self.ffn(side.tokens, side.rows.joined(mixed)))
 
 
 class Layer(nn.Module):
