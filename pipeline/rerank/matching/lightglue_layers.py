@@ -6,6 +6,7 @@ Used by `lightglue_network.py`. All that is computed row by row lies without pad
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -33,7 +34,8 @@ class Side:
     def only(self, kept: torch.Tensor, lengths: torch.Tensor) -> Side:
         """The rows where `kept` [total] bool is True, and how many each of the remaining images then has."""
         chosen = kept.nonzero().squeeze(1)
-        return Side(self.tokens[chosen], self.code[chosen], self.origin[chosen], Rows(lengths, chosen.device))
+        tokens, code, origin = (part.index_select(0, chosen) for part in (self.tokens, self.code, self.origin))
+        return Side(tokens, code, origin, Rows(lengths, chosen.device))
 
 
 class Positions(nn.Module):
@@ -64,7 +66,7 @@ class FeedForward(nn.Module):
 
     def forward(self, tokens: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
         """New tokens [total, d] of tokens and the attended values, both [total, d]."""
-        norm, _, last = self.rest
+        norm, last = self.rest[0], cast(nn.Linear, self.rest[2])
         if torch.is_autocast_enabled(tokens.device.type):  # which knows no products in place, and adds in float32
             added: torch.Tensor = self.rest(torch.addmm(self.of_tokens(tokens), mixed, self.of_mixed.weight.T))
             return tokens + added
@@ -87,8 +89,10 @@ class SelfBlock(nn.Module):
         projected = self.Wqkv(tokens)
         # Two channels are a complex number, so that one product turns them.
         channels = torch.view_as_complex(projected[:, : 2 * width].float().unflatten(1, (2, self.heads, -1, 2)))
-        turned = torch.view_as_real(channels * code[:, None, None]).flatten(2)
-        query, key = (_by_head(rows.padded(part), self.heads) for part in turned.to(projected.dtype).unbind(1))
+        turned = torch.empty(channels.transpose(0, 1).shape, dtype=channels.dtype, device=channels.device)
+        torch.mul(channels.transpose(0, 1), code[:, None], out=turned)
+        both = torch.view_as_real(turned).flatten(2).to(projected.dtype)
+        query, key = (_by_head(rows.padded(part), self.heads) for part in both)
         value = _by_head(rows.padded(projected[:, 2 * width :]), self.heads)
         updated: torch.Tensor = self.ffn(tokens, rows.joined(attend(query, key, value, rows.mask)))
         return updated
