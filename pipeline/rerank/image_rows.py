@@ -52,10 +52,12 @@ class Ragged:
     def batch(self, images: torch.Tensor) -> Batch:
         """The `images` [B] int64, with zeros behind the rows of those that have less than the others.
 
-        The rows of one image alone, however often it is given, are not copied.
+        The rows of one image alone, however often it is given, and those of neighbours of one length are not copied.
         """
         if len(images) == 1 or bool((images == images[0]).all()):
             return self._one(int(images[0]), len(images))
+        if neighbours := self._neighbours(images):
+            return neighbours
         device, lengths = self.rows.device, self.lengths[images]
         places = torch.arange(int(lengths.max()))
         padding = places >= lengths[:, None]
@@ -74,3 +76,13 @@ class Ragged:
         rows = self.rows[end - int(self.lengths[image]) : end]
         whole = self.whole[image : image + 1]
         return Batch(rows.expand(count, -1, -1), None, whole.expand(count, *whole.shape[1:]))
+
+    def _neighbours(self, images: torch.Tensor) -> Batch | None:
+        """A batch of images that follow each other and are equally long; its rows are not copied. None: they do not."""
+        start, end = int(images[0]), int(images[0]) + len(images)
+        lengths = self.lengths[start:end]
+        if not torch.equal(images, torch.arange(start, end)) or bool((lengths != lengths[0]).any()):
+            return None
+        before, size = int(self.lengths[:start].sum()), int(lengths[0])
+        rows = self.rows[before : before + len(images) * size]
+        return Batch(rows.view(len(images), size, self.rows.shape[1]), None, self.whole[start:end])

@@ -6,7 +6,7 @@ What `rrt`, `rrt_sop` and `ames` have in common; each brings its own way to read
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import numpy as np
@@ -91,6 +91,10 @@ class PairReranker(ABC, Generic[Network]):
     def read(self, images: Sequence[Description], gallery: bool) -> Ragged:
         """What can be computed of each image alone; `gallery` says which side of a pair they will be."""
 
+    def read_all(self, chunks: Iterable[Sequence[Description]], count: int, gallery: bool) -> Ragged:
+        """`read` of `count` images, at least one, that come in chunks."""
+        return Ragged.joined([self.read(images, gallery) for images in chunks])
+
     @abstractmethod
     def compare(self, queries: Batch, gallery: Batch) -> torch.Tensor:
         """Logits [B] of query against gallery images, row by row."""
@@ -121,7 +125,8 @@ class PairReranker(ABC, Generic[Network]):
         if not len(left):
             return torch.zeros(0)
         lengths = sources.lengths[left], targets.lengths[right]
-        order = torch.from_numpy(np.lexsort((lengths[1].numpy(), lengths[0].numpy())))
+        # Pairs of like sizes together, and of these neighbours, whose rows then need no copy.
+        order = torch.from_numpy(np.lexsort(tuple(key.numpy() for key in (right, left, *reversed(lengths)))))
         size = self._batch_size
         if self._device.type == "cpu":
             size = max(1, min(size, self.cpu_tokens // max(1, int((lengths[0] + lengths[1]).max()))))
@@ -153,15 +158,16 @@ class PairReranker(ABC, Generic[Network]):
         left = torch.tensor([query for query, row in enumerate(ids) for _ in row])
         right = torch.tensor([place[name] for row in ids for name in row])
         with inference(self._device, self._precision):
-            sources = Ragged.joined([self.read(queries[rows], gallery=False) for rows in _chunks(len(queries))])
-            targets = Ragged.joined([self._read_gallery(names[rows], gallery) for rows in _chunks(len(names))])
+            own = (queries[rows] for rows in _chunks(len(queries)))
+            sources = self.read_all(own, len(queries), gallery=False)
+            others = (self._described(names[rows], gallery) for rows in _chunks(len(names)))
+            targets = self.read_all(others, len(names), gallery=True)
         probabilities = (self.temperature * self.pairs(sources, targets, left, right)).sigmoid().numpy()
         return np.split(probabilities, np.cumsum([len(row) for row in ids])[:-1])
 
-    def _read_gallery(self, names: Sequence[str], gallery: DescriptorSource) -> Ragged:
+    def _described(self, names: Sequence[str], gallery: DescriptorSource) -> list[Description]:
         vectors = gallery.globals(names) if "globals" in self.needs else np.zeros((len(names), 0), np.float32)
-        locals_ = gallery.locals(names)
-        return self.read([Description(v, part) for v, part in zip(vectors, locals_, strict=True)], gallery=True)
+        return [Description(v, part) for v, part in zip(vectors, gallery.locals(names), strict=True)]
 
 
 def joint_padding(left: Batch, right: Batch, before: tuple[int, int]) -> torch.Tensor | None:

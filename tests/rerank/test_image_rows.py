@@ -36,3 +36,15 @@ def test_the_rows_of_one_image_are_not_copied(count: int) -> None:
     assert batch.rows.shape == (count, 3, 3)
     assert batch.rows[count - 1].data_ptr() == ragged.rows[2:].data_ptr()
     assert torch.equal(batch.whole, ragged.whole[1].expand(count, 2))
+
+
+def test_the_rows_of_neighbours_of_one_length_are_not_copied() -> None:
+    ragged = images([1, 2, 2, 2, 3])
+    batch = ragged.batch(torch.tensor([1, 2, 3]))
+    assert batch.padding is None
+    assert batch.rows.shape == (3, 2, 3)
+    assert batch.rows.data_ptr() == ragged.rows[1:].data_ptr()
+    assert torch.equal(batch.rows.flatten(0, 1), ragged.rows[1:7])
+    assert torch.equal(batch.whole, ragged.whole[1:4])
+    for others in ([1, 3, 2], [0, 1], [2, 3, 4]):
+        assert ragged.batch(torch.tensor(others)).rows.data_ptr() != batch.rows.data_ptr()

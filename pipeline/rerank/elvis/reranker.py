@@ -7,8 +7,9 @@ value in [0.5, 1), which is fused with the global similarity.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,24 +182,31 @@ class ELViSReranker(PairReranker[ELViSNetwork]):
 
     def read(self, images: Sequence[Description], gallery: bool) -> Ragged:
         """See `PairReranker.read`: projection, and the score with the bin."""
-        most = self._counts[gallery]
-        chosen = [
-            first_locals(image, most, self.name, self.network.shape.local_dim, geometry=False) for image in images
-        ]
-        parts = [torch.from_numpy(part.descriptors) for part in chosen]
-        lengths = torch.tensor([len(part) for part in parts])
-        padding = most - lengths if self.network.shape.counts_padding else torch.zeros_like(lengths)
+        return self.read_all([images], len(images), gallery)
 
-        rows = torch.empty(int(lengths.sum()), self.network.shape.model_dim + 1, device=self._device)
+    def read_all(self, chunks: Iterable[Sequence[Description]], count: int, gallery: bool) -> Ragged:
+        """See `PairReranker.read_all`: what is read is projected meanwhile, to where it stays."""
+        most, width = self._counts[gallery], self.network.shape.local_dim
+        rows = torch.empty(count * most, self.network.shape.model_dim + 1, device=self._device)
+        sizes: list[int] = []
+
+        def parts() -> Iterator[torch.Tensor]:
+            for image in itertools.chain.from_iterable(chunks):
+                part = first_locals(image, most, self.name, width, geometry=False)
+                sizes.append(len(part))
+                yield torch.from_numpy(part.descriptors)
 
         def begin(run: _Run) -> None:
             with inference(self._device, self._precision):
                 joined = run.parts[0] if len(run.parts) == 1 else torch.cat(run.parts)
-                rows[run.start : run.start + len(joined)] = self.network.begin(joined.to(self._device))
+                self.network.begin_into(rows[run.start : run.start + len(joined)], joined.to(self._device))
 
-        deque(map_in_parallel(begin, _runs(parts), self._device), maxlen=0)
+        deque(map_in_parallel(begin, _runs(parts()), self._device), maxlen=0)
+        lengths = torch.tensor(sizes)
+        padding = most - lengths if self.network.shape.counts_padding else torch.zeros_like(lengths)
         with inference(self._device, self._precision):
-            return Ragged(rows, lengths, self.network.padding(padding.float().to(self._device)))
+            whole = self.network.padding(padding.float().to(self._device))
+            return Ragged(rows[: int(lengths.sum())], lengths, whole)
 
     def compare(self, queries: Batch, gallery: Batch) -> torch.Tensor:
         """See `PairReranker.compare`: the sums of the votes."""
@@ -224,12 +232,13 @@ class _Run(NamedTuple):
     parts: list[torch.Tensor]
 
 
-def _runs(parts: Sequence[torch.Tensor]) -> Iterator[_Run]:
-    run = _Run(0, [])
+def _runs(parts: Iterable[torch.Tensor]) -> Iterator[_Run]:
+    start, run, count = 0, list[torch.Tensor](), 0
     for part in parts:
-        rows = sum(map(len, run.parts))
-        if run.parts and rows + len(part) > _ROWS:
-            yield run
-            run = _Run(run.start + rows, [])
-        run.parts.append(part)
-    yield run
+        if run and count + len(part) > _ROWS:
+            yield _Run(start, run)
+            start, run, count = start + count, [], 0
+        run.append(part)
+        count += len(part)
+    if run:
+        yield _Run(start, run)

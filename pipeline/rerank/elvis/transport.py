@@ -50,10 +50,30 @@ class Tokens:
             return self.padding + self.bins.shape[1]
         return self.padding + (~self.absent).sum(dim=1)
 
-    def only(self, pairs: slice) -> Tokens:
-        """The same side of some of the pairs."""
-        absent = None if self.absent is None else self.absent[pairs]
-        return Tokens(self.units[pairs], self.bins[pairs], absent, self.padding[pairs], self.padding_bins[pairs])
+
+@dataclass(frozen=True)
+class Margins:
+    """The masses of B pairs, times m + n, and what padding adds to the sums of the bins.
+
+    Attributes:
+        rows, columns: [B, 1, m + 1] and [B, 1, n + 1], the last ones of the bins.
+        query_padding, gallery_padding: [B, 1, 1], tokens of padding, each of which sends its whole mass to its bin.
+        gallery_bins: [B, 1, 1], the summed exponentials of the scores of the gallery's padding with the bin.
+        counted: whether there is any padding.
+    """
+
+    rows: torch.Tensor
+    columns: torch.Tensor
+    query_padding: torch.Tensor
+    gallery_padding: torch.Tensor
+    gallery_bins: torch.Tensor
+    counted: bool
+
+    def only(self, place: int) -> Margins:
+        """Those of one of the pairs."""
+        one = slice(place, place + 1)
+        of_padding = self.query_padding[one], self.gallery_padding[one], self.gallery_bins[one]
+        return Margins(self.rows[one], self.columns[one], *of_padding, self.counted)
 
 
 def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: float, iterations: int) -> torch.Tensor:
@@ -75,37 +95,45 @@ def transport(query: Tokens, gallery: Tokens, corner: torch.Tensor, sharpness: f
         scores = torch.bmm(_rows_with_bin(query, BITS * sharpness), _columns_with_bin(gallery, corner).transpose(1, 2))
         alone = not scores.requires_grad  # then nothing else needs these values, and no other memory is taken
         kernel = scores.exp2_() if alone else scores.exp2()
-        u, v = scalings(kernel, query, gallery, iterations)
+        u, v = scalings(kernel, margins(query, gallery), iterations)
         rows = u.transpose(1, 2)
         plan = kernel.mul_(rows).mul_(v) if alone else kernel * rows * v
     return plan[:, :-1, :-1]
 
 
-def scalings(
-    kernel: torch.Tensor, query: Tokens, gallery: Tokens, iterations: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Factors [B, 1, m + 1] of the rows and [B, 1, n + 1] of the columns of a kernel, with masses times m + n.
+def margins(query: Tokens, gallery: Tokens) -> Margins:
+    """What `scalings` needs of the two sides of B pairs."""
+    of_rows, of_columns = _masses(query, gallery.count), _masses(gallery, query.count)
+    padding = [side.padding[:, None, None] for side in (query, gallery)]
+    counted = any(bool(part.any()) for part in padding)
+    sums = [side.padding_bins.exp()[:, None, None] for side in (query, gallery)]
+    return Margins(of_rows, of_columns, padding[0], padding[1], sums[1], counted)
+
+
+def scalings(kernel: torch.Tensor, given: Margins, iterations: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Factors [B, 1, m + 1] of the rows and [B, 1, n + 1] of the columns of a kernel.
 
     Args:
         kernel: [B, m + 1, n + 1], exponentials of the scores, sharpness applied; the last row and column of the bins.
-        query, gallery, iterations: see `transport`.
+        given: of the same pairs.
+        iterations: see `transport`.
     """
-    of_rows, of_columns = _masses(query, gallery.count), _masses(gallery, query.count)
-    counted = bool(query.padding.any() or gallery.padding.any())
     # Vectors lie in rows [B, 1, n]: batches of products with them are several times quicker than with columns.
-    turned, v = kernel.transpose(1, 2), (of_columns > 0).to(kernel.dtype)
-    from_gallery = gallery.padding_bins.exp()  # what its padding adds to the sum of its bin
+    turned, v = kernel.transpose(1, 2), (given.columns > 0).to(kernel.dtype)
+    # Without gradients nothing else needs the sums and factors: each iteration writes where the last one did.
+    for_rows, for_columns = (None, None) if torch.is_grad_enabled() else (torch.empty_like(given.rows), v)
+    from_gallery = given.gallery_bins
     for _ in range(iterations):
-        sums = torch.bmm(v, turned)
-        if counted:
+        sums = torch.bmm(v, turned, out=for_rows)
+        if given.counted:
             sums = _plus_bin(sums, from_gallery)
-            from_query = _from_padding(query, v)
-        u = of_rows / sums
-        sums = torch.bmm(u, kernel)
-        if counted:
+            from_query = given.query_padding / v[..., -1:]
+        u = torch.div(given.rows, sums, out=for_rows)
+        sums = torch.bmm(u, kernel, out=for_columns)
+        if given.counted:
             sums = _plus_bin(sums, from_query)
-            from_gallery = _from_padding(gallery, u)
-        v = of_columns / sums
+            from_gallery = given.gallery_padding / u[..., -1:]
+        v = torch.div(given.columns, sums, out=for_columns)
     return u, v
 
 
@@ -146,10 +174,5 @@ def _masses(side: Tokens, others: torch.Tensor) -> torch.Tensor:
     return torch.cat([tokens, bin_], dim=1).unsqueeze(1).detach()
 
 
-def _from_padding(side: Tokens, factors: torch.Tensor) -> torch.Tensor:
-    """[B] what padding adds to its bin's sum: each of its tokens sends its whole mass there."""
-    return side.padding / factors[:, 0, -1]
-
-
 def _plus_bin(sums: torch.Tensor, padding: torch.Tensor) -> torch.Tensor:
-    return torch.cat([sums[..., :-1], sums[..., -1:] + padding[:, None, None]], dim=2)
+    return torch.cat([sums[..., :-1], sums[..., -1:] + padding], dim=2)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -110,16 +111,27 @@ def _entries(
 def _of_softmax(one: torch.Tensor, other: torch.Tensor, reach: torch.Tensor) -> Entries:
     """Where the logarithm of the softmax of the similarity [r, n] of tokens, row by row, is above minus `reach` [r]."""
     size = _ROWS if one.device.type == "cpu" else max(1, len(one))
-    found = []
+    scaled, least = _LOG_E * one, (-reach).exp()[:, None]
+    places, values, sums = [], [], []
     for start in range(0, len(one), size):
-        rows = one[start : start + size]
+        rows = scaled[start : start + size]
         block = torch.mm(rows, other.T, out=_MEMORY.of((len(rows), len(other)), one)).float()
-        block = block.sub_(block.amax(dim=1, keepdim=True)).mul_(_LOG_E).exp2_()
-        sums = block.sum(dim=1)
-        places = (block > (sums * (-reach[start : start + size]).exp())[:, None]).nonzero()
-        of_rows, columns = places.unbind(1)
-        found.append((of_rows + start, columns, (block[of_rows, columns] / sums[of_rows]).log()))
-    if not found:
+        block = block.sub_(block.amax(dim=1, keepdim=True)).exp2_()
+        sums.append(block.sum(dim=1, keepdim=True))
+        above = _true_places(block > sums[-1] * least[start : start + size])
+        places.append(above + start * len(other))
+        values.append(block.view(-1)[above])
+    if not places:
         none = torch.zeros(0, dtype=torch.int64, device=one.device)
         return Entries(none, none, none.float())
-    return Entries(*(torch.cat(part) for part in zip(*found, strict=True)))
+    where = torch.cat(places)
+    of_rows = where // len(other)
+    return Entries(of_rows, where % len(other), (torch.cat(values) / torch.cat(sums).squeeze(1)[of_rows]).log())
+
+
+def _true_places(table: torch.Tensor) -> torch.Tensor:
+    """[k] int64, where a contiguous table of bool is True, by its values' numbers."""
+    if table.device.type != "cpu":
+        return table.flatten().nonzero().squeeze(1)
+    # Where few are, NumPy's search takes a fraction of the time of torch's.
+    return torch.from_numpy(np.flatnonzero(table.numpy()))

@@ -6,6 +6,7 @@ Used by `lightglue_network.py`. All that is computed row by row lies without pad
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import nn
@@ -33,7 +34,8 @@ class Side:
     def only(self, kept: torch.Tensor, lengths: torch.Tensor) -> Side:
         """The rows where `kept` [total] bool is True, and how many each of the remaining images then has."""
         chosen = kept.nonzero().squeeze(1)
-        return Side(self.tokens[chosen], self.code[chosen], self.origin[chosen], Rows(lengths, chosen.device))
+        tokens, code, origin = (part.index_select(0, chosen) for part in (self.tokens, self.code, self.origin))
+        return Side(tokens, code, origin, Rows(lengths, chosen.device))
 
 
 class Positions(nn.Module):
@@ -50,7 +52,7 @@ class Positions(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """What attention mixed is added to the tokens through a perceptron of both.
+    """What attention mixed is added to the tokens through a perceptron of both; for inference.
 
     The projection behind attention is a part of its first layer (`lightglue_weights.py`), and the two inputs of that
     have a product each, instead of being copied beside each other.
@@ -63,9 +65,13 @@ class FeedForward(nn.Module):
         self.rest = nn.Sequential(nn.LayerNorm(2 * width), nn.GELU(), nn.Linear(2 * width, width))
 
     def forward(self, tokens: torch.Tensor, mixed: torch.Tensor) -> torch.Tensor:
-        """[total, d] of tokens and the attended values, both [total, d]."""
-        added: torch.Tensor = self.rest(torch.addmm(self.of_tokens(tokens), mixed, self.of_mixed.weight.T))
-        return added
+        """New tokens [total, d] of tokens and the attended values, both [total, d]."""
+        norm, last = self.rest[0], cast(nn.Linear, self.rest[2])
+        if torch.is_autocast_enabled(tokens.device.type):  # which knows no products in place, and adds in float32
+            added: torch.Tensor = self.rest(torch.addmm(self.of_tokens(tokens), mixed, self.of_mixed.weight.T))
+            return tokens + added
+        hidden = norm(self.of_tokens(tokens).addmm_(mixed, self.of_mixed.weight.T))
+        return (tokens + last.bias).addmm_(torch.ops.aten.gelu_(hidden), last.weight.T)
 
 
 class SelfBlock(nn.Module):
@@ -83,10 +89,12 @@ class SelfBlock(nn.Module):
         projected = self.Wqkv(tokens)
         # Two channels are a complex number, so that one product turns them.
         channels = torch.view_as_complex(projected[:, : 2 * width].float().unflatten(1, (2, self.heads, -1, 2)))
-        turned = torch.view_as_real(channels * code[:, None, None]).flatten(2)
-        query, key = (_by_head(rows.padded(part), self.heads) for part in turned.to(projected.dtype).unbind(1))
+        turned = torch.empty(channels.transpose(0, 1).shape, dtype=channels.dtype, device=channels.device)
+        torch.mul(channels.transpose(0, 1), code[:, None], out=turned)
+        both = torch.view_as_real(turned).flatten(2).to(projected.dtype)
+        query, key = (_by_head(rows.padded(part), self.heads) for part in both)
         value = _by_head(rows.padded(projected[:, 2 * width :]), self.heads)
-        updated: torch.Tensor = tokens + self.ffn(tokens, rows.joined(attend(query, key, value, rows.mask)))
+        updated: torch.Tensor = self.ffn(tokens, rows.joined(attend(query, key, value, rows.mask)))
         return updated
 
 
@@ -109,7 +117,7 @@ class CrossBlock(nn.Module):
         return self._updated(first, one), self._updated(second, other)
 
     def _updated(self, side: Side, mixed: torch.Tensor) -> Side:
-        return replace(side, tokens=side.tokens + self.ffn(side.tokens, side.rows.joined(mixed)))
+        return replace(side, tokens=self.ffn(side.tokens, side.rows.joined(mixed)))
 
 
 class Layer(nn.Module):

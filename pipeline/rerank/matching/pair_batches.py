@@ -62,6 +62,8 @@ class Rows:
 
     def owners(self) -> torch.Tensor:
         """[total] int64: which image a row is of."""
+        if len(self.lengths) == 1:
+            return torch.zeros(self.longest, dtype=torch.int64, device=self._device)
         return torch.arange(len(self.lengths)).repeat_interleave(self.lengths).to(self._device)
 
     def split(self, rows: torch.Tensor) -> tuple[torch.Tensor, ...]:

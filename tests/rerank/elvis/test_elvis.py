@@ -127,6 +127,31 @@ def test_pair_by_pair_has_the_largest_values_of_the_whole_transport() -> None:
     assert not votes[1][gallery.padding].any()
 
 
+def test_projecting_into_given_rows_has_the_values_of_the_layers() -> None:
+    net = network()
+    descriptors = torch.from_numpy(described(9, 3).locals.descriptors)
+    rows = torch.zeros(11, net.shape.model_dim + 1)
+    with torch.inference_mode():
+        net.begin_into(rows[1:10], descriptors)
+        torch.testing.assert_close(rows[1:10], net.begin(descriptors), atol=1e-6, rtol=0)
+        half = torch.zeros_like(rows[:9])
+        with torch.autocast("cpu", torch.bfloat16):
+            net.begin_into(half, descriptors)
+            assert torch.equal(half, net.begin(descriptors))
+    assert not rows[0].any()
+    assert not rows[10].any()
+
+
+def test_images_that_come_in_chunks_are_read_like_those_at_once() -> None:
+    reranker = ELViSReranker(network(), gallery_locals=8)
+    images = [described(count, count) for count in (3, 0, 9, 8, 1)]
+    taken = (images[start : start + 2] for start in range(0, 5, 2))
+    parts, whole = reranker.read_all(taken, 5, gallery=True), reranker.read(images, gallery=True)
+    assert whole.lengths.tolist() == [3, 0, 8, 8, 1]
+    for name in ("rows", "lengths", "whole"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name))
+
+
 @pytest.mark.parametrize("counts_padding", [True, False])
 def test_images_without_descriptors_have_a_score(counts_padding: bool) -> None:
     net = network(counts_padding)

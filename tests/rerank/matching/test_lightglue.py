@@ -19,6 +19,7 @@ from pipeline.errors import RelookError, UsageError
 from pipeline.rerank.matching import lightglue
 from pipeline.rerank.matching.lightglue import LightGlueMatcher
 from pipeline.rerank.matching.lightglue_assignment import Assignment
+from pipeline.rerank.matching.lightglue_layers import FeedForward
 from pipeline.rerank.matching.lightglue_network import LightGlueNetwork, LightGlueShape
 from pipeline.rerank.matching.matchers import load_matcher
 from pipeline.rerank.matching.pair_batches import mutual_entries, mutual_maxima
@@ -171,6 +172,21 @@ def test_the_order_of_keypoints_has_no_effect(matcher: LightGlueMatcher, side: i
     places = np.lexsort(back.T[::-1])
     np.testing.assert_array_equal(back[places], expected.rows)
     np.testing.assert_allclose(found.scores[places], expected.scores, atol=3e-4, rtol=0)
+
+
+def test_the_perceptron_adds_its_layers_and_leaves_its_inputs_as_they_are() -> None:
+    torch.manual_seed(0)
+    block, tokens, mixed = FeedForward(8).eval(), torch.randn(5, 8), torch.randn(5, 8)
+    given = tokens.clone(), mixed.clone()
+    with torch.inference_mode():
+        expected = tokens + block.rest(block.of_tokens(tokens) + block.of_mixed(mixed))
+        torch.testing.assert_close(block(tokens, mixed), expected, atol=1e-6, rtol=0)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = block(tokens, mixed)
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, expected, atol=0.05, rtol=0)
+    assert torch.equal(tokens, given[0])
+    assert torch.equal(mixed, given[1])
 
 
 def test_identical_images_match_identically(matcher: LightGlueMatcher) -> None:
