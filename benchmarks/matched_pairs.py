@@ -15,6 +15,7 @@ import numpy as np
 
 from pipeline.catalog import Catalog
 from pipeline.describe import Described, ReadOptions, describe_stream, keypoints_alone, load_keypoints
+from pipeline.files import atomic_path
 from pipeline.rerank.matching.reranker import MatchingReranker
 from pipeline.types import Candidates, Description, DescriptorSource, FloatArray, ImageRecord, ModelCard
 from pipeline.workflow.in_memory_gallery import InMemoryGallery
@@ -56,7 +57,8 @@ class MatchedPairs:
         names = list(missing)
         for start in range(0, len(names), _QUERIES):
             self._match({name: missing[name] for name in names[start : start + _QUERIES]})
-            self._file.write_text(json.dumps(self._known))
+            with atomic_path(self._file) as temporary:
+                temporary.write_text(json.dumps(self._known))
         return [
             np.array([self._known[query][name] for name in ids], np.float32)
             for query, ids in zip(candidates.query_ids, candidates.ids, strict=True)

@@ -7,7 +7,8 @@ is chosen on labels of the train list that no describer was trained on: describe
 and draws of three to six train photos a label that query each other, as in `val`. A weight of `matching` is chosen
 there, and beside it the calibrations and weights of `relook calibrate` are fitted. Then `val` is measured, with
 describers of all labels: with the configured weight, the chosen one, and the calibrations. `--size` describes at
-another size than that of the training. Each pair of photos is matched once; scores are kept in DIR.
+another size than that of the training, `--last-epoch` trains one more epoch with pictures of that size. Each pair of
+photos is matched once; scores are kept in DIR.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from grocery import write_manifest
 from matched_pairs import MatchedPairs
 from rich.console import Console
 from rich.table import Table
-from train_grocery import RECIPES, Vectors, experiments, ranked, trained
+from train_grocery import RECIPES, Vectors, experiments, ranked, trained, trained_on
 
 from pipeline.catalog import Catalog
 from pipeline.config import load_config
@@ -51,6 +52,7 @@ def main() -> None:
     )
     parser.add_argument("--draws", type=int, default=3, help="of held-out photos")
     parser.add_argument("--size", type=int, nargs="+", default=[TRAINED_AT], help="pixels of the square of that area")
+    parser.add_argument("--last-epoch", type=int, metavar="PIXELS", help="of its pictures; none without it")
     parser.add_argument("--chain", nargs="+", default=CHAINS, metavar="NAME,NAME")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="each N-th photo of val is a query")
     parser.add_argument("--keypoints", type=int, default=512, help="of each photo, at most")
@@ -59,7 +61,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     console = Console(width=170)
-    lists = Lists(arguments.work, arguments.recipe, arguments.keypoints, arguments.overrides)
+    lists = Lists(arguments.work, arguments.recipe, arguments.last_epoch, arguments.keypoints, arguments.overrides)
     val = experiments()[0][2]
     for names in arguments.chain:
         before: list[Outcome] = []
@@ -99,12 +101,16 @@ class Lists:
     Args:
         work: folder of checkpoints and of the scores of pairs.
         recipe: of the describers.
+        last_epoch: size of the pictures of one more epoch, in pixels; None: there is none.
         keypoints: of each photo.
         overrides: of the training of a describer that is missing, and of the chains.
     """
 
-    def __init__(self, work: Path, recipe: str, keypoints: int, overrides: Sequence[str]) -> None:
-        self._work, self._recipe, self._keypoints, self._overrides = work, recipe, keypoints, overrides
+    def __init__(
+        self, work: Path, recipe: str, last_epoch: int | None, keypoints: int, overrides: Sequence[str]
+    ) -> None:
+        self._work, self._recipe, self._last_epoch = work, recipe, last_epoch
+        self._keypoints, self._overrides = keypoints, overrides
         self._described: dict[tuple[str, int, int], Vectors] = {}
         self._matched: MatchedPairs | None = None
 
@@ -120,8 +126,13 @@ class Lists:
         if key not in self._described:
             catalog = {name: train for name, train, _ in experiments()}[experiment]
             write_manifest(self._work / f"{experiment}.csv", catalog)
+            given = self._work, experiment, self._recipe, seed, TRAINED_AT
             bars = Bars(Console(stderr=True))
-            path, _ = trained(self._work, experiment, self._recipe, seed, TRAINED_AT, self._overrides, bars)
+            path, _ = (
+                trained(*given, self._overrides, bars)
+                if self._last_epoch is None
+                else trained_on(*given, self._last_epoch, self._overrides, bars)
+            )
             self._described[key] = Vectors(size, [1.0], path)
         return self._described[key]
 

@@ -44,6 +44,8 @@ RECIPES: dict[str, tuple[float, list[str]]] = {
     "CVNet without its momentum branch": (1.5, ["contrast.weight=0"]),
     "ArcFace": (1.5, ["classification.name=arcface", "classification.margin=0.3", "contrast.weight=0"]),
 }
+# Of an epoch with larger pictures, after the others. Its few steps would be spent on filling the queue of the contrast.
+LAST_EPOCH = ["epochs=1", "learning_rate=0.0001", "augment.views=3", "contrast.weight=0"]
 # Of the LDA control, as measured best on these photos.
 DIMENSIONS, SHRINKAGE = 80, 0.3
 
@@ -109,26 +111,39 @@ def trained(
     """The checkpoint of a recipe, and the CPU-seconds that its training took (kept beside it)."""
     longer, settings = RECIPES[name]
     out = work / f"{experiment} - {name} - {size} - {seed}.safetensors"
+    epochs = round(load_config(overrides=list(overrides)).train_global.epochs * longer)
+    given = [f"train_global.{one}" for one in (f"augment.size={size}", "augment.views=8", *settings)]
+    return _timed(out, work, experiment, seed, [*given, *overrides, f"train_global.epochs={epochs}"], reporter)
+
+
+def trained_on(
+    work: Path, experiment: str, name: str, seed: int, size: int, larger: int, overrides: Sequence[str], reporter: Any
+) -> tuple[Path, float]:
+    """`trained`, then a last epoch with pictures of `larger` pixels; the CPU-seconds of both."""
+    start, before = trained(work, experiment, name, seed, size, overrides, reporter)
+    out = work / f"{experiment} - {name} - {size}, {larger} - {seed}.safetensors"
+    given = [f"train_global.{one}" for one in (f"augment.size={larger}", *RECIPES[name][1], *LAST_EPOCH)]
+    settings = [f"describe.checkpoint={json.dumps(str(start))}", *given]
+    path, seconds = _timed(out, work, experiment, seed, settings, reporter)
+    return path, before + seconds
+
+
+def _timed(
+    out: Path, work: Path, experiment: str, seed: int, settings: Sequence[str], reporter: Any
+) -> tuple[Path, float]:
+    """A checkpoint, trained where it is missing, and the CPU-seconds of its training."""
     note = out.with_suffix(".json")
     if out.exists() and note.exists():
         return out, json.loads(note.read_text())["seconds"]
-    base = load_config(overrides=list(overrides))
-    config = load_config(
-        overrides=[
-            "catalog.outside=allow",
-            "train_global.validation=0",
-            f"train_global.augment.size={size}",
-            "train_global.augment.views=8",
-            f"train_global.augment.views_folder={work / 'views'}",
-            f"train_global.epochs={round(base.train_global.epochs * longer)}",
-            f"train_global.out={json.dumps(str(out))}",
-            f"seed={seed}",
-            *(f"train_global.{setting}" for setting in settings),
-            *(override for override in overrides if not override.startswith("train_global.epochs")),
-        ]
-    )
+    given = [
+        "catalog.outside=allow",
+        "train_global.validation=0",
+        f"train_global.augment.views_folder={work / 'views'}",
+        f"train_global.out={json.dumps(str(out))}",
+        f"seed={seed}",
+    ]
     before = cpu_seconds()
-    train_global(config, str(work / f"{experiment}.csv"), reporter)
+    train_global(load_config(overrides=[*given, *settings]), str(work / f"{experiment}.csv"), reporter)
     seconds = cpu_seconds() - before
     note.write_text(json.dumps({"seconds": seconds}))
     return out, seconds
@@ -151,6 +166,7 @@ class Vectors:
             globals={"scales": tuple(scales)},
             locals={"count": 0},
         )
+        self._describer.use_runtime("onnxruntime")
         self.card = self._describer.card
         self._known: dict[str, FloatArray] = {}
 
