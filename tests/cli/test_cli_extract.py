@@ -61,7 +61,7 @@ class TestExtract:
         assert all(row["reason"] for row in failures)
         listed = document("info", tmp_path / "index", "--failures")
         assert listed == {"index": str(tmp_path / "index"), "failures": failures}
-        shown = relook("info", tmp_path / "index", "--failures").stdout
+        shown = relook("info", tmp_path / "index", "--failures", COLUMNS="").stdout
         assert [row["path"] for row in failures if row["path"] in shown and row["reason"] in shown] == [
             row["path"] for row in failures
         ]

@@ -103,7 +103,7 @@ class TestControlCharacters:
         draw(tmp_path / "photos" / HOSTILE, 1, 0)
         index = tmp_path / "index"
         document("extract", tmp_path / "photos", "--index", index, *QUICK)
-        done = relook("search", tmp_path / "photos" / HOSTILE, "--index", index, *flags)
+        done = relook("search", tmp_path / "photos" / HOSTILE, "--index", index, *flags, COLUMNS="")
         assert done.returncode == 0, done.stderr
         assert f"photos/{ESCAPED}" in done.stdout
         assert visible(done.stdout, "\n\t") == done.stdout
@@ -114,7 +114,7 @@ class TestControlCharacters:
         draw(photos / "good.jpg", 1, 0)
         (photos / HOSTILE).write_text("not a picture")
         document("extract", photos, "--index", tmp_path / "index", *QUICK)
-        assert ESCAPED in relook("info", tmp_path / "index", "--failures").stdout
+        assert ESCAPED in relook("info", tmp_path / "index", "--failures", COLUMNS="").stdout
         (line,) = relook("search", photos / HOSTILE, "--index", tmp_path / "index").stderr.splitlines()
         assert visible(line) == line
         assert "a\\x1b[31m\\x9b2J\\u202egpj .jpg" in line

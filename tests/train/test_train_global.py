@@ -101,6 +101,7 @@ def test_training_that_goes_on_from_a_checkpoint_starts_from_the_means_of_its_la
     assert means.history[0]["loss"] < first.history[0]["loss"] < random.history[0]["loss"]
 
 
+@pytest.mark.slow
 def test_kept_views_are_what_fresh_ones_are(manifest: Path, tmp_path: Path) -> None:
     """With one view of each photo and no change, keeping it differs from computing it by float16 alone."""
     still = [f"train_global.augment.{key}" for key in ("area=[1,1]", "aspect=[1,1]", "flip=0", "jitter=0", "hue=0")]
@@ -191,6 +192,7 @@ def test_cvnet_starts_from_a_backbone_and_ends_as_an_official_file(
     assert not torch.equal(own["backbone.model.layer4.0.conv1.weight"], begun["layer4.0.conv1.weight"])
 
 
+@pytest.mark.slow
 def test_delgs_local_heads_learn_without_touching_the_global_descriptor(
     manifest: Path, imagenet: Path, tmp_path: Path
 ) -> None:

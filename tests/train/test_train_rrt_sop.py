@@ -216,6 +216,7 @@ def test_an_index_without_one_map_of_each_picture_is_refused(manifest: Path, tmp
             train_rerank(config)
 
 
+@pytest.mark.slow
 def test_with_its_describer_it_learns_eight_things_by_heart(tmp_path: Path) -> None:
     extract(config_for(tmp_path / "index"), str(manifest_of_samples(tmp_path / "photos")))
     still = ["size=128", "views=1", "area=[0.9, 1.0]", "flip=0", "jitter=0", "hue=0"]

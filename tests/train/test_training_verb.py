@@ -74,6 +74,7 @@ def test_two_processes_give_one_document(index: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_an_error_of_both_processes_is_said_once(index: Path) -> None:
     arguments = ("--index", index, "--set", "train_rerank.batch_size=63", "--json")
     done = torchrun(ROOT / "cli.py", "train-rerank", *arguments)
@@ -84,6 +85,7 @@ def test_an_error_of_both_processes_is_said_once(index: Path) -> None:
     assert "batch_size = 63 cannot be divided among 2 processes" in said[0]
 
 
+@pytest.mark.slow
 def test_wrong_usage_is_said_by_the_first_process() -> None:
     done = [
         relook("train-rerank", "--set", "train_rerank.batchsize=63", RANK=number, WORLD_SIZE="2") for number in "01"

@@ -146,7 +146,9 @@ def test_a_card_makes_the_same_extractor(extractor: KeypointExtractor) -> None:
     assert card.weights.startswith("sha256:") == (card.kind == "xfeat")
 
 
-@pytest.mark.parametrize("kind", ["aliked", "disk", "dedode", "keynet", "superpoint"])
+@pytest.mark.parametrize(
+    "kind", ["aliked", "disk", pytest.param("dedode", marks=pytest.mark.slow), "keynet", "superpoint"]
+)
 def test_published_networks_are_read_from_local_files(tmp_path: Path, kind: str) -> None:
     options: dict[str, Any] = {"accept_license": ["superpoint"], "size": 128, "count": 30}
     named = {"aliked": "aliked-n16.pth", "disk": "depth-save.pth", "superpoint": "superpoint_v1.pth"}
