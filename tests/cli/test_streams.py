@@ -64,14 +64,18 @@ def test_a_path_stays_on_one_line_in_a_pipe(index: Path) -> None:
     assert any(LONG in line for line in done.stdout.splitlines())
 
 
-def test_a_message_is_one_plain_line_in_a_pipe() -> None:
-    message = "a word of warning " * 20
+def logged(message: str) -> str:
+    """What a verb that logs this message writes to stderr."""
     code = (
         "import logging; from pipeline.cli.run import Run; Run(None, None, {}, False, 0, False); "
         f"logging.getLogger('relook').warning({message!r})"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-    (line,) = done.stderr.splitlines()
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT).stderr
+
+
+def test_a_message_is_one_plain_line_in_a_pipe() -> None:
+    message = "a word of warning " * 20
+    (line,) = logged(message).splitlines()
     assert line.endswith(f"WARNING {message}")
     assert len(line) < len(message) + 40
 
@@ -120,12 +124,7 @@ class TestControlCharacters:
         assert "a\\x1b[31m\\x9b2J\\u202egpj .jpg" in line
 
     def test_a_message_of_the_log_stays_one_line(self) -> None:
-        code = (
-            "import logging; from pipeline.cli.run import Run; Run(None, None, {}, False, 0, False); "
-            f"logging.getLogger('relook').warning({HOSTILE!r})"
-        )
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
-        (line,) = done.stderr.splitlines()
+        (line,) = logged(HOSTILE).splitlines()
         assert line.endswith(f"WARNING {ESCAPED}")
 
     @given(st.text())

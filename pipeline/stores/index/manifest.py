@@ -192,11 +192,11 @@ def _refuse_links(directory: Path, manifest: IndexManifest) -> None:
     """Refuse links: an index from elsewhere must not make relook read other files of this disk."""
     home, real = os.path.realpath(directory), dict[str, bool]()
     for file in (*manifest.files(), *manifest.earlier):
-        path, folder = f"{directory}/{file.path}", file.path.rpartition("/")[0]
+        path, folder = directory / file.path, file.path.rpartition("/")[0]
         if folder not in real:  # once, since it looks at every folder on the way
             real[folder] = os.path.realpath(directory / folder) == str(Path(home, folder))
-        if not real[folder] or os.path.islink(path):  # noqa: PTH114
-            raise RelookError(f"{directory / file.path}: a link, which a part of an index must not be; copy the file")
+        if not real[folder] or path.is_symlink():
+            raise RelookError(f"{path}: a link, which a part of an index must not be; copy the file")
 
 
 def _explain(error: ValidationError) -> str:
